@@ -1,0 +1,86 @@
+# `make` alone lists what there is to do.
+#
+# Variables:
+#   PYTHON     the interpreter that the environment is made with   make demo PYTHON=python3.12
+#   PIP_ARGS   further arguments for every pip install, such as where CPU-only wheels of torch are:
+#                                          make demo PIP_ARGS="--extra-index-url ADDRESS"
+#                                          make demo PIP_ARGS="--find-links FOLDER"
+
+PYTHON   ?= python3
+PIP_ARGS ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+# The constraints go into every install, so that none of them can swap torch for another one.
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+
+# Nothing that is started from here reports its use to anybody.
+export RAY_USAGE_STATS_ENABLED := 0
+# Plots are drawn to files; no screen is needed.
+export MPLBACKEND := Agg
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test test-all lint types format bench clean distclean
+
+help:  ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- environment --------------------------------------------------------------------------------------
+# Two stamps: a demo needs only what a run needs; the tools for tests come on top when they are wanted.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' || { \
+	  echo "fused_ray needs Python 3.10 to 3.14, and $(PYTHON) is another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) --quiet --upgrade pip
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing fused_ray and what it needs into $(VENV) (1 to 6 GB, depending on the build of torch)"
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP_INSTALL) -e ".[dev]"
+	@touch $@
+
+install: $(VENV)/.installed-dev  ## Make the environment in .venv, with the tools for tests
+
+# --- use ----------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.installed  ## Forget a class, compare with retraining, bring it back (embedded data)
+	$(BIN)/fused-ray run examples/demo.yaml --overwrite
+
+# --- checks -------------------------------------------------------------------------------------------
+
+# On its own network Ray needs no token, and a test must not write one into the home folder.
+test test-all: export RAY_AUTH_MODE := disabled
+
+test: lint types  ## Lint, types and the tests (what CI runs; at most 12 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+test-all: lint types  ## The same with the slow tests, full Fashion-MNIST among them (up to an hour)
+	$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/.installed-dev  ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev  ## Check types, strictly
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## Bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed  ## Time a round against a plain loop on this machine
+	$(BIN)/python benchmarks/round.py
+
+# --- tidy up ------------------------------------------------------------------------------------------
+
+clean:  ## Remove build outputs and caches (keeps .venv and runs)
+	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+distclean: clean  ## Remove the environment as well
+	rm -rf $(VENV)

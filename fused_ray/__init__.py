@@ -1,0 +1,11 @@
+"""fused_ray: reversible federated unlearning with sparse adapters, simulated on Ray.
+
+The public names; importing them loads neither PyTorch nor Ray.
+"""
+
+from fused_ray.config import RunConfig
+from fused_ray.errors import FusedRayError
+from fused_ray.run import load_run, resume, run
+
+__version__ = "0.1.0"
+__all__ = ["FusedRayError", "RunConfig", "__version__", "load_run", "resume", "run"]

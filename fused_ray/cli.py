@@ -1,0 +1,182 @@
+"""The command line: argv -> RunConfig -> run. Neither PyTorch nor Ray is imported until a command needs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fused_ray import registry
+from fused_ray.config import RunConfig, describe
+from fused_ray.errors import FusedRayError, Interrupted
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Reversible federated unlearning with sparse adapters, simulated on Ray.",
+)
+
+ConfigFile = Annotated[Path | None, typer.Argument(help="YAML file; unset: all defaults.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a config field, such as unlearn.layers=2."),
+]
+RunFolder = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print result.json last on standard output.")]
+_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.callback()
+def _common(debug: _Debug = False) -> None:
+    """Options of every command; `main` reads --debug from argv itself, so that it also works behind a command."""
+
+
+@app.command()
+def run(
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier run in output.dir.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pre-train, rank layers, unlearn, compare with a retrained model, and prove that removal is exact."""
+    from fused_ray.results.display import show_progress, show_result
+    from fused_ray.run import execute, prepare, prepare_resume
+
+    if resume is not None:
+        if config is not None or overwrite:
+            raise typer.BadParameter("--resume goes on with the run's own configuration; give no file or --overwrite")
+        directory, settings = prepare_resume(resume, set_ or [])
+    else:
+        settings = RunConfig.from_yaml(config, set_ or [])
+        directory = prepare(settings, overwrite=overwrite)
+    if (directory.path / "result.json").exists():
+        result = directory.result
+    else:
+        with show_progress(directory.path, settings) as listener:
+            result = execute(directory, settings, listener)
+    show_result(directory.path, settings, result, to_error=as_json)
+    if as_json:
+        print(json.dumps(result))
+
+
+@app.command()
+def show(run: RunFolder, as_json: AsJson = False) -> None:
+    """Show a run's result, or how far it has come."""
+    from fused_ray.results.display import show_result, show_unfinished
+    from fused_ray.run import load_run
+
+    directory = load_run(run)
+    if not (directory.path / "result.json").exists():
+        show_unfinished(directory)
+        return
+    show_result(directory.path, directory.config, directory.result, to_error=as_json)
+    if as_json:
+        print(json.dumps(directory.result))
+
+
+@app.command()
+def apply(
+    run: RunFolder, out: Annotated[Path, typer.Option(help="Where to write M_f, the model that forgot.")]
+) -> None:
+    """Write the model that forgot, M_f = M_r + A_f, as safetensors."""
+    from fused_ray.results.export import apply_adapter
+
+    sha256 = apply_adapter(run, out)
+    print(f"{out}: M_f, sha256 {sha256}")
+
+
+@app.command()
+def restore(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option(help="Where to write M_r; unset: only prove that it is back.")] = None,
+) -> None:
+    """Take the adapter off again: prove that M_r is back bit for bit, and write it if asked."""
+    from fused_ray.results.export import restore_base
+
+    sha256 = restore_base(run, out)
+    print(f"{out or run}: M_r is back bit for bit, sha256 {sha256}")
+
+
+@app.command()
+def init(
+    out: Annotated[Path, typer.Argument(help="Where to write the commented config.")] = Path("fused_ray.yaml"),
+) -> None:
+    """Write a commented configuration with every field at its default."""
+    if out.exists():
+        raise FusedRayError(f"{out} exists already; name another file")
+    out.write_text(_commented(), encoding="utf-8")
+    print(f"wrote {out}; run it with: fused-ray run {out}")
+
+
+@app.command()
+def data(
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw who holds what into this PNG.")] = None,
+) -> None:
+    """Show who holds what, and what of it must be forgotten."""
+    from fused_ray.data import datasets, scenarios, summary
+    from fused_ray.results.display import show_clients
+
+    settings = RunConfig.from_yaml(config, set_ or [])
+    loaded = datasets.load(settings.data, settings.seed)
+    scenario = scenarios.build(settings, loaded)
+    names = registry.DATASETS[settings.data.name].class_names
+    show_clients(summary.rows(scenario, loaded), names, scenario.partition_sha256)
+    if picture is not None:
+        summary.picture(scenario, loaded, names, picture)
+        print(f"drew {picture}")
+
+
+def _commented() -> str:
+    """Every field with its docstring line and default, as YAML."""
+    lines = ["# fused_ray configuration; every field is at its default.", ""]
+    section = ""
+    for key, kind, default, doc in describe():
+        head, _, name = key.rpartition(".")
+        if head != section:
+            lines += ["", f"{head}:"]
+            section = head
+        indent = "  " if head else ""
+        lines += [f"{indent}# {doc} ({kind})", f"{indent}{name or key}: {default}"]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point. Exit codes: 0 done, 2 a mistake that one line explains, 130 interrupted, 1 a fault."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        app(given, standalone_mode=False)
+    except Exception as error:
+        code = _report(error, debug)
+        if code is None:
+            raise
+        sys.exit(code)
+    except KeyboardInterrupt:
+        print("fused-ray: interrupted", file=sys.stderr)
+        sys.exit(Interrupted.exit_code)
+
+
+def _report(error: Exception, debug: bool) -> int | None:
+    """Print an error's one line and return the exit code; None if it is none that a user can mend."""
+    import traceback
+
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, typer.Abort):
+        print("fused-ray: interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    message: Any = error if isinstance(error, FusedRayError) else getattr(error, "format_message", lambda: None)()
+    if message is None:
+        return None
+    if debug:
+        traceback.print_exception(error)
+    print(f"fused-ray: {message}", file=sys.stderr)
+    return error.exit_code if isinstance(error, FusedRayError) else 2

@@ -1,0 +1,172 @@
+"""The sparse adapter: which entries of which layers it changes, by how much, and how it comes off again.
+
+An adapter holds a float32 delta per masked entry; a layer's entries are its weight's, then its bias's, in logical
+order. The effective weight is fl(w + a). A mask depends on (seed, layer, size, density) alone, so nobody transmits
+indices (FUSED, arXiv 2502.20709, section 3.3). Taking it off means going back to the stored w: fl(w + a) - a would
+not always be w.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fused_ray.config import density_count
+from fused_ray.core.layers import layer_parameters, layer_vector
+from fused_ray.core.state import Arrays
+from fused_ray.seeding import permutation
+from fused_ray.types import FloatVector, IntVector
+
+Start = Literal["zero", "reset", "negate"]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The entries of one layer that an adapter may change: ascending int64 positions among `entries`."""
+
+    layer: str
+    entries: int
+    positions: IntVector
+
+
+@dataclass(frozen=True)
+class Masks:
+    """An adapter's shape. Its values are one vector: the masks' entries, layer after layer."""
+
+    layers: tuple[Mask, ...]
+
+    @property
+    def size(self) -> int:
+        """V, the number of values."""
+        return sum(len(mask.positions) for mask in self.layers)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over layer names, sizes and positions."""
+        digest = hashlib.sha256()
+        for mask in self.layers:
+            digest.update(f"{mask.layer} {mask.entries} {len(mask.positions)}\n".encode())
+            digest.update(mask.positions.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def split(self, values: NDArray[np.float32]) -> Iterator[tuple[Mask, NDArray[np.float32]]]:
+        """Each mask with its part of a vector of values [V]."""
+        at = 0
+        for mask in self.layers:
+            yield mask, values[at : at + len(mask.positions)]
+            at += len(mask.positions)
+
+
+def random_mask(seed: int, layer: str, entries: int, density: float, draw: int = 0) -> Mask:
+    """A random mask keeping the share `density` of a layer's entries (nearest whole number, at least one).
+
+    `draw` numbers the masks of one seed.
+    """
+    kept = permutation(entries, seed, f"mask/{layer}/{entries}/{draw}")[: density_count(density, entries)]
+    return Mask(layer, entries, np.sort(kept))
+
+
+def random_masks(
+    seed: int, state: Mapping[str, NDArray[np.generic]], layers: Sequence[str], density: float, draw: int = 0
+) -> Masks:
+    """Random masks over several layers of a model's state."""
+    return Masks(tuple(random_mask(seed, layer, layer_vector(state, layer).size, density, draw) for layer in layers))
+
+
+def start_values(masks: Masks, state: Mapping[str, NDArray[np.generic]], start: Start, input_layer: str) -> FloatVector:
+    """Where an adapter starts [V]: zero; reset, so that masked entries read 0; or negate, so that they change sign.
+
+    The input layer always starts at zero: without it nothing reaches the others.
+    """
+    factor = {"zero": 0.0, "reset": -1.0, "negate": -2.0}[start]
+    parts = [
+        layer_vector(state, mask.layer)[mask.positions] * np.float32(0.0 if mask.layer == input_layer else factor)
+        for mask in masks.layers
+    ]
+    return np.concatenate(parts) + np.float32(0.0)  # adding zero turns -0.0 into 0.0
+
+
+def apply(state: Mapping[str, NDArray[np.generic]], masks: Masks, values: FloatVector) -> Arrays:
+    """M_f = M_r + A_f: a copy of the state whose masked entries are fl(w + a)."""
+    result: Arrays = {name: np.array(array) for name, array in state.items()}
+    for mask, part in masks.split(values):
+        vector = layer_vector(state, mask.layer).copy()
+        vector[mask.positions] += part
+        at = 0
+        for name in layer_parameters(state, mask.layer):
+            size = result[name].size
+            result[name] = vector[at : at + size].reshape(result[name].shape)
+            at += size
+    return result
+
+
+class Attached:
+    """An adapter on a live model: views of the masked entries, in the model's own memory format.
+
+    `parameters` are the tensors that hold masked entries, `indices` their positions in the flat parameter, and
+    `base` [V] the frozen weights w there.
+    """
+
+    def __init__(self, model: nn.Module, masks: Masks) -> None:
+        self.parameters: list[nn.Parameter] = []
+        self.indices: list[torch.Tensor] = []
+        named = dict(model.named_parameters())
+        for mask in masks.layers:
+            at = 0
+            for name in layer_parameters(named, mask.layer):
+                parameter = named[name]
+                inside = mask.positions[(mask.positions >= at) & (mask.positions < at + parameter.numel())] - at
+                at += parameter.numel()
+                if len(inside):
+                    self.parameters.append(parameter)
+                    self.indices.append(_physical(inside, parameter).to(parameter.device))
+            assert at == mask.entries, f"the mask of {mask.layer} is for {mask.entries} entries, the layer has {at}"
+        self.sizes = [len(index) for index in self.indices]
+        self.base = self.gather([p.detach() for p in self.parameters])
+
+    def gather(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The masked entries [V] of tensors shaped like `parameters` (the weights, or their gradients)."""
+        pairs = zip(tensors, self.parameters, self.indices, strict=True)
+        return torch.cat([flat(tensor, like).index_select(0, index) for tensor, like, index in pairs])
+
+    @torch.no_grad()
+    def scatter(self, entries: torch.Tensor) -> None:
+        """Set the masked entries of the model to `entries` [V]."""
+        for parameter, index, part in zip(self.parameters, self.indices, entries.split(self.sizes), strict=True):
+            flat(parameter.detach(), parameter).index_copy_(0, index, part)
+
+
+@contextmanager
+def attached(model: nn.Module, masks: Masks, values: FloatVector) -> Iterator[Attached]:
+    """The model with the adapter on, in place; afterwards every touched entry has its old bits again."""
+    adapter = Attached(model, masks)
+    adapter.scatter(adapter.base + torch.tensor(values, device=adapter.base.device))
+    try:
+        yield adapter
+    finally:
+        adapter.scatter(adapter.base)
+
+
+def flat(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The tensor's entries in the order in which `like` lies in memory (channels-last or not), a view if it can be."""
+    if like.dim() == 4 and not like.is_contiguous():
+        tensor = tensor.permute(0, 2, 3, 1)
+    return tensor.reshape(-1)
+
+
+def _physical(logical: IntVector, parameter: torch.Tensor) -> torch.Tensor:
+    """Logical positions as positions in `flat(parameter, parameter)`, in the same order."""
+    if parameter.dim() != 4 or parameter.is_contiguous():
+        return torch.from_numpy(np.array(logical))
+    out, channel, row, column = np.unravel_index(logical, tuple(parameter.shape))
+    _, channels, height, width = parameter.shape
+    return torch.from_numpy(((out * height + row) * width + column) * channels + channel)

@@ -1,0 +1,72 @@
+"""Critical layer identification: which layers move most when clients train (FUSED, arXiv 2502.20709, section 3.2).
+
+A layer is a module that owns a weight; its bias belongs to it. For every layer l,
+`Diff_l = sum_k (n_k / n) * ||p_l^k - p_l||_1` over all clients k. Its size depends on the layer's, so three
+readings are always reported: `sum` (Diff_l), `mean` (Diff_l / entries) and `relative` (Diff_l / ||p_l||_1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fused_ray.types import ClientReport
+
+Ranking = Literal["mean", "sum", "relative"]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One layer's sensitivity in the three readings."""
+
+    layer: str
+    mean: float
+    sum: float
+    relative: float
+
+
+def layer_parameters(state: Iterable[str], layer: str) -> list[str]:
+    """The names in a state of the layer's parameters: its weight, then its bias if it has one."""
+    names = set(state)
+    return [name for name in (f"{layer}.weight", f"{layer}.bias") if name in names]
+
+
+def layer_vector(state: Mapping[str, NDArray[np.generic]], layer: str) -> NDArray[np.float32]:
+    """The layer's entries in one float32 vector: weight, then bias, each in logical order."""
+    parts = [np.asarray(state[name]).ravel() for name in layer_parameters(state, layer)]
+    return np.concatenate(parts).astype(np.float32, copy=False)
+
+
+def distances(
+    after: Mapping[str, NDArray[np.generic]], before: Mapping[str, NDArray[np.generic]], layers: Sequence[str]
+) -> tuple[tuple[float, float], ...]:
+    """Per layer ||after - before||_1 and ||before||_1, in float64."""
+    result = []
+    for layer in layers:
+        old = layer_vector(before, layer).astype(np.float64)
+        new = layer_vector(after, layer).astype(np.float64)
+        result.append((float(np.abs(new - old).sum()), float(np.abs(old).sum())))
+    return tuple(result)
+
+
+def sensitivities(
+    reports: Sequence[ClientReport], layers: Sequence[str], entries: Mapping[str, int]
+) -> list[Sensitivity]:
+    """Diff_l of every layer from the clients' distances, weighted by their examples, summed in client order."""
+    ordered = sorted(reports, key=lambda report: report.client)
+    total = sum(report.examples for report in ordered)
+    result = []
+    for index, layer in enumerate(layers):
+        diff = sum(report.examples * report.distances[index][0] for report in ordered) / total
+        size = ordered[0].distances[index][1]
+        result.append(Sensitivity(layer, diff / entries[layer], diff, diff / size if size else 0.0))
+    return result
+
+
+def rank(found: Sequence[Sensitivity], by: Ranking, input_layer: str | None) -> list[Sensitivity]:
+    """Most sensitive first; `input_layer`, if given, is no candidate and comes last. Ties keep the model's order."""
+    return sorted(found, key=lambda item: (item.layer == input_layer, -float(getattr(item, by))))

@@ -1,0 +1,252 @@
+"""The round loop, written once over the ClientPool protocol, and LocalPool, the plain loop that is its oracle.
+
+Whatever another pool computes must equal LocalPool's result bit for bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from fused_ray.config import RunConfig
+from fused_ray.core import numerics, wire
+from fused_ray.core.aggregate import ExactSum, scale_bits
+from fused_ray.core.metrics import Metrics, accuracies
+from fused_ray.core.work import Evaluation, Work, compute
+from fused_ray.core.workspace import Workspace, test_blocks
+from fused_ray.errors import NumericsError
+from fused_ray.types import ClientReport, FloatVector, Identity, ImageData, IntVector, PartialSum, Payload, Scenario
+
+ClientDone = Callable[[int], None]
+"""Called with the number of clients that have just finished; raises Interrupted to end the run."""
+
+
+class ClientPool(Protocol):
+    """Workers that compute clients, wherever they are."""
+
+    @property
+    def identities(self) -> Sequence[Identity]:
+        """What each worker says of itself."""
+        ...
+
+    def install(self, base: Payload) -> None:
+        """Give every worker, now and later, the frozen base M_r."""
+        ...
+
+    def train(
+        self, work: Work, payload: Payload, clients: Sequence[int], done: ClientDone, keep_updates: bool = False
+    ) -> Iterator[PartialSum]:
+        """Every client's update as exact partial sums, in whatever order they finish."""
+        ...
+
+    def evaluate(self, evaluation: Evaluation, payload: Payload) -> IntVector:
+        """Predicted classes of the whole test set [m]."""
+        ...
+
+    def base_hashes(self) -> list[str]:
+        """Each worker's hash of its live base model, buffers included."""
+        ...
+
+    def close(self) -> None:
+        """End the workers."""
+        ...
+
+
+class LocalPool:
+    """All clients one after the other in this process, on one thread."""
+
+    def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
+        self._blocks = range(test_blocks(data))
+        with one_thread():
+            self._space = Workspace(config, data, scenario)
+            self.identities: Sequence[Identity] = [numerics.identity("local")]
+
+    def install(self, base: Payload) -> None:
+        self._space.install(base)
+
+    def train(
+        self, work: Work, payload: Payload, clients: Sequence[int], done: ClientDone, keep_updates: bool = False
+    ) -> Iterator[PartialSum]:
+        with one_thread():
+            yield compute(self._space, work, payload, clients, keep_updates, lambda _: done(1))
+
+    def evaluate(self, evaluation: Evaluation, payload: Payload) -> IntVector:
+        with one_thread():
+            return np.concatenate(evaluation.predict(self._space, payload, self._blocks))
+
+    def base_hashes(self) -> list[str]:
+        return [self._space.base_hash()]
+
+    def close(self) -> None:
+        """Nothing outlives the object."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One PyTorch thread inside, as before outside: the number of threads changes the bits of a result."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Rounds of one kind: who takes part, what they compute, how the outcome is evaluated."""
+
+    name: str
+    rounds: int
+    clients: Sequence[int]
+    work: Callable[[int], Work]
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """What is recorded of a finished round. Seconds are wall time; bytes are protocol bytes per client, one way."""
+
+    phase: str
+    round: int
+    train_seconds: float
+    aggregate_seconds: float
+    evaluate_seconds: float
+    metrics: Metrics
+    loss: float
+    """Mean training loss, weighted by examples."""
+    bytes_up: int
+    bytes_down: int
+    clients_expected: int
+    clients_received: int
+    clients_used: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What a recorder kept of a phase: its last finished round, the payload after it, and figures."""
+
+    round: int
+    payload: Payload
+    metrics: Metrics
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Recorder(Protocol):
+    """Where finished rounds go, and where an interrupted run goes on from."""
+
+    def resume(self, phase: str) -> Saved | None:
+        """The phase as it was last saved; None when it has not begun."""
+        ...
+
+    def begin_round(self, phase: str, round: int, rounds: int, clients: int) -> None:
+        """A round starts; for the progress display."""
+        ...
+
+    def clients_done(self, count: int) -> None:
+        """That many more clients of the round are done. Raises Interrupted when the run should end."""
+        ...
+
+    def finish_round(self, record: RoundRecord, total: PartialSum, predictions: IntVector | None, saved: Saved) -> None:
+        """Keep a round's figures, and durably what the next round needs."""
+        ...
+
+    def save_model(self, name: str, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Keep a model under a name: "base" or "retrained"."""
+        ...
+
+    def save_adapter(self, masks: Any, values: FloatVector, about: Mapping[str, Any]) -> None:
+        """Keep the adapter."""
+        ...
+
+
+@dataclass(frozen=True)
+class Federation:
+    """What a method works with: the configuration, who holds what, the workers, and where results go."""
+
+    config: RunConfig
+    scenario: Scenario
+    pool: ClientPool
+    recorder: Recorder
+
+    def run(self, phase: Phase, payload: Payload) -> Saved:
+        """All rounds of a phase, from where it was last saved. Raises what a client's work raises."""
+        saved = self.recorder.resume(phase.name) or Saved(round=0, payload=payload, metrics={})
+        for number in range(saved.round + 1, phase.rounds + 1):
+            saved = self._round(phase, number, saved.payload)
+        return saved
+
+    def evaluate(self, evaluation: Evaluation, payload: Payload) -> Metrics:
+        """Accuracy on every view of the scenario."""
+        return accuracies(self.scenario.views, self.pool.evaluate(evaluation, payload))
+
+    def _round(self, phase: Phase, number: int, payload: Payload) -> Saved:
+        self.recorder.begin_round(phase.name, number, phase.rounds, len(phase.clients))
+        work, clock = phase.work(number), time.perf_counter()
+        total, adding = self.gather(work, payload, phase.clients)
+        trained = time.perf_counter()
+        mean = Payload(_mean(total, scale_bits(self.examples)), total.counters)
+        if np.array_equal(mean.values, payload.values):
+            raise NumericsError(f"{phase.name} round {number}: training changed nothing; raise the learning rate")
+        averaged = time.perf_counter()
+        predictions = self.pool.evaluate(phase.evaluation, mean)
+        evaluated = time.perf_counter()
+        saved = Saved(round=number, payload=mean, metrics=accuracies(self.scenario.views, predictions))
+        record = RoundRecord(
+            phase=phase.name,
+            round=number,
+            train_seconds=trained - clock - adding,
+            aggregate_seconds=averaged - trained + adding,
+            evaluate_seconds=evaluated - averaged,
+            metrics=saved.metrics,
+            loss=mean_loss(total),
+            bytes_up=work.upload_bytes(payload),
+            bytes_down=len(wire.encode(payload)),
+            clients_expected=len(phase.clients),
+            clients_received=len(total.reports),
+            clients_used=len(total.reports),
+        )
+        self.recorder.finish_round(record, total, predictions, saved)
+        return saved
+
+    @property
+    def examples(self) -> int:
+        """The examples of all clients together."""
+        return sum(len(held) for held in self.scenario.held)
+
+    def gather(self, work: Work, payload: Payload, clients: Sequence[int]) -> tuple[PartialSum, float]:
+        """The exact sum over clients, added up as their parts arrive, and the seconds that adding took."""
+        exact: ExactSum | None = None
+        counters = np.zeros(0, np.int64)
+        reports: list[ClientReport] = []
+        updates: dict[int, FloatVector] = {}
+        adding = 0.0
+        for part in self.pool.train(work, payload, clients, self.recorder.clients_done):
+            started = time.perf_counter()
+            exact = exact or ExactSum(len(part.total), scale_bits(self.examples))
+            exact.merge(part.total, part.weight)
+            counters = np.maximum(counters, part.counters) if counters.size else part.counters
+            reports.extend(part.reports)
+            updates.update(part.updates)
+            adding += time.perf_counter() - started
+        reports.sort(key=lambda report: report.client)
+        assert exact is not None
+        assert [report.client for report in reports] == sorted(clients), "a client is missing from the round, or twice"
+        return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates), adding
+
+
+def mean_loss(total: PartialSum) -> float:
+    """Mean training loss over the clients, weighted by examples, summed in client order."""
+    return sum(r.examples * r.loss for r in total.reports) / total.weight
+
+
+def _mean(total: PartialSum, bits: int) -> FloatVector:
+    exact = ExactSum(len(total.total), bits)
+    exact.merge(total.total, total.weight)
+    return exact.mean()

@@ -1,0 +1,114 @@
+"""One simulation from end to end, on any pool: pre-train, rank, unlearn, retrain, and prove that removal is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fused_ray import models
+from fused_ray.config import RunConfig
+from fused_ray.core import adapter, state
+from fused_ray.core.adapter import attached
+from fused_ray.core.methods import fedavg, fused
+from fused_ray.core.methods.fused import Unlearned
+from fused_ray.core.metrics import Metrics
+from fused_ray.core.rounds import ClientPool, Federation, Recorder
+from fused_ray.core.state import Arrays
+from fused_ray.core.work import ModelEvaluation
+from fused_ray.errors import NumericsError
+from fused_ray.types import Identity, ImageData, Scenario
+
+VACUOUS_MARGIN = 0.05
+"""There was something to forget if FA before exceeds FA of the retrained model by more than this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a simulation found. Metrics by name: `ra`, `fa`, and `ca` in the exclusive scenario."""
+
+    before: Metrics
+    unlearned: Unlearned
+    retrained: Metrics | None
+    vacuous: bool | None
+    """Whether there was nothing to forget; None without a retrained model."""
+    base_hash: str
+    unlearned_hash: str
+    restored_hash: str
+    identities: Sequence[Identity]
+
+
+def simulate(
+    config: RunConfig,
+    data: ImageData,
+    scenario: Scenario,
+    pool: ClientPool,
+    recorder: Recorder,
+    given: Arrays | None = None,
+) -> Outcome:
+    """Run every phase, each from where the recorder last saved it.
+
+    `given` is a model to unlearn from instead of pre-training one. Raises NumericsError when training diverges or a
+    worker's base model changed; and what the pool and the recorder raise.
+    """
+    federation = Federation(config, scenario, pool, recorder)
+    check_numerics(config, pool.identities)
+    like = _initial(config, data, "pretrain")
+    base = given or state.unflatten(fedavg.pretrain(federation, state.flatten(like)).payload, like)
+    recorder.save_model("base", base)
+    base_hash = state.state_hash(base)
+    pool.install(state.flatten(base))
+    before = federation.evaluate(ModelEvaluation(), state.flatten(base))
+    unlearned = fused.unlearn(federation, base)
+    _prove_frozen(pool, base_hash, "unlearn")
+    recorder.save_adapter(unlearned.masks, unlearned.values, {"start": config.unlearn.start, "base": base_hash})
+    retrained: Metrics | None = None
+    if config.retrain_rounds:
+        end = fedavg.retrain(federation, state.flatten(_initial(config, data, "retrain")))
+        retrained = end.metrics
+        recorder.save_model("retrained", state.unflatten(end.payload, like))
+        _prove_frozen(pool, base_hash, "retrain")
+    return Outcome(
+        before=before,
+        unlearned=unlearned,
+        retrained=retrained,
+        vacuous=None if retrained is None else before["fa"] - retrained["fa"] <= VACUOUS_MARGIN,
+        base_hash=base_hash,
+        unlearned_hash=state.state_hash(adapter.apply(base, unlearned.masks, unlearned.values)),
+        restored_hash=_attach_and_remove(config, data, base, unlearned),
+        identities=pool.identities,
+    )
+
+
+def check_numerics(config: RunConfig, identities: Sequence[Identity]) -> bool:
+    """Whether all workers compute the same bits. Raises NumericsError if not and `engine.numerics` is strict."""
+    kinds = {identity.fingerprint: identity for identity in identities}
+    if len(kinds) > 1 and config.engine.numerics == "strict":
+        places = "; ".join(f"{i.fingerprint[:12]} on {i.node} ({i.device}, torch {i.torch})" for i in kinds.values())
+        raise NumericsError(
+            f"the nodes are not bit-comparable: {places}; use one kind of machine, or engine.numerics=report"
+        )
+    return len(kinds) == 1
+
+
+def _initial(config: RunConfig, data: ImageData, phase: str) -> Arrays:
+    channels, height, width = data.train_images.shape[1:]
+    model = models.initialise(config.model.name, (channels, height, width), data.classes, config.seed, f"init/{phase}")
+    return state.arrays(model)
+
+
+def _prove_frozen(pool: ClientPool, expected: str, phase: str) -> None:
+    hashes = pool.base_hashes()
+    if any(found != expected for found in hashes):
+        raise NumericsError(
+            f"after {phase}, a worker's base model is not the one it was given: a fault of this program"
+        )
+
+
+def _attach_and_remove(config: RunConfig, data: ImageData, base: Arrays, unlearned: Unlearned) -> str:
+    """The hash of a live model after the adapter went on and came off."""
+    channels, height, width = data.train_images.shape[1:]
+    model = models.build(config.model.name, (channels, height, width), data.classes)
+    state.write(model, state.flatten(base))
+    with attached(model, unlearned.masks, unlearned.values):
+        pass
+    return state.state_hash(state.arrays(model))

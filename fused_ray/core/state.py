@@ -1,0 +1,79 @@
+"""A model's whole state, buffers included, as one flat payload or as named arrays, and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fused_ray.types import Payload
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def state_hash(state: Mapping[str, NDArray[np.generic]]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of all parameters and buffers, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        array = np.ascontiguousarray(state[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def arrays(model: nn.Module) -> Arrays:
+    """Copies of all parameters and buffers by name, each in its logical (contiguous) order."""
+    return {name: tensor.detach().cpu().contiguous().numpy().copy() for name, tensor in model.state_dict().items()}
+
+
+def flatten(state: Mapping[str, NDArray[np.generic]]) -> Payload:
+    """All floating values in one float32 vector and all integers in one int64 vector, in the mapping's order."""
+    floats = [a.ravel() for a in state.values() if np.issubdtype(a.dtype, np.floating)]
+    counters = [a.ravel() for a in state.values() if np.issubdtype(a.dtype, np.integer)]
+    return Payload(
+        np.concatenate(floats).astype(np.float32, copy=False),
+        np.concatenate(counters).astype(np.int64, copy=False) if counters else np.zeros(0, np.int64),
+    )
+
+
+def unflatten(payload: Payload, like: Mapping[str, NDArray[np.generic]]) -> Arrays:
+    """The named arrays of a payload; `like` gives names, shapes and dtypes."""
+    state: Arrays = {}
+    float_at = counter_at = 0
+    for name, array in like.items():
+        if np.issubdtype(array.dtype, np.floating):
+            values: NDArray[np.generic] = payload.values[float_at : float_at + array.size]
+            float_at += array.size
+        else:
+            values = payload.counters[counter_at : counter_at + array.size]
+            counter_at += array.size
+        state[name] = values.reshape(array.shape).astype(array.dtype, copy=False)
+    assert float_at == payload.values.size
+    assert counter_at == payload.counters.size
+    return state
+
+
+def read(model: nn.Module) -> Payload:
+    """The model's state as a payload."""
+    return flatten(arrays(model))
+
+
+@torch.no_grad()
+def write(model: nn.Module, payload: Payload) -> None:
+    """Load a payload into the model in place, keeping its memory format and device."""
+    floats, counters = torch.tensor(payload.values), torch.tensor(payload.counters)
+    float_at = counter_at = 0
+    for tensor in model.state_dict().values():
+        size = tensor.numel()
+        if tensor.is_floating_point():
+            tensor.copy_(floats[float_at : float_at + size].reshape(tensor.shape))
+            float_at += size
+        else:
+            tensor.copy_(counters[counter_at : counter_at + size].reshape(tensor.shape))
+            counter_at += size
+    assert float_at == floats.numel()
+    assert counter_at == counters.numel()

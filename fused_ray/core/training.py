@@ -1,0 +1,87 @@
+"""One client's local training. The same functions run in the plain loop and in Ray actors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from fused_ray.config import TrainConfig
+from fused_ray.core.adapter import Attached
+from fused_ray.core.workspace import Workspace
+from fused_ray.seeding import permutation
+from fused_ray.types import IntVector
+
+
+@dataclass(frozen=True)
+class AdapterStep:
+    """The hyper-parameters of a step on an adapter's values."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+
+
+def batches(examples: int, train: TrainConfig, seed: int, phase: str, round: int, client: int) -> Iterator[IntVector]:
+    """Positions among a client's examples, batch after batch, shuffled anew each epoch; the last may be short."""
+    for epoch in range(train.local_epochs):
+        order = permutation(examples, seed, f"shuffle/{phase}/{epoch}", round, client)
+        for start in range(0, examples, train.batch_size):
+            yield order[start : start + train.batch_size]
+
+
+def train_model(space: Workspace, train: TrainConfig, indices: IntVector, order: Iterator[IntVector]) -> float:
+    """SGD with momentum on the whole working model, in place; a fresh optimiser. Returns the mean loss an example."""
+    model = space.model
+    model.train()
+    parameters = [p for p in model.parameters() if p.requires_grad_(True).requires_grad]
+    optimiser = torch.optim.SGD(
+        parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=True
+    )
+    total, seen = torch.zeros((), device=space.device), 0
+    for positions in order:
+        rows = indices[positions]
+        loss = F.cross_entropy(space.suffix(0, space.images("train", rows)), space.labels(rows))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        total += loss.detach() * len(rows)
+        seen += len(rows)
+    return total.item() / seen
+
+
+def train_adapter(
+    space: Workspace,
+    step: AdapterStep,
+    adapter: Attached,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    cut: int,
+    order: Iterator[IntVector],
+) -> tuple[torch.Tensor, float]:
+    """SGD with momentum on the adapter's values alone, over activations `x` of the frozen prefix.
+
+    The model stays in evaluation mode, so that running statistics do not move. Weight decay pulls the values, not the
+    weights, towards zero. Returns fl(theta - w) [V] and the mean loss an example.
+    """
+    for parameter in space.model.parameters():
+        parameter.requires_grad_(False)
+    for parameter in adapter.parameters:
+        parameter.requires_grad_(True)
+    theta = adapter.gather([p.detach() for p in adapter.parameters])
+    velocity = torch.zeros_like(theta)
+    total, seen = torch.zeros((), device=space.device), 0
+    for positions in order:
+        rows = torch.from_numpy(positions).to(space.device)
+        loss = F.cross_entropy(space.suffix(cut, x.index_select(0, rows)), y.index_select(0, rows))
+        gradient = adapter.gather(torch.autograd.grad(loss, adapter.parameters))
+        if step.weight_decay:
+            gradient += step.weight_decay * (theta - adapter.base)
+        velocity.mul_(step.momentum).add_(gradient)
+        theta.sub_(velocity, alpha=step.lr)
+        adapter.scatter(theta)
+        total += loss.detach() * len(rows)
+        seen += len(rows)
+    return theta - adapter.base, total.item() / seen

@@ -1,0 +1,124 @@
+"""The unit of work that a pool hands to its workers: what a client computes in one round, and the exact sum over some.
+
+A unit is a small frozen record that crosses the actor boundary. It is a pure function of the workspace, the round's
+payload and the client, so a worker that died can be replaced and its work repeated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fused_ray.core.adapter import Masks
+from fused_ray.core.aggregate import ExactSum, check_values, scale_bits
+from fused_ray.core.workspace import Workspace
+from fused_ray.errors import NumericsError
+from fused_ray.types import ClientReport, FloatVector, IntVector, PartialSum, Payload
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one client returns: its new payload (empty if it uploads only figures) and its mean loss."""
+
+    payload: Payload
+    loss: float
+    distances: tuple[tuple[float, float], ...] = ()
+
+
+class Work(Protocol):
+    """What a client computes in one round."""
+
+    @property
+    def phase(self) -> str: ...
+    @property
+    def round(self) -> int: ...
+
+    def indices(self, space: Workspace, client: int) -> IntVector:
+        """The client's training examples; their number is its weight in the mean."""
+        ...
+
+    def update(self, space: Workspace, payload: Payload, client: int) -> Update:
+        """The client's update from the round's payload."""
+        ...
+
+    def upload_bytes(self, payload: Payload) -> int:
+        """Protocol bytes that a client sends, when it received `payload`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelEvaluation:
+    """Evaluate a payload that is a whole model."""
+
+    def predict(self, space: Workspace, payload: Payload, blocks: Sequence[int]) -> list[IntVector]:
+        """Predicted classes, block by block of the test set."""
+        return space.predict_model(payload, blocks)
+
+
+@dataclass(frozen=True)
+class AdapterEvaluation:
+    """Evaluate a payload that is an adapter's values on the installed base."""
+
+    masks: Masks
+
+    def predict(self, space: Workspace, payload: Payload, blocks: Sequence[int]) -> list[IntVector]:
+        """Predicted classes, block by block of the test set."""
+        return space.predict_adapter(self.masks, payload.values, blocks)
+
+
+Evaluation = ModelEvaluation | AdapterEvaluation
+
+
+def total_weight(space: Workspace) -> int:
+    """The examples of all clients together: the run's one scale for exact sums is made for it."""
+    return sum(len(held) for held in space.scenario.held)
+
+
+def compute(
+    space: Workspace,
+    work: Work,
+    payload: Payload,
+    clients: Sequence[int],
+    keep_updates: bool = False,
+    done: Callable[[int], None] = lambda client: None,
+) -> PartialSum:
+    """Every client's update, checked and added into one exact sum. Raises NumericsError naming the client."""
+    bits = scale_bits(total_weight(space))
+    exact: ExactSum | None = None
+    counters = np.zeros(0, np.int64)
+    reports: list[ClientReport] = []
+    updates: dict[int, FloatVector] = {}
+    for client in clients:
+        started = time.perf_counter()
+        update = work.update(space, payload, client)
+        trained = time.perf_counter()
+        who, values = f"client {client}, {work.phase} round {work.round}", update.payload.values
+        if not np.isfinite(update.loss):
+            raise NumericsError(f"{who}: the training loss is {update.loss}; lower the learning rate")
+        check_values(values, who)
+        weight = len(work.indices(space, client))
+        exact = exact or ExactSum(len(values), bits)
+        exact.add(values, weight)
+        counters = np.maximum(counters, update.payload.counters) if counters.size else update.payload.counters
+        if keep_updates:
+            updates[client] = values
+        moved = values - payload.values if values.size else values
+        reports.append(
+            ClientReport(
+                client=client,
+                examples=weight,
+                train_seconds=trained - started,
+                aggregate_seconds=time.perf_counter() - trained,
+                loss=update.loss,
+                update_norm=float(np.linalg.norm(moved.astype(np.float64))),
+                values_changed=int(np.count_nonzero(moved)),
+                distances=update.distances,
+            )
+        )
+        done(client)
+    assert exact is not None, "a worker was asked to compute no client"
+    return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates)

@@ -1,0 +1,164 @@
+"""What a process needs to compute clients: the data, a working model, the frozen base and its cached activations.
+
+LocalPool has one; every Ray actor has one. Everything in it can be rebuilt from the data, the configuration and the
+installed base, so a restarted actor repeats its work exactly.
+
+The frozen prefix (the stages below the lowest adapted layer) is one canonical pass: evaluation mode, index order,
+batches of BLOCK rows, the last one padded with zeros. That is its definition, with or without the cache. The test set
+is evaluated in the same blocks, whoever computes which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from fused_ray import models
+from fused_ray.config import RunConfig
+from fused_ray.core import state
+from fused_ray.core.adapter import Masks, attached
+from fused_ray.models import Stage
+from fused_ray.types import FloatVector, ImageData, IntVector, Payload, Scenario
+
+BLOCK = 250
+"""Rows of one batch of a frozen prefix or an evaluation, examples."""
+
+
+def test_blocks(data: ImageData) -> int:
+    """How many blocks the test set is evaluated in."""
+    return -(-len(data.test_labels) // BLOCK)
+
+
+class Workspace:
+    """One process's working model and caches. Not thread-safe; one client is computed at a time."""
+
+    def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario, device: str = "cpu") -> None:
+        self.config, self.data, self.scenario = config, data, scenario
+        self.device = torch.device(device)
+        shape = data.train_images.shape[1:]
+        model = models.build(config.model.name, (shape[0], shape[1], shape[2]), data.classes)
+        # channels-last convolutions are the faster ones on CPU and GPU; the format is part of what fixes the bits
+        self.model: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stages: list[Stage] = models.stages(self.model)
+        self._mean = torch.tensor(data.mean, device=self.device).reshape(1, -1, 1, 1)
+        self._std = torch.tensor(data.std, device=self.device).reshape(1, -1, 1, 1)
+        self._base: Payload | None = None
+        self._holds_base = False
+        self._cache: dict[tuple[str, int, int], torch.Tensor] = {}
+        self._cached_bytes = 0
+
+    # -- the working model
+
+    def load(self, payload: Payload) -> None:
+        """Make the working model a payload's state."""
+        state.write(self.model, payload)
+        self._holds_base = False
+
+    def install(self, base: Payload) -> None:
+        """Take M_r as the frozen base of what follows."""
+        self._base = base
+        self._holds_base = False
+        self._cache.clear()
+        self._cached_bytes = 0
+
+    def use_base(self) -> None:
+        """Make the working model the frozen base, in evaluation mode. An adapter that came off has left it so."""
+        assert self._base is not None, "no base is installed"
+        if not self._holds_base:
+            state.write(self.model, self._base)
+            self._holds_base = True
+        self.model.eval()
+
+    def base_hash(self) -> str:
+        """SHA-256 over the live model's parameters and buffers, as the last adapter left them."""
+        self.use_base()
+        return state.state_hash(state.arrays(self.model))
+
+    # -- inputs
+
+    def images(self, source: str, indices: IntVector) -> torch.Tensor:
+        """Normalised images float32 [len(indices), channels, height, width] of "train" or "test"."""
+        pixels = self.data.train_images if source == "train" else self.data.test_images
+        batch = torch.from_numpy(pixels[indices]).to(self.device, torch.float32)
+        batch = batch.div_(255.0).sub_(self._mean).div_(self._std)
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    def labels(self, indices: IntVector) -> torch.Tensor:
+        """The labels int64 [len(indices)] that clients train on."""
+        return torch.from_numpy(self.scenario.train_labels[indices]).to(self.device)
+
+    def cut(self, masks: Masks) -> int:
+        """The number of stages in the frozen prefix below the lowest adapted layer."""
+        adapted = {mask.layer for mask in masks.layers}
+        return next(i for i, stage in enumerate(self.stages) if adapted & set(stage.layers))
+
+    def suffix(self, cut: int, x: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, classes] from the activations above `cut` stages."""
+        for stage in self.stages[cut:]:
+            x = stage.forward(x)
+        return x
+
+    @torch.no_grad()
+    def activations(self, source: str, key: int, indices: IntVector, cut: int) -> torch.Tensor:
+        """The frozen prefix's output for examples, from the cache if it fits there. The model is at its base.
+
+        `key` names the set of examples: a client of "train", a block of "test".
+        """
+        cached = self._cache.get((source, key, cut))
+        if cached is not None:
+            return cached
+        parts = []
+        for start in range(0, len(indices), BLOCK):
+            part = indices[start : start + BLOCK]
+            x = _padded(self.images(source, part))
+            for stage in self.stages[:cut]:
+                x = stage.forward(x)
+            parts.append(x[: len(part)])
+        result = torch.cat(parts)
+        size = result.numel() * result.element_size()
+        if self._cached_bytes + size <= self.config.engine.prefix_cache_mb * 1e6:
+            self._cache[source, key, cut] = result
+            self._cached_bytes += size
+        return result
+
+    # -- evaluation
+
+    def predict_model(self, payload: Payload, blocks: Iterable[int]) -> list[IntVector]:
+        """Predicted classes of a whole model on blocks of the test set."""
+        self.load(payload)
+        self.model.eval()
+        with torch.inference_mode():
+            return [
+                self.suffix(0, _padded(self.images("test", rows))).argmax(1)[: len(rows)].cpu().numpy()
+                for rows in self._block_rows(blocks)
+            ]
+
+    def predict_adapter(self, masks: Masks, values: FloatVector, blocks: Sequence[int]) -> list[IntVector]:
+        """Predicted classes of M_r + A_f on blocks of the test set."""
+        self.use_base()
+        cut = self.cut(masks)
+        result = []
+        with attached(self.model, masks, values), torch.no_grad():
+            for block, rows in zip(blocks, self._block_rows(blocks), strict=True):
+                x = self.activations("test", block, rows, cut)
+                result.append(self.suffix(cut, _padded(x)).argmax(1)[: len(rows)].cpu().numpy())
+        return result
+
+    def _block_rows(self, blocks: Iterable[int]) -> Iterator[IntVector]:
+        total = len(self.data.test_labels)
+        for block in blocks:
+            yield np.arange(block * BLOCK, min((block + 1) * BLOCK, total))
+
+
+def _padded(x: torch.Tensor) -> torch.Tensor:
+    """The batch filled up with zero rows to BLOCK."""
+    if len(x) == BLOCK:
+        return x
+    filled = torch.zeros((BLOCK, *x.shape[1:]), dtype=x.dtype, device=x.device)
+    if x.dim() == 4:
+        filled = filled.contiguous(memory_format=torch.channels_last)
+    filled[: len(x)] = x
+    return filled

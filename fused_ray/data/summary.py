@@ -1,0 +1,70 @@
+"""Who holds what and must forget what, as a table and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fused_ray.types import ImageData, IntVector, Scenario
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one client holds, or all of them (`client` is then "all")."""
+
+    client: int | str
+    examples: int
+    per_class: tuple[int, ...]
+    """Examples of each class, by the labels that clients train on."""
+    forget: int
+    """How many of the examples must be forgotten."""
+
+
+def rows(scenario: Scenario, data: ImageData) -> list[Row]:
+    """A row per client and a last one for all of them together."""
+    held, forgotten = _counts(scenario, data.classes)
+    parts = [(client, held[client], forgotten[client]) for client in range(len(held))]
+    total = ("all", held.sum(axis=0), forgotten.sum(axis=0))
+    return [Row(client, int(own.sum()), tuple(own.tolist()), int(gone.sum())) for client, own, gone in [*parts, total]]
+
+
+def picture(scenario: Scenario, data: ImageData, class_names: Sequence[str], path: Path) -> None:
+    """Draw a bar per client, stacked by class, with what must be forgotten hatched; the suffix says the format."""
+    from matplotlib import colormaps  # takes a while to import, and the table does without
+    from matplotlib.figure import Figure  # without pyplot, which would choose a backend for the whole process
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import MaxNLocator
+
+    held, forgotten = _counts(scenario, data.classes)
+    clients = np.arange(len(held))
+    figure = Figure(figsize=(min(4 + 0.2 * len(held), 40), 5), layout="constrained")
+    axes = figure.add_subplot()
+    colours = colormaps["tab10" if data.classes <= 10 else "turbo"].resampled(data.classes)
+    bottom = np.zeros(len(held))
+    handles = []
+    for c in range(data.classes):
+        handles.append(Patch(facecolor=colours(c), label=class_names[c]))
+        for counts, hatch in ((held[:, c] - forgotten[:, c], None), (forgotten[:, c], "////")):
+            some = counts > 0
+            axes.bar(
+                clients[some], counts[some], 0.85, bottom[some], color=colours(c), hatch=hatch, edgecolor="white", lw=0
+            )
+            bottom += counts
+    handles.append(Patch(facecolor="grey", edgecolor="white", hatch="////", label="to forget"))
+    axes.set(xlabel="client", ylabel="training examples", xlim=(-0.6, len(held) - 0.4))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    figure.savefig(path)
+
+
+def _counts(scenario: Scenario, classes: int) -> tuple[IntVector, IntVector]:
+    """Per client and class [clients, classes]: how many examples it holds, and must forget."""
+
+    def count(parts: Sequence[IntVector]) -> IntVector:
+        return np.array([np.bincount(scenario.train_labels[part], minlength=classes) for part in parts], np.int64)
+
+    held = count(scenario.held)
+    return held, held - count(scenario.retained)

@@ -1,0 +1,55 @@
+"""ClientActor: a thin Ray shell around core.workspace and core.work. It holds one client, or several packed ones.
+
+The class stays plain and is bound to Ray under another name, so that it is pickled by reference and its module is
+imported in the worker before anything is unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ray
+import torch
+
+from fused_ray.config import RunConfig
+from fused_ray.core import numerics
+from fused_ray.core.work import Evaluation, Work, compute
+from fused_ray.core.workspace import Workspace
+from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
+
+_GPU_RESERVE = 0.9
+"""Share of its slice of a card that an actor may allocate; the rest is for CUDA's own context."""
+
+
+class ClientActor:
+    """Computes its clients one at a time on one CPU thread, or on its share of a GPU.
+
+    Every method is a pure function of its arguments, so a new actor can repeat what a dead one did.
+    """
+
+    def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario, gpu_share: float) -> None:
+        torch.set_num_threads(1)
+        self._device = "cuda" if gpu_share > 0 else "cpu"
+        if 0 < gpu_share < 1:
+            torch.cuda.set_per_process_memory_fraction(gpu_share * _GPU_RESERVE)
+        self._space = Workspace(config, data, scenario, self._device)
+
+    def identity(self) -> Identity:
+        return numerics.identity(ray.get_runtime_context().get_node_id(), self._device)
+
+    def install(self, base: Payload) -> None:
+        self._space.install(base)
+
+    def train(self, task: tuple[Work, Payload], clients: Sequence[int], keep_updates: bool) -> PartialSum:
+        work, payload = task
+        return compute(self._space, work, payload, clients, keep_updates)
+
+    def evaluate(self, task: tuple[Evaluation, Payload], blocks: Sequence[int]) -> list[IntVector]:
+        evaluation, payload = task
+        return evaluation.predict(self._space, payload, blocks)
+
+    def base_hash(self) -> str:
+        return self._space.base_hash()
+
+
+RemoteClient = ray.remote(ClientActor)

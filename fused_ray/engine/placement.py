@@ -1,0 +1,116 @@
+"""How many actors there are, what each reserves, and which clients it holds: pure arithmetic, decided before any start.
+
+A run that cannot be placed is refused at once with the arithmetic in the message, instead of pending for ever.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fused_ray.config import FederationConfig
+from fused_ray.errors import PlacementError
+
+ACTOR_BYTES = 300e6
+"""Memory that an actor is planned with, bytes: about 200 MB after importing PyTorch, and its clients' work."""
+_FRACTION = 1e4
+"""Ray grants fractions of a resource in steps of 1e-4."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node offers in all: CPU cores, GPUs, bytes of memory."""
+
+    name: str
+    cpus: float
+    gpus: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Actors, all alike, and the clients of each."""
+
+    clients: tuple[tuple[int, ...], ...]
+    cpus: float
+    """CPU cores that an actor reserves."""
+    gpus: float
+    """GPUs, or the fraction of one, that an actor reserves."""
+
+
+def plan(federation: FederationConfig, examples: Sequence[int], nodes: Sequence[Node]) -> Plan:
+    """Spread clients with these many examples over actors that fit on the nodes. Raises PlacementError."""
+    clients = len(examples)
+    cores, cards = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
+    cpus, gpus = federation.cpus_per_client, federation.gpus_per_client
+    with_gpu = cards >= 1 if gpus == "auto" else gpus > 0
+    if federation.clients_per_actor == "auto":
+        if gpus != "auto" and gpus > 0:
+            slots = _slots(nodes, cpus if cpus != "auto" else 0.0, gpus)
+        elif with_gpu:
+            slots = int(cards)
+        else:
+            slots = sum(int(node.cpus / (cpus if cpus != "auto" else 1.0) + 1e-9) for node in nodes)
+        actors = max(1, min(clients, slots, sum(int(node.memory / ACTOR_BYTES) for node in nodes)))
+    else:
+        actors = math.ceil(clients / federation.clients_per_actor)
+    gpu_share = (_share(actors, [int(n.gpus) for n in nodes]) if with_gpu else 0.0) if gpus == "auto" else gpus
+    cpu_share = _share(actors, [int(n.cpus) for n in nodes]) if cpus == "auto" else cpus
+    fits = _slots(nodes, cpu_share, gpu_share)
+    if fits < actors:
+        raise PlacementError(
+            f"{clients} clients in {actors} actors need {actors} x ({cpu_share:g} CPU + {gpu_share:g} GPU), but the "
+            f"{len(nodes)} node(s) with {cores:g} CPU and {cards:g} GPU hold {fits} such actors; raise "
+            "federation.clients_per_actor or lower federation.cpus_per_client or federation.gpus_per_client"
+        )
+    memory = sum(int(node.memory / ACTOR_BYTES) for node in nodes)
+    if memory < actors:
+        raise PlacementError(
+            f"{actors} actors of {ACTOR_BYTES / 1e6:g} MB need {actors * ACTOR_BYTES / 1e9:.1f} GB, but the nodes' memory "
+            f"({sum(n.memory for n in nodes) / 1e9:.1f} GB) holds {memory}; raise federation.clients_per_actor"
+        )
+    return Plan(_balance(examples, actors), cpu_share, gpu_share)
+
+
+def _share(actors: int, units: Sequence[int]) -> float:
+    """The largest share of a core or card, at most 1, with which this many actors fit on whole units of all nodes."""
+    total = sum(units)
+    if total == 0 or actors <= total:
+        return 1.0
+    per_unit = math.ceil(actors / total)
+    return math.floor(_FRACTION / per_unit) / _FRACTION
+
+
+def _slots(nodes: Sequence[Node], cpus: float, gpus: float) -> int:
+    """How many actors with these shares fit. A fraction never spans two cards; more than one card must be whole."""
+    total = 0
+    for node in nodes:
+        by_cpu = math.inf if cpus == 0 else math.floor(node.cpus / cpus + 1e-6)
+        if gpus == 0:
+            by_gpu = math.inf
+        elif gpus <= 1:
+            by_gpu = int(node.gpus) * math.floor(1 / gpus + 1e-6)
+        else:
+            by_gpu = math.floor(node.gpus / gpus) if float(gpus).is_integer() else 0
+        slots = min(by_cpu, by_gpu)
+        total += int(slots) if slots != math.inf else 10**9
+    return total
+
+
+def _balance(examples: Sequence[int], actors: int) -> tuple[tuple[int, ...], ...]:
+    """Clients to actors, an equal number each give or take one where that is possible, sizes as even as they go.
+
+    The largest clients first, each to the actor with the fewest examples that still has room.
+    """
+    room = math.ceil(len(examples) / actors)
+    loads = [(0, actor) for actor in range(actors)]
+    heapq.heapify(loads)
+    held: list[list[int]] = [[] for _ in range(actors)]
+    for client in sorted(range(len(examples)), key=lambda c: (-examples[c], c)):
+        load, actor = heapq.heappop(loads)
+        held[actor].append(client)
+        if len(held[actor]) < room:
+            heapq.heappush(loads, (load + examples[client], actor))
+    return tuple(tuple(sorted(clients)) for clients in held if clients)

@@ -1,0 +1,257 @@
+"""RayPool: clients in Ray actors. Everything shared is put once; calls return values; partial sums drain as they finish.
+
+An actor that dies is replaced by a new one, whose calls give the same bits, and its call is repeated, client by client
+so that a client whose work kills its actor again and again is named. Every wait has a bound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
+
+from fused_ray.config import RunConfig
+from fused_ray.core.rounds import ClientDone
+from fused_ray.core.simulation import check_numerics
+from fused_ray.core.work import Evaluation, Work
+from fused_ray.core.workspace import test_blocks
+from fused_ray.engine.client import RemoteClient
+from fused_ray.engine.placement import Node, plan
+from fused_ray.errors import ClientFailedError, FusedRayError, PlacementError
+from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
+
+_CALLS = 4
+"""Calls that an actor's clients are split into each round, for progress to be seen."""
+_POLL = 0.5
+"""Seconds between two looks at whether the user wants to stop."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One actor call: its slot, what it works on (clients or test blocks), and how often it has been tried."""
+
+    slot: int
+    items: tuple[int, ...]
+    attempt: int = 1
+
+
+class RayPool:
+    """A fixed set of client actors on the Ray cluster that this process is connected to."""
+
+    def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
+        self._config = config
+        self._plan = plan(config.federation, [len(held) for held in scenario.held], cluster_nodes())
+        self._slot_of = {c: slot for slot, clients in enumerate(self._plan.clients) for c in clients}
+        self._blocks = test_blocks(data)
+        self._shared = (ray.put(config), ray.put(data), ray.put(scenario))
+        self._base: ray.ObjectRef[Payload] | None = None
+        self._actors = [self._create() for _ in self._plan.clients]
+        self.identities: list[Identity] = self._meet()
+        self._cores = {node.name: max(1, int(node.cpus)) for node in cluster_nodes()}
+
+    def install(self, base: Payload) -> None:
+        self._base = ray.put(base)
+        self._run("install", [_Call(slot, ()) for slot in range(len(self._actors))], lambda call: (self._base,))
+
+    def train(
+        self, work: Work, payload: Payload, clients: Sequence[int], done: ClientDone, keep_updates: bool = False
+    ) -> Iterator[PartialSum]:
+        by_slot: dict[int, list[int]] = defaultdict(list)
+        for client in clients:
+            by_slot[self._slot_of[client]].append(client)
+        calls = [_Call(slot, part) for slot, held in by_slot.items() for part in _split(held, _CALLS)]
+        task = ray.put((work, payload))
+        what = f"{work.phase} round {work.round}"
+        for call, result in self._drain("train", calls, lambda call: (task, call.items, keep_updates), what, done):
+            done(len(call.items))
+            yield result
+
+    def evaluate(self, evaluation: Evaluation, payload: Payload) -> IntVector:
+        slots = min(len(self._actors), sum(self._cores.values()), self._blocks)
+        task = ray.put((evaluation, payload))
+        calls = [_Call(slot, tuple(range(slot, self._blocks, slots))) for slot in range(slots)]
+        found: dict[int, IntVector] = {}
+        for call, result in self._drain("evaluate", calls, lambda call: (task, call.items), "evaluation"):
+            found.update(zip(call.items, result, strict=True))
+        return np.concatenate([found[block] for block in range(self._blocks)])
+
+    def base_hashes(self) -> list[str]:
+        return self._run("base_hash", [_Call(slot, ()) for slot in range(len(self._actors))], lambda call: ())
+
+    def close(self) -> None:
+        """End every actor and drop every reference."""
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors.clear()
+        self._base = None
+
+    # -- actors
+
+    def _create(self) -> Any:
+        actor: Any = RemoteClient.options(
+            num_cpus=self._plan.cpus, num_gpus=self._plan.gpus, scheduling_strategy="SPREAD"
+        ).remote(*self._shared, self._plan.gpus)
+        if self._base is not None:
+            actor.install.remote(self._base)
+        return actor
+
+    def _meet(self) -> list[Identity]:
+        """Wait until every actor has started and said who it is."""
+        waiting = [actor.identity.remote() for actor in self._actors]
+        limit = self._config.engine.start_timeout
+        try:
+            return list(ray.get(waiting, timeout=limit))
+        except GetTimeoutError:
+            ready = len(ray.wait(waiting, num_returns=len(waiting), timeout=0)[0])
+            self.close()
+            raise PlacementError(
+                f"{ready} of {len(waiting)} client actors started within {limit:g} s (engine.start_timeout); others hold "
+                "the cluster's CPUs or GPUs, or imports are slow there: free resources or raise the limit"
+            ) from None
+        except RayError as error:
+            self.close()
+            raise ClientFailedError(f"a client actor could not start: {_reason(error)}") from None
+
+    def _replace(self, slot: int) -> None:
+        """A new actor in a slot whose actor died or cannot be reached; it may come to another node."""
+        with contextlib.suppress(RayError):
+            ray.kill(self._actors[slot])
+        self._actors[slot] = self._create()
+        limit = self._config.engine.start_timeout
+        try:
+            self.identities[slot] = ray.get(self._actors[slot].identity.remote(), timeout=limit)
+        except GetTimeoutError:
+            raise PlacementError(
+                f"the actor of clients {list(self._plan.clients[slot])} died and no node could take a new one within "
+                f"{limit:g} s (engine.start_timeout); continue with --resume when there is room"
+            ) from None
+        except RayError:
+            return  # it died at once: its next call fails, which counts as an attempt
+        check_numerics(self._config, self.identities)
+
+    # -- calls
+
+    def _run(self, method: str, calls: list[_Call], arguments: Callable[[_Call], tuple[Any, ...]]) -> list[Any]:
+        """The calls' results in the order of their slots."""
+        results = {call.slot: result for call, result in self._drain(method, calls, arguments, method)}
+        return [results[slot] for slot in sorted(results)]
+
+    def _drain(
+        self,
+        method: str,
+        calls: Sequence[_Call],
+        arguments: Callable[[_Call], tuple[Any, ...]],
+        what: str,
+        done: ClientDone = lambda count: None,
+    ) -> Iterator[tuple[_Call, Any]]:
+        """Make every call, one at a time per actor and no more than cores per node; yield results as they finish.
+
+        Calls of an actor that dies are repeated on a new one, up to `engine.max_attempts` times each.
+        """
+        queues: dict[int, deque[_Call]] = defaultdict(deque)
+        for call in calls:
+            queues[call.slot].append(call)
+        busy: dict[str, int] = defaultdict(int)
+        running: dict[Any, _Call] = {}
+
+        def submit() -> None:
+            for slot in sorted(queues, key=lambda s: -len(queues[s])):
+                node = self.identities[slot].node if len(self.identities) > slot else ""
+                idle = all(call.slot != slot for call in running.values())
+                if queues[slot] and idle and busy[node] < self._cores.get(node, 1):
+                    call = queues[slot].popleft()
+                    ref = getattr(self._actors[slot], method).remote(*arguments(call))
+                    running[ref] = call
+                    busy[node] += 1
+
+        quiet_since = time.monotonic()
+        submit()
+        while running:
+            ready, _ = ray.wait(list(running), timeout=_POLL)
+            done(0)
+            if not ready:
+                self._check_time(quiet_since, what, running.values())
+                continue
+            quiet_since = time.monotonic()
+            ref = ready[0]
+            call = running.pop(ref)
+            busy[self.identities[call.slot].node] -= 1
+            try:
+                result = ray.get(ref)
+            except RayTaskError as error:
+                raise self._explained(error, call, method, what) from None
+            except RayError as error:
+                if call.attempt >= self._config.engine.max_attempts:
+                    raise self._hopeless(error, call, method, what) from None
+                self._replace(call.slot)
+                # most recent first, so that a repeated call runs before what was queued behind it
+                for part in reversed(_split(call.items, len(call.items)) or [()]):
+                    queues[call.slot].appendleft(_Call(call.slot, part, call.attempt + 1))
+                submit()
+                continue
+            del ref, ready
+            submit()
+            yield call, result
+
+    def _check_time(self, since: float, what: str, running: Any) -> None:
+        limit = self._config.engine.client_timeout
+        if time.monotonic() - since > limit:
+            missing = "; ".join(f"{list(call.items)} on node {self._node(call)[:12]}" for call in running)
+            raise ClientFailedError(
+                f"{what}: nothing finished for {limit:g} s (engine.client_timeout); still running: {missing}"
+            )
+
+    def _node(self, call: _Call) -> str:
+        return self.identities[call.slot].node
+
+    def _explained(self, error: RayTaskError, call: _Call, method: str, what: str) -> FusedRayError:
+        """The error that a call raised: ours as it is, any other with who and where."""
+        if isinstance(error.cause, FusedRayError):
+            return error.cause
+        kind = "clients" if method == "train" else "blocks"
+        cause = error.cause
+        return ClientFailedError(
+            f"{what}, {kind} {list(call.items)}, node {self._node(call)[:12]}: {type(cause).__name__}: {cause}"
+        )
+
+    def _hopeless(self, error: RayError, call: _Call, method: str, what: str) -> ClientFailedError:
+        who = (
+            f"client {call.items[0]}" if method == "train" and len(call.items) == 1 else f"{method} {list(call.items)}"
+        )
+        return ClientFailedError(
+            f"{what}, {who}, node {self._node(call)[:12]}: its actor died {call.attempt} times ({_reason(error)}); if "
+            "memory ran out, lower train.batch_size or engine.prefix_cache_mb, or raise federation.clients_per_actor"
+        )
+
+
+def cluster_nodes() -> list[Node]:
+    """The live nodes of the cluster that this process is connected to."""
+    return [
+        Node(
+            n["NodeID"],
+            n["Resources"].get("CPU", 0.0),
+            n["Resources"].get("GPU", 0.0),
+            n["Resources"].get("memory", 0.0),
+        )
+        for n in ray.nodes()  # type: ignore[no-untyped-call]
+        if n["Alive"]
+    ]
+
+
+def _split(items: Sequence[int], parts: int) -> list[tuple[int, ...]]:
+    size = -(-len(items) // parts) if parts else 0
+    return [tuple(items[at : at + size]) for at in range(0, len(items), size)] if size else []
+
+
+def _reason(error: RayError) -> str:
+    if isinstance(error, RayTaskError):
+        return f"{type(error.cause).__name__}: {error.cause}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ("actor died: " if isinstance(error, ActorDiedError) else "") + " ".join(lines[:3])[:300]

@@ -1,0 +1,68 @@
+"""Joining or starting Ray, and leaving it as it was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from fused_ray.errors import FusedRayError
+
+TESTED = ((2, 50), (2, 60))
+"""The oldest and the newest Ray that this version is tested with."""
+
+
+class SessionError(FusedRayError):
+    """Ray cannot be joined or started."""
+
+
+@contextmanager
+def session(address: str | None) -> Iterator[bool]:
+    """A connection to Ray; yields whether the Ray is a private one that ends with the run.
+
+    In this order: the Ray that this process is connected to already; `address`; RAY_ADDRESS, which a Ray job sets
+    too; else a private local Ray with the CPUs that this process may use.
+    """
+    if ray.is_initialized():
+        yield False
+        return
+    where = address or os.environ.get("RAY_ADDRESS")
+    private = where is None or where == "local"
+    options: dict[str, Any] = {"num_cpus": usable_cpus(), "include_dashboard": False} if private else {}
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keep CUDA visible as it is; Ray warns otherwise
+    try:
+        ray.init(address=where or "local", log_to_driver=False, logging_level="ERROR", **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise SessionError(f"cannot {'start' if private else 'join'} Ray at {where or 'local'}: {error}") from None
+    try:
+        yield private
+    finally:
+        ray.shutdown()
+
+
+def usable_cpus() -> int:
+    """The cores that this process may use: its affinity, its Slurm share and its control group's quota."""
+    limits = [float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(os.cpu_count() or 1)]
+    share = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
+    if share.isdigit():
+        limits.append(float(share))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            limits.append(float(quota) / float(period))
+    except (OSError, ValueError):
+        pass
+    return max(1, int(min(limits)))
+
+
+def version_note() -> str | None:
+    """A warning if the installed Ray is outside the tested range."""
+    found = tuple(int(part) for part in ray.__version__.split(".")[:2])
+    if TESTED[0] <= found <= TESTED[1]:
+        return None
+    (a, b), (c, d) = TESTED
+    return f"Ray {ray.__version__} is outside the range this version is tested with ({a}.{b} to {c}.{d})"

@@ -1,0 +1,66 @@
+"""The submitting side of a run on Ray: starts the driver actor, passes progress on, and ends both on Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+
+from fused_ray.config import RunConfig
+from fused_ray.engine.driver import start_driver
+from fused_ray.engine.session import session
+from fused_ray.errors import ClientFailedError, FusedRayError, Interrupted
+
+if TYPE_CHECKING:
+    from fused_ray.results.recorder import Progress
+
+_POLL = 0.25
+"""Seconds between two questions for progress."""
+_PATIENCE = 15.0
+"""Seconds that a driver which was asked to stop may take before it is killed."""
+
+
+def execute_on_ray(path: Path, config: RunConfig, listener: Callable[[Progress], None]) -> dict[str, Any]:
+    """Run in a driver actor and return the content of result.json. Raises what the run raises."""
+    with session(config.engine.address):
+        driver = start_driver(str(path), config)
+        try:
+            return _watch(driver, listener)
+        finally:
+            with contextlib.suppress(RayError):
+                ray.kill(driver)
+
+
+def _watch(driver: Any, listener: Callable[[Progress], None]) -> dict[str, Any]:
+    outcome = driver.run.remote()
+    try:
+        while not ray.wait([outcome], timeout=_POLL)[0]:
+            with contextlib.suppress(RayError):  # a busy or dying driver; its outcome tells
+                listener(ray.get(driver.progress.remote(), timeout=5))
+        with contextlib.suppress(RayError):
+            listener(ray.get(driver.progress.remote(), timeout=5))
+        return _result(outcome)
+    except KeyboardInterrupt:
+        driver.stop.remote()
+        with contextlib.suppress(GetTimeoutError):
+            _result(outcome, timeout=_PATIENCE)  # raises Interrupted, unless the run was over by then
+        raise Interrupted("stopped; continue with --resume") from None
+
+
+def _result(outcome: Any, timeout: float | None = None) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = ray.get(outcome, timeout=timeout)
+        return result
+    except RayTaskError as error:
+        if isinstance(error.cause, FusedRayError):
+            raise error.cause from None
+        raise
+    except GetTimeoutError:
+        raise
+    except RayError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ClientFailedError(f"the driver actor died ({reason}); continue with --resume") from None

@@ -1,0 +1,46 @@
+"""One hierarchy of errors.
+
+Every message is one line: what is wrong, where, and how to mend it. The command line prints it and exits with
+`exit_code`; with `--debug` the traceback comes too.
+"""
+
+from __future__ import annotations
+
+
+class FusedRayError(Exception):
+    """Base of all errors that a user can mend. `exit_code` is what the command line returns."""
+
+    exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class ConfigError(FusedRayError):
+    """A configuration key, type, range or combination is wrong."""
+
+
+class DataError(FusedRayError):
+    """A data set is missing or malformed, or a partition cannot be made."""
+
+
+class RunDirectoryError(FusedRayError):
+    """A run directory is missing, foreign, damaged, in use, or would be overwritten."""
+
+
+class PlacementError(FusedRayError):
+    """The clients cannot be placed on the resources that there are."""
+
+
+class NumericsError(FusedRayError):
+    """A value is not finite or leaves the range of exact aggregation, or nodes are not bit-comparable."""
+
+
+class ClientFailedError(FusedRayError):
+    """A client's work failed or killed its actor more often than is allowed."""
+
+
+class Interrupted(FusedRayError):
+    """The user stopped the run; the run directory is complete up to the last finished round."""
+
+    exit_code = 130

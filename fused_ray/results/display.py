@@ -1,0 +1,203 @@
+"""What a run shows in the terminal: live progress, and tables that a newcomer understands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from fused_ray.config import RunConfig
+from fused_ray.results.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from fused_ray.results.recorder import Progress
+
+_TITLES = {"pretrain": "pre-train", "rank": "rank layers", "unlearn": "unlearn", "retrain": "retrain"}
+
+
+@contextmanager
+def show_progress(path: Path, config: RunConfig) -> Iterator[Callable[[Progress], None]]:
+    """A listener that shows progress on standard error: a live bar on a terminal, else a line per finished round.
+
+    Ray's own noise goes to ray.log in the run directory meanwhile.
+    """
+    with _standard_error_to(path / "ray.log") as screen:
+        console = Console(file=screen, stderr=True)
+        console.print(f"fused-ray: {path}", highlight=False, soft_wrap=True)
+        if console.is_terminal:
+            with Bar(
+                TextColumn("{task.fields[phase]:<11}"),
+                BarColumn(),
+                TextColumn("{task.fields[text]}"),
+                console=console,
+            ) as bar:
+                yield _Live(bar, console, config)
+        else:
+            yield _Lines(console)
+
+
+class _Live:
+    """One bar: the rounds of all phases; beside it phase, round, clients done, RA, FA, bytes and time left."""
+
+    def __init__(self, bar: Bar, console: Console, config: RunConfig) -> None:
+        self._bar, self._console, self._notes = bar, console, 0
+        self._task = bar.add_task("", total=None, phase="start", text="starting")
+
+    def __call__(self, progress: Progress) -> None:
+        for note in progress.notes[self._notes :]:
+            self._console.print(f"note: {note}", highlight=False)
+        self._notes = len(progress.notes)
+        if not progress.rounds:
+            return
+        share = progress.clients_done / max(1, progress.clients)
+        left = (progress.rounds - progress.round + 1 - share) * progress.round_seconds
+        text = (
+            f"round {progress.round}/{progress.rounds}  clients {progress.clients_done}/{progress.clients}"
+            f"  RA {_number(progress.ra)}  FA {_number(progress.fa)}  up {size(progress.bytes_up)}"
+        )
+        text += f"  {left:.0f} s left" if progress.round_seconds else ""
+        done = progress.round - 1 + share
+        phase = _TITLES[progress.phase]
+        self._bar.update(self._task, total=progress.rounds, completed=done, phase=phase, text=text)
+
+
+class _Lines:
+    """A line per finished round."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._notes, self._last = console, 0, ("", 0)
+
+    def __call__(self, progress: Progress) -> None:
+        for note in progress.notes[self._notes :]:
+            self._console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        self._notes = len(progress.notes)
+        now = (progress.phase, progress.round)
+        if now != self._last and progress.rounds:
+            self._last = now
+            self._console.print(
+                f"{progress.seconds:7.1f} s  {_TITLES[progress.phase]} round {progress.round}/{progress.rounds}"
+                f"  (so far RA {_number(progress.ra)}, FA {_number(progress.fa)})",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+def show_result(path: Path, config: RunConfig, result: dict[str, Any], *, to_error: bool = False) -> None:
+    """The run's result as a table with what it says in words."""
+    console = Console(stderr=to_error)
+    metrics, sizes, seconds = result["metrics"], result["bytes"], result["seconds"]
+    overlap = "ca" in metrics["before"]
+    table = Table(title=f"Forgetting {_what(config)} ({config.data.name}, {config.model.name}, "
+                        f"{config.federation.clients} clients, seed {config.seed})")  # fmt: skip
+    for name in ("model", "kept data (RA)", "forgotten data (FA)", *(["overlap (CA)"] if overlap else [])):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    table.add_column("sent up / client / round", justify="right")
+    table.add_column("training time", justify="right")
+    rows = [
+        ("before: it remembers", metrics["before"], "pretrain"),
+        (f"after: {result['adapter']['values']} adapter values on {', '.join(result['layers']['chosen'])}",
+         metrics["after"], "unlearn"),
+        ("adapter removed", metrics["before"], None),
+        ("retrained without the data", metrics["retrained"], "retrain"),
+    ]  # fmt: skip
+    for title, found, phase in rows:
+        if found is None:
+            continue
+        figures = [_number(found[name]) for name in ("ra", "fa", *(["ca"] if overlap else []))]
+        upload = size(sizes[phase]["up_per_client_per_round"]) if phase and sizes[phase]["up_total"] else "-"
+        took = f"{seconds[phase]['train']:.1f} s" if phase and sizes[phase]["up_total"] else "-"
+        table.add_row(title, *figures, upload, took)
+    console.print(table)
+    for line in _in_words(result):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"Everything is in {path}; M_f as a file: fused-ray apply {path} --out model.safetensors",
+                  highlight=False, soft_wrap=True)  # fmt: skip
+
+
+def _in_words(result: dict[str, Any]) -> Iterator[str]:
+    metrics, hashes = result["metrics"], result["hash"]
+    before, after, retrained = metrics["before"], metrics["after"], metrics["retrained"]
+    if result["vacuous"]:
+        yield (f"VACUOUS: the model before (FA {before['fa']:.3f}) knew no more of the forgotten data than a retrained "
+               f"one (FA {retrained['fa']:.3f}): there was nothing to forget.")  # fmt: skip
+    else:
+        than = f", retrained {retrained['fa']:.3f}" if retrained else ""
+        yield f"Forgetting: FA went from {before['fa']:.3f} to {after['fa']:.3f}{than}."
+    if result["reversible"]:
+        yield f"Reversible: with the adapter off, the model's hash is that from before, bit for bit: {hashes['base']}"
+    else:
+        yield f"NOT REVERSIBLE: the hash is {hashes['restored']}, before it was {hashes['base']}"
+    if not result["numerics"]["comparable"]:
+        yield "The nodes are not bit-comparable: the same run elsewhere may give other bits."
+
+
+def show_unfinished(directory: RunDirectory) -> None:
+    """How far a run has come."""
+    rows = directory.table("rounds").to_pylist()
+    last = rows[-1] if rows else None
+    reached = f"it reached {last['phase']} round {last['round']}" if last else "no round is finished yet"
+    print(f"{directory.path} is not finished: {reached}; continue it with: fused-ray run --resume {directory.path}")
+
+
+def show_clients(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str], sha256: str) -> None:
+    """Who holds how many examples of which class, and how many of them must be forgotten."""
+    table = Table(title="Who holds what (training examples)")
+    for name in ("client", "examples", *class_names, "to forget"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(str(row["client"]), str(row["examples"]), *map(str, row["counts"]), str(row["to_forget"]))
+    totals = [sum(row["counts"][c] for row in rows) for c in range(len(class_names))]
+    table.add_section()
+    table.add_row("all", str(sum(totals)), *map(str, totals), str(sum(row["to_forget"] for row in rows)))
+    Console().print(table)
+    print(f"partition sha256 {sha256}")
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of 1,000."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _what(config: RunConfig) -> str:
+    classes = config.forget_classes
+    if config.forget.scenario == "class":
+        return f"class {', '.join(map(str, classes))}"
+    return f"all that client {config.forget.owner} knew: class {classes[0]} alone, most of class {classes[1]}"
+
+
+@contextmanager
+def _standard_error_to(path: Path) -> Iterator[Any]:
+    """What native code and Ray print to standard error goes to a file meanwhile; yields the screen's stream."""
+    sys.stderr.flush()
+    try:
+        on_screen = sys.stderr.fileno() == 2
+    except (OSError, ValueError):  # replaced by something without a descriptor, as in a notebook
+        on_screen = False
+    if not on_screen:
+        yield sys.stderr
+        return
+    screen = os.dup(2)
+    with open(path, "ab") as log, os.fdopen(os.dup(screen), "w", buffering=1) as stream:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield stream
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            os.close(screen)

@@ -1,0 +1,54 @@
+"""A run inside its directory, on any pool: lock, load the data, simulate, write the result."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fused_ray.config import RunConfig
+from fused_ray.core.rounds import ClientPool
+from fused_ray.core.simulation import check_numerics, simulate
+from fused_ray.core.state import Arrays
+from fused_ray.data import datasets, scenarios
+from fused_ray.results import plots
+from fused_ray.results.directory import RunDirectory
+from fused_ray.results.given import given_model
+from fused_ray.results.recorder import DirectoryRecorder, Progress
+from fused_ray.types import ImageData, Scenario
+
+LOCK_WAIT = 60.0
+"""Seconds to wait for the writer of a killed run to be gone."""
+
+
+def execute(
+    directory: RunDirectory,
+    config: RunConfig,
+    make_pool: Callable[[RunConfig, ImageData, Scenario], ClientPool],
+    listener: Callable[[Progress], None] = lambda progress: None,
+    stopped: Callable[[], bool] = lambda: False,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Run what is still to be done and return the content of result.json."""
+    directory.lock(LOCK_WAIT)
+    try:
+        data = datasets.load(config.data, config.seed)
+        scenario = scenarios.build(config, data)
+        given: Arrays | None = None
+        extra: dict[str, Any] = {"pretrained_from": None}
+        if config.pretrain.from_ is not None:
+            given, extra["pretrained_from"], warning = given_model(directory, config, data)
+            notes = (*notes, *warning)
+        recorder = DirectoryRecorder(directory, data, scenario, listener, stopped)
+        for note in notes:
+            recorder.note(note)
+        with contextlib.closing(make_pool(config, data, scenario)) as pool:
+            if not check_numerics(config, pool.identities):
+                recorder.note("the nodes are not bit-comparable: the same run elsewhere may give other bits")
+            outcome = simulate(config, data, scenario, pool, recorder, given)
+        result = recorder.finish(config, outcome, extra)
+        if config.output.plots:
+            plots.draw(directory, result)
+        return result
+    finally:
+        directory.unlock()

@@ -1,0 +1,62 @@
+"""M_f and M_r of a finished run as files, each proven by its hash."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fused_ray.core.adapter import apply, attached
+from fused_ray.core.state import Arrays, arrays, flatten, state_hash, write
+from fused_ray.errors import RunDirectoryError
+from fused_ray.results.directory import RunDirectory
+from fused_ray.results.files import encode_state, read_adapter, read_state
+
+
+def apply_adapter(run: Path, out: Path) -> str:
+    """Write M_f = M_r + A_f of a finished run; returns its SHA-256. Raises RunDirectoryError if it is not the run's."""
+    directory = RunDirectory.open(run)
+    expected = directory.result["hash"]["unlearned"]
+    state = apply(
+        read_state(directory.path / "base.safetensors"), *read_adapter(directory.path / "adapter.safetensors")
+    )
+    return _write(out, state, expected)
+
+
+def restore_base(run: Path, out: Path | None) -> str:
+    """Put the adapter on a freshly built model and take it off; write M_r if asked; returns its SHA-256.
+
+    Raises RunDirectoryError unless the live model and the file both have the hash from before unlearning.
+    """
+    from fused_ray import models, registry
+
+    directory = RunDirectory.open(run)
+    expected: str = directory.result["hash"]["base"]
+    state = read_state(directory.path / "base.safetensors")
+    config = directory.config
+    info = registry.DATASETS[config.data.name]
+    model = models.build(config.model.name, info.shape, info.classes)
+    write(model, flatten({name: state[name] for name in model.state_dict()}))
+    with attached(model, *read_adapter(directory.path / "adapter.safetensors")):
+        pass
+    if state_hash(arrays(model)) != expected:
+        raise RunDirectoryError(f"{run}: with the adapter off, the model is not the one from before unlearning")
+    if out is not None:
+        return _write(out, state, expected)
+    return expected
+
+
+def _write(out: Path, state: Arrays, expected: str) -> str:
+    found = state_hash(state)
+    if found != expected:
+        raise RunDirectoryError(
+            f"the model has the hash {found}, but result.json says {expected}: the files were changed"
+        )
+    if out.exists():
+        raise RunDirectoryError(f"{out} exists already; name another file with --out")
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        temporary.write_bytes(encode_state(state))
+        os.replace(temporary, out)
+    except OSError as error:
+        raise RunDirectoryError(f"cannot write {out}: {error.strerror}") from None
+    return found

@@ -1,0 +1,256 @@
+"""The recorder of a run directory: figures of every round, checkpoints, models, and the result."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from safetensors.numpy import save
+
+from fused_ray.config import RunConfig
+from fused_ray.core.adapter import Masks
+from fused_ray.core.metrics import mixed_accuracy
+from fused_ray.core.rounds import RoundRecord, Saved
+from fused_ray.core.simulation import Outcome
+from fused_ray.errors import Interrupted, RunDirectoryError
+from fused_ray.results import files, schemas
+from fused_ray.results.directory import RunDirectory
+from fused_ray.types import FloatVector, ImageData, IntVector, PartialSum, Payload, Scenario
+
+PHASES = ("pretrain", "rank", "unlearn", "retrain")
+"""In the order in which a run goes through them."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is. Seconds since the start of the run, bytes as sent by all clients in the last finished round."""
+
+    phase: str = "start"
+    round: int = 0
+    rounds: int = 0
+    clients_done: int = 0
+    clients: int = 0
+    ra: float | None = None
+    fa: float | None = None
+    bytes_up: int = 0
+    seconds: float = 0.0
+    round_seconds: float = 0.0
+    """How long the phase's last finished round took."""
+    notes: tuple[str, ...] = field(default_factory=tuple)
+    """What the user should know from the start, such as nodes that are not bit-comparable."""
+
+
+class DirectoryRecorder:
+    """Writes one run. `listener` hears of progress; `stopped` says whether the user wants the run to end."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        data: ImageData,
+        scenario: Scenario,
+        listener: Callable[[Progress], None] = lambda progress: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._directory, self._scenario, self._test_labels = directory, scenario, data.test_labels
+        self._listener, self._stopped = listener, stopped
+        self._started = self._round_started = time.monotonic()
+        self._progress = Progress()
+        self._counts = _class_counts(scenario, data)
+        self._check_same_data()
+        self._saved = {phase: self._load(phase) for phase in PHASES}
+        directory.drop_parts({_part_prefix(phase): saved.round for phase, saved in self._saved.items() if saved})
+
+    # -- the Recorder protocol
+
+    def resume(self, phase: str) -> Saved | None:
+        return self._saved[phase]
+
+    def begin_round(self, phase: str, round: int, rounds: int, clients: int) -> None:
+        self._round_started = time.monotonic()
+        same = self._progress.phase == phase
+        self._tell(
+            phase=phase,
+            round=round,
+            rounds=rounds,
+            clients_done=0,
+            clients=clients,
+            round_seconds=self._progress.round_seconds if same else 0.0,
+        )
+        self.clients_done(0)
+
+    def clients_done(self, count: int) -> None:
+        if self._stopped():
+            at = f"{self._progress.phase} round {self._progress.round}"
+            raise Interrupted(f"stopped in {at}; continue with: fused-ray run --resume {self._directory.path}")
+        if count:
+            self._tell(clients_done=self._progress.clients_done + count)
+
+    def finish_round(self, record: RoundRecord, total: PartialSum, predictions: IntVector | None, saved: Saved) -> None:
+        part = f"{_part_prefix(record.phase)}-{record.round:06d}"
+        row = asdict(record) | {name: record.metrics.get(name) for name in ("ra", "fa", "ca")}
+        row["bytes_up"], row["bytes_down"] = (n * record.clients_used for n in (record.bytes_up, record.bytes_down))
+        self._directory.write_part("clients", part, self._client_rows(record, total, predictions))
+        self._directory.write_part("rounds", part, _table([row], schemas.ROUNDS))
+        self._directory.write(f"checkpoints/{record.phase}.safetensors", _encode(saved))
+        self._saved[record.phase] = saved
+        self._tell(
+            ra=record.metrics.get("ra", self._progress.ra),
+            fa=record.metrics.get("fa", self._progress.fa),
+            bytes_up=row["bytes_up"],
+            round_seconds=time.monotonic() - self._round_started,
+        )
+
+    def save_model(self, name: str, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self._directory.write(f"{name}.safetensors", files.encode_state(state))
+
+    def save_adapter(self, masks: Masks, values: FloatVector, about: Mapping[str, Any]) -> None:
+        self._directory.write("adapter.safetensors", files.encode_adapter(masks, values, about))
+
+    # -- the result
+
+    def note(self, text: str) -> None:
+        """Tell the user something that holds for the whole run."""
+        self._tell(notes=(*self._progress.notes, text))
+
+    def finish(self, config: RunConfig, outcome: Outcome, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """Write result.json and return its content."""
+        rounds = self._directory.table("rounds").to_pylist()
+        unlearned = outcome.unlearned
+        fingerprints = sorted({identity.fingerprint for identity in outcome.identities})
+        ranking = {item.layer: {k: v for k, v in asdict(item).items() if k != "layer"} for item in unlearned.ranking}
+        result = {
+            "method": config.unlearn.method,
+            "scenario": config.forget.scenario,
+            "metrics": {
+                "before": outcome.before,
+                "start": unlearned.start_metrics,
+                "after": unlearned.metrics,
+                "retrained": outcome.retrained,
+            },
+            "vacuous": outcome.vacuous,
+            "layers": {
+                "chosen": [mask.layer for mask in unlearned.masks.layers],
+                "by": config.unlearn.ranking if ranking else None,
+                "ranking": [{"layer": layer, **figures} for layer, figures in ranking.items()],
+            },
+            "adapter": {
+                "values": unlearned.masks.size,
+                "start": config.unlearn.start,
+                "sparsity": config.unlearn.sparsity,
+                "lr": config.adapter_lr,
+                "masks_sha256": unlearned.masks.digest,
+            },
+            "bytes": {phase: _phase_bytes(rounds, phase) for phase in PHASES},
+            "seconds": {phase: _phase_seconds(rounds, phase) for phase in PHASES},
+            "hash": {
+                "base": outcome.base_hash,
+                "unlearned": outcome.unlearned_hash,
+                "restored": outcome.restored_hash,
+            },
+            "reversible": outcome.restored_hash == outcome.base_hash,
+            "numerics": {
+                "fingerprint": outcome.identities[0].fingerprint,
+                "comparable": len(fingerprints) == 1,
+                "fingerprints": fingerprints,
+            },
+            "partition_sha256": self._scenario.partition_sha256,
+            "pretrain_key": config.pretrain_key(),
+            **extra,
+        }
+        self._directory.write_json("result.json", result)
+        return result
+
+    # -- inside
+
+    def _tell(self, **changes: Any) -> None:
+        self._progress = replace(self._progress, seconds=time.monotonic() - self._started, **changes)
+        self._listener(self._progress)
+
+    def _load(self, phase: str) -> Saved | None:
+        path = self._directory.path / "checkpoints" / f"{phase}.safetensors"
+        if not path.exists():
+            return None
+        tensors, about = files.read_tensors(path)
+        try:
+            figures = json.loads(about["saved"])
+            payload = Payload(tensors["values"].astype(np.float32), tensors["counters"].astype(np.int64))
+            return Saved(payload=payload, **figures)
+        except (KeyError, TypeError, ValueError):
+            raise RunDirectoryError(f"{path} is not a checkpoint of this version") from None
+
+    def _check_same_data(self) -> None:
+        path = self._directory.path / "scenario.json"
+        facts = {
+            "partition_sha256": self._scenario.partition_sha256,
+            "examples": [len(held) for held in self._scenario.held],
+            "retained": [len(kept) for kept in self._scenario.retained],
+        }
+        if path.exists() and json.loads(path.read_text()) != facts:
+            raise RunDirectoryError(
+                f"{self._directory.path} cannot go on: its clients held other data when it began; restore the data set "
+                "it was started with, or begin a new run"
+            )
+        self._directory.write_json("scenario.json", facts)
+
+    def _client_rows(self, record: RoundRecord, total: PartialSum, predictions: IntVector | None) -> pa.Table:
+        rows = []
+        for report in total.reports:
+            row = asdict(report) | {"phase": record.phase, "round": record.round}
+            row |= {"bytes_up": record.bytes_up, "bytes_down": record.bytes_down, "evaluate_seconds": None}
+            for name, counts in zip(("ra", "fa"), self._counts, strict=True):
+                row[name] = None
+                if predictions is not None:
+                    view = self._scenario.views[name]
+                    row[name] = mixed_accuracy(view, predictions, self._test_labels, counts[report.client])
+            rows.append(row)
+        return _table(rows, schemas.CLIENTS)
+
+
+def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    return pa.table({name: [row[name] for row in rows] for name in schema.names}, schema=schema)
+
+
+def _part_prefix(phase: str) -> str:
+    return f"{PHASES.index(phase) + 1}-{phase}"
+
+
+def _encode(saved: Saved) -> bytes:
+    figures = {"round": saved.round, "metrics": dict(saved.metrics), "figures": dict(saved.figures)}
+    tensors: dict[str, np.ndarray[Any, Any]] = {"values": saved.payload.values, "counters": saved.payload.counters}
+    return save(tensors, metadata={"saved": json.dumps(figures)})
+
+
+def _class_counts(scenario: Scenario, data: ImageData) -> tuple[list[IntVector], list[IntVector]]:
+    """Per client the number of examples of each class in D_r and in D_u."""
+
+    def count(indices: IntVector) -> IntVector:
+        return np.bincount(data.train_labels[indices], minlength=data.classes)
+
+    retained = [count(indices) for indices in scenario.retained]
+    return retained, [count(scenario.held[c]) - kept for c, kept in enumerate(retained)]
+
+
+def _phase_bytes(rounds: list[dict[str, Any]], phase: str) -> dict[str, int]:
+    rows = rows_of(rounds, phase)
+    clients = rows[0]["clients_used"] if rows else 1
+    return {
+        "up_per_client_per_round": rows[0]["bytes_up"] // clients if rows else 0,
+        "down_per_client_per_round": rows[0]["bytes_down"] // clients if rows else 0,
+        "up_total": sum(row["bytes_up"] for row in rows),
+        "down_total": sum(row["bytes_down"] for row in rows),
+    }
+
+
+def _phase_seconds(rounds: list[dict[str, Any]], phase: str) -> dict[str, float]:
+    names = ("train", "aggregate", "evaluate")
+    return {name: sum(row[f"{name}_seconds"] for row in rows_of(rounds, phase)) for name in names}
+
+
+def rows_of(rounds: list[dict[str, Any]], phase: str) -> list[dict[str, Any]]:
+    """The rows of one phase."""
+    return [row for row in rounds if row["phase"] == phase]

@@ -1,0 +1,51 @@
+"""The Arrow schemas of a run's tables. Each column's meaning and unit is in its field's metadata."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+
+def _field(name: str, kind: pa.DataType, doc: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"doc": doc})
+
+
+_BOTH = [
+    _field("phase", pa.string(), "pretrain, rank, unlearn or retrain"),
+    _field("round", pa.int32(), "round within the phase, from 1"),
+]
+
+ROUNDS = pa.schema(
+    [
+        *_BOTH,
+        _field("train_seconds", pa.float64(), "wall seconds until all clients' updates were there"),
+        _field("aggregate_seconds", pa.float64(), "wall seconds of the driver's averaging"),
+        _field("evaluate_seconds", pa.float64(), "wall seconds of the evaluation"),
+        _field("ra", pa.float64(), "accuracy of the new global model on the retained test view; null in rank"),
+        _field("fa", pa.float64(), "accuracy on the forgotten test view; null in rank"),
+        _field("ca", pa.float64(), "accuracy on the overlapping class; null outside the exclusive scenario"),
+        _field("loss", pa.float64(), "mean training loss an example over the round"),
+        _field("bytes_up", pa.int64(), "protocol bytes that all clients together uploaded"),
+        _field("bytes_down", pa.int64(), "protocol bytes that all clients together received"),
+        _field("clients_expected", pa.int32(), "clients that should take part"),
+        _field("clients_received", pa.int32(), "clients whose update arrived"),
+        _field("clients_used", pa.int32(), "clients whose update is in the mean"),
+    ]
+)
+
+CLIENTS = pa.schema(
+    [
+        *_BOTH,
+        _field("client", pa.int32(), "client, from 0"),
+        _field("examples", pa.int64(), "training examples, the client's weight in the mean"),
+        _field("train_seconds", pa.float64(), "wall seconds of the client's training"),
+        _field("aggregate_seconds", pa.float64(), "wall seconds of checking and adding its update"),
+        _field("evaluate_seconds", pa.float64(), "null: the test set is evaluated once, not per client"),
+        _field("ra", pa.float64(), "the global model's ra, its classes weighted as in the client's D_r"),
+        _field("fa", pa.float64(), "the global model's fa, its classes weighted as in the client's D_u; null if empty"),
+        _field("loss", pa.float64(), "mean training loss an example"),
+        _field("update_norm", pa.float64(), "L2 norm of the change that the client made"),
+        _field("values_changed", pa.int64(), "values that the client changed"),
+        _field("bytes_up", pa.int64(), "protocol bytes uploaded"),
+        _field("bytes_down", pa.int64(), "protocol bytes received"),
+    ]
+)

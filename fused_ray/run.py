@@ -1,0 +1,85 @@
+"""One run from end to end: fresh, resumed, or on an earlier run's model; here, or on Ray.
+
+Neither PyTorch nor Ray is imported until the configuration has been checked and the run directory made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fused_ray.config import RunConfig
+from fused_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fused_ray.results.directory import RunDirectory
+    from fused_ray.results.recorder import Progress
+
+Listener = Callable[["Progress"], None]
+
+_MAY_CHANGE = ("engine.", "output.plots", "federation.clients_per_actor", "federation.cpus_per_client",
+               "federation.gpus_per_client")  # fmt: skip
+"""What may differ when a run goes on: nothing that changes a result."""
+
+
+def run(config: RunConfig, *, overwrite: bool = False, listener: Listener | None = None) -> dict[str, Any]:
+    """Run a configuration into a new directory, `output.dir`, and return the content of its result.json.
+
+    Raises FusedRayError with one line that says what is wrong and how to mend it. `listener` hears of progress.
+    """
+    return execute(prepare(config, overwrite=overwrite), config, listener)
+
+
+def resume(path: str | Path, overrides: Sequence[str] = (), *, listener: Listener | None = None) -> dict[str, Any]:
+    """Go on with an interrupted run; the outcome has the same bits as an undisturbed run's.
+
+    `overrides` may change how it is executed (engine.*, federation.*_per_*), not what is computed.
+    """
+    directory, config = prepare_resume(path, overrides)
+    if (directory.path / "result.json").exists():
+        return directory.result
+    return execute(directory, config, listener)
+
+
+def load_run(path: str | Path) -> RunDirectory:
+    """A run directory for reading: `.config`, `.result`, `.table("rounds")`, `.table("clients")`."""
+    from fused_ray.results.directory import RunDirectory
+
+    return RunDirectory.open(path)
+
+
+def prepare(config: RunConfig, *, overwrite: bool = False) -> RunDirectory:
+    """Check what can be checked before anything starts, and make the run directory."""
+    from fused_ray.data import datasets
+    from fused_ray.results.directory import RunDirectory
+
+    datasets.find(config.data)
+    if config.pretrain.from_ is not None and not Path(config.pretrain.from_).expanduser().exists():
+        raise ConfigError(f"pretrain.from: there is no run or file {config.pretrain.from_}")
+    return RunDirectory.create(config.output.dir, config, overwrite)
+
+
+def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunDirectory, RunConfig]:
+    """The run directory to go on with and its configuration."""
+    directory = load_run(path)
+    for override in overrides:
+        if not override.strip().startswith(_MAY_CHANGE):
+            raise ConfigError(
+                f"--set {override!r}: a run goes on with the configuration it was started with; only "
+                f"{', '.join(_MAY_CHANGE)} may change"
+            )
+    return directory, RunConfig.from_dict(directory.config.model_dump(mode="json", by_alias=True), overrides)
+
+
+def execute(directory: RunDirectory, config: RunConfig, listener: Listener | None = None) -> dict[str, Any]:
+    """Run what is still to be done in a prepared directory."""
+    hear: Listener = listener or (lambda progress: None)
+    if config.engine.backend == "local":
+        from fused_ray.core.rounds import LocalPool
+        from fused_ray.results.execute import execute as execute_here
+
+        return execute_here(directory, config, LocalPool, hear)
+    from fused_ray.engine.submit import execute_on_ray
+
+    return execute_on_ray(directory.path, config, hear)

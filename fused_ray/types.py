@@ -1,0 +1,112 @@
+"""Frozen records of everything that crosses an actor boundary or reaches the results.
+
+They hold NumPy arrays and plain values only: NumPy travels through Ray's object store without a copy.
+Shapes: n training examples, m test examples, P a model's float parameters and buffers, V an adapter's values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatVector = NDArray[np.float32]
+IntVector = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set in memory: uint8 images [n, channels, height, width], int64 labels [n]."""
+
+    name: str
+    classes: int
+    mean: tuple[float, ...]
+    """Per channel, of pixel values divided by 255, over the training images."""
+    std: tuple[float, ...]
+    train_images: NDArray[np.uint8]
+    train_labels: IntVector
+    test_images: NDArray[np.uint8]
+    test_labels: IntVector
+
+
+@dataclass(frozen=True)
+class TestView:
+    """A part of the test set and the labels that count as right on it; a metric is the accuracy there."""
+
+    indices: IntVector
+    labels: IntVector
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Who holds what, and what of it must be forgotten.
+
+    `train_labels` [n] are the labels that clients train on: the data set's, unless a scenario poisons them.
+    """
+
+    held: tuple[IntVector, ...]
+    """Per client, ascending indices of the training examples it holds (D)."""
+    retained: tuple[IntVector, ...]
+    """Per client, those of them that stay (D_r)."""
+    train_labels: IntVector
+    views: dict[str, TestView]
+    """Test views by metric name: `ra` on what stays, `fa` on what is forgotten, `ca` on the overlap (exclusive)."""
+    partition_sha256: str
+    """Hash over `held`, for the report."""
+
+    def forgotten(self, client: int) -> IntVector:
+        """The client's examples that must be forgotten (D_u), ascending indices."""
+        return np.setdiff1d(self.held[client], self.retained[client], assume_unique=True)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What is exchanged in a round: float32 values, and int64 buffers (BatchNorm's counters) if there are any."""
+
+    values: FloatVector
+    counters: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
+class ClientReport:
+    """One client's figures of one round. Times are wall seconds, sizes protocol bytes."""
+
+    client: int
+    examples: int
+    train_seconds: float
+    aggregate_seconds: float
+    """Time that checking and adding its update took."""
+    loss: float
+    """Mean training loss over the round's steps."""
+    update_norm: float
+    """L2 norm of what training changed in the payload."""
+    values_changed: int
+    """Number of payload values that training changed."""
+    distances: tuple[tuple[float, float], ...] = ()
+    """In ranking: per layer the L1 norms of its change and of its weights."""
+
+
+@dataclass(frozen=True)
+class PartialSum:
+    """The exact weighted sum over some clients: int64 fixed point [P or V], and who is in it."""
+
+    total: IntVector
+    counters: IntVector
+    weight: int
+    """Sum of the clients' examples."""
+    reports: tuple[ClientReport, ...]
+    updates: dict[int, FloatVector] = field(default_factory=dict)
+    """Single clients' updates, for methods that ask for them."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an actor says of itself when it has started."""
+
+    node: str
+    pid: int
+    fingerprint: str
+    """SHA-256 of a fixed training step: equal fingerprints promise equal bits."""
+    torch: str
+    device: str

@@ -1,0 +1,307 @@
+"""The rules of the house that a reader of one file cannot see: who may import whom, and what nobody may call.
+
+Every check is a function from a folder (which holds ``fused_ray/``) to a list of complaints. It is run on this
+repository, where it must find nothing, and on a small wrong program, where it must find that.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+Check = Callable[[Path], list[str]]
+
+# Who may import whom, by the first name below `fused_ray`. A new top-level module needs a line here.
+BASE = {"config", "errors", "registry", "seeding", "types"}
+CORE = BASE | {"data", "models", "core"}
+MAY_IMPORT: dict[str, set[str]] = {
+    **dict.fromkeys(BASE, BASE),
+    "data": BASE | {"data"},
+    "models": BASE | {"models"},
+    "core": CORE,
+    "audit": CORE | {"audit"},
+    "results": CORE | {"audit", "results"},
+    "engine": CORE | {"audit", "results", "engine"},
+    "run": CORE | {"audit", "results", "engine"},
+    "__init__": CORE | {"audit", "results", "engine", "run"},
+    "cli": CORE | {"audit", "results", "engine", "run", "cli", "__init__"},
+    "__main__": {"cli"},
+}
+
+# Calls that draw from or seed a generator that all of a process shares.
+TORCH_SEEDS = {"torch.manual_seed", "torch.seed", "torch.set_rng_state"}
+TORCH_DRAWS = {
+    f"torch.{name}"
+    for name in (
+        *("bernoulli", "multinomial", "normal", "poisson", "rand", "rand_like"),
+        *("randint", "randint_like", "randn", "randn_like", "randperm"),
+    )
+}
+DRAWS_IN_PLACE = {"bernoulli_", "cauchy_", "exponential_", "geometric_", "normal_", "random_", "uniform_"}
+PICKLES = {"pickle", "_pickle", "cloudpickle", "ray.cloudpickle", "dill", "joblib", "marshal", "shelve"}
+
+
+# --- reading source --------------------------------------------------------------------------------------
+
+
+class Source:
+    """One file: its tree, and what the names in it stand for."""
+
+    def __init__(self, root: Path, path: Path) -> None:
+        self.name = path.relative_to(root).as_posix()
+        self.tree = ast.parse(path.read_text(encoding="utf-8"), self.name)
+        self.imports: list[tuple[int, str]] = []
+        """Line and dotted name of everything imported, `from a import b` as `a.b`."""
+        self.names: dict[str, str] = {}
+        """Local name -> dotted name of what it was bound to by an import."""
+        package = path.relative_to(root).with_suffix("").parts[:-1]
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    self.imports.append((node.lineno, alias.name))
+                    bound = alias.asname or alias.name.split(".")[0]
+                    self.names[bound] = alias.name if alias.asname else bound
+            elif isinstance(node, ast.ImportFrom):
+                above = package[: len(package) - node.level + 1] if node.level else ()
+                module = ".".join([*above, *([node.module] if node.module else [])])
+                for alias in node.names:
+                    self.imports.append((node.lineno, f"{module}.{alias.name}"))
+                    self.names[alias.asname or alias.name] = f"{module}.{alias.name}"
+
+    def dotted(self, node: ast.AST) -> str | None:
+        """The full name of `a.b.c` if `a` was imported, else None."""
+        if isinstance(node, ast.Name):
+            return self.names.get(node.id)
+        if isinstance(node, ast.Attribute) and (head := self.dotted(node.value)) is not None:
+            return f"{head}.{node.attr}"
+        return None
+
+    def uses(self) -> Iterator[tuple[int, str]]:
+        """Line and full name of every imported name and every attribute of one."""
+        yield from self.imports
+        for node in ast.walk(self.tree):
+            if isinstance(node, (ast.Name, ast.Attribute)) and (name := self.dotted(node)) is not None:
+                yield node.lineno, name
+
+
+def sources(root: Path, *folders: str) -> Iterator[Source]:
+    for folder in folders:
+        for path in sorted((root / folder).rglob("*.py")):
+            yield Source(root, path)
+
+
+def is_or_below(name: str, module: str) -> bool:
+    return name == module or name.startswith(module + ".")
+
+
+def layer(root: Path, name: str) -> str:
+    """The part of the package that a dotted name `fused_ray...` belongs to."""
+    parts = name.split(".")
+    if len(parts) > 1:
+        below = root / "fused_ray" / parts[1]
+        if below.is_dir() or below.with_suffix(".py").is_file() or parts[1] in MAY_IMPORT:
+            return parts[1]
+    return "__init__"  # a name that the package itself exports
+
+
+# --- the checks ------------------------------------------------------------------------------------------
+
+
+def ray_outside_engine(root: Path) -> list[str]:
+    """Only `fused_ray/engine/` imports Ray, so everything else can be read, tested and used without it."""
+    return [
+        f"{source.name}:{line}: imports {name}"
+        for source in sources(root, "fused_ray")
+        if not source.name.startswith("fused_ray/engine/")
+        for line, name in source.imports
+        if is_or_below(name, "ray")
+    ]
+
+
+def imports_upwards(root: Path) -> list[str]:
+    """Dependencies point one way, those for type checkers included."""
+    found = []
+    for source in sources(root, "fused_ray"):
+        own = Path(source.name).with_suffix("").parts[1]
+        if own not in MAY_IMPORT:
+            found.append(f"{source.name}: {own} has no place in MAY_IMPORT yet")
+            continue
+        for line, name in source.imports:
+            if is_or_below(name, "fused_ray") and (target := layer(root, name)) not in MAY_IMPORT[own]:
+                found.append(f"{source.name}:{line}: {own} must not import {target}")
+    return found
+
+
+def private_ray(root: Path) -> list[str]:
+    """Only public Ray APIs: the private ones change with every release."""
+    found = set()
+    for source in sources(root, "fused_ray", "cluster", "benchmarks"):
+        for line, name in source.uses():
+            private = [part for part in name.split(".") if part.startswith("_") and not part.endswith("__")]
+            if is_or_below(name, "ray") and private:
+                found.add(f"{source.name}:{line}: {name} is private to Ray")
+        for node in ast.walk(source.tree):  # importlib.import_module("ray._private...")
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if re.match(r"ray(\.\w+)*\._[a-z]", text):
+                found.add(f"{source.name}:{node.lineno}: {text} is private to Ray")
+    return sorted(found)
+
+
+def unseeded_randomness(root: Path) -> list[str]:
+    """Randomness comes from `fused_ray.seeding` alone; models may draw their initial weights."""
+    found = set()
+    for source in sources(root, "fused_ray"):
+        if source.name == "fused_ray/seeding.py" or source.name.startswith("fused_ray/models/"):
+            continue
+        for line, name in source.uses():
+            # Generator alone is allowed: it is the type of a parameter, and makes nothing without a bit generator.
+            numpy = is_or_below(name, "numpy.random") and name not in ("numpy.random", "numpy.random.Generator")
+            torch = name in TORCH_SEEDS or name.startswith(("torch.random.", "torch.cuda.manual_seed"))
+            if numpy or torch or is_or_below(name, "random"):
+                found.add(f"{source.name}:{line}: {name}; use fused_ray.seeding")
+        for node in ast.walk(source.tree):
+            if not isinstance(node, ast.Call) or any(keyword.arg == "generator" for keyword in node.keywords):
+                continue
+            name = source.dotted(node.func) or ""
+            in_place = isinstance(node.func, ast.Attribute) and node.func.attr in DRAWS_IN_PLACE
+            if name in TORCH_DRAWS or in_place or name.startswith("torch.nn.init."):
+                found.add(f"{source.name}:{node.lineno}: {ast.unparse(node.func)} without generator=")
+    return sorted(found)
+
+
+def unpickling(root: Path) -> list[str]:
+    """Nothing that is loaded can run code."""
+    found = set()
+    for source in sources(root, "fused_ray"):
+        for line, name in source.uses():
+            module, _, attribute = name.rpartition(".")
+            reads = module in PICKLES and attribute in ("load", "loads", "open", "Unpickler")
+            if reads or name == "torch.load":
+                found.add(f"{source.name}:{line}: {name} can run code")
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Call):
+                for keyword in node.keywords:
+                    allowed = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+                    if keyword.arg == "allow_pickle" and not allowed:
+                        found.add(f"{source.name}:{node.lineno}: allow_pickle can run code")
+    return sorted(found)
+
+
+CHECKS: list[Check] = [ray_outside_engine, imports_upwards, private_ray, unseeded_randomness, unpickling]
+
+
+# --- on this repository ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_package_keeps_the_rule(check: Check) -> None:
+    assert any(sources(ROOT, "fused_ray"))
+    assert check(ROOT) == []
+
+
+def loaded_by(statements: str, *watched: str) -> set[str]:
+    """Which of the watched modules a fresh interpreter has loaded after these statements."""
+    program = f"{statements}\nimport sys\nprint(*(name for name in {watched!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["fused_ray", "fused_ray.config", "fused_ray.cli"])
+def test_the_command_line_starts_without_torch_and_ray(module: str) -> None:
+    assert loaded_by(f"import {module}", "torch", "ray") == set()
+
+
+def test_core_runs_without_ray() -> None:
+    """The imports of imports count too, so the check on source is not enough."""
+    everything = (
+        "import importlib, pkgutil, fused_ray.core as core\n"
+        "for found in pkgutil.walk_packages(core.__path__, 'fused_ray.core.'): importlib.import_module(found.name)"
+    )
+    assert loaded_by(everything, "ray", "fused_ray.engine") == set()
+
+
+def test_a_loaded_module_is_seen() -> None:
+    assert loaded_by("import json", "json", "ray") == {"json"}
+
+
+# --- on wrong programs -----------------------------------------------------------------------------------
+
+WRONG: list[tuple[Check, str, str]] = [
+    (ray_outside_engine, "core/rounds.py", "import ray"),
+    (ray_outside_engine, "types.py", "from ray import ObjectRef"),
+    (ray_outside_engine, "results/log.py", "def write():\n    import ray.util.metrics as metrics"),
+    (imports_upwards, "core/rounds.py", "from fused_ray.engine.pool import RayPool"),
+    (imports_upwards, "core/rounds.py", "from fused_ray import results"),
+    (imports_upwards, "core/methods/fused.py", "from ...engine import pool"),
+    (imports_upwards, "core/rounds.py", "from fused_ray.audit import accuracy"),
+    (imports_upwards, "data/load.py", "import fused_ray.models.lenet"),
+    (imports_upwards, "models/lenet.py", "from ..core import training"),
+    (imports_upwards, "errors.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import fused_ray.run"),
+    (imports_upwards, "engine/driver.py", "from fused_ray import run"),
+    (imports_upwards, "run.py", "from fused_ray.cli import main"),
+    (imports_upwards, "core/rounds.py", "from fused_ray import RunConfig"),
+    (imports_upwards, "helpers.py", ""),
+    (private_ray, "engine/pool.py", "import ray._private.services"),
+    (private_ray, "engine/pool.py", "from ray import _raylet"),
+    (private_ray, "engine/pool.py", "from ray._private import services"),
+    (private_ray, "engine/pool.py", "import ray\nray._private.worker.global_worker"),
+    (private_ray, "engine/pool.py", "from ray import tune as t\nt.Tuner()._local_tuner\nt.execution._x"),
+    (private_ray, "engine/pool.py", "import importlib\nimportlib.import_module('ray._private.state')"),
+    (private_ray, "../benchmarks/round.py", "from ray._private.test_utils import wait"),
+    (private_ray, "../cluster/job.py", "import ray._raylet as raylet"),
+    (unseeded_randomness, "core/masks.py", "import numpy as np\nnp.random.default_rng(0)"),
+    (unseeded_randomness, "core/masks.py", "from numpy.random import PCG64"),
+    (unseeded_randomness, "core/masks.py", "from numpy import random as r\nr.shuffle([1])"),
+    (unseeded_randomness, "core/masks.py", "import random"),
+    (unseeded_randomness, "core/masks.py", "from random import shuffle"),
+    (unseeded_randomness, "core/masks.py", "import torch\ntorch.manual_seed(0)"),
+    (unseeded_randomness, "engine/client.py", "import torch\ntorch.cuda.manual_seed_all(0)"),
+    (unseeded_randomness, "core/masks.py", "import torch\ntorch.randn(3)"),
+    (unseeded_randomness, "core/masks.py", "from torch import randperm as shuffled\nshuffled(3)"),
+    (unseeded_randomness, "core/masks.py", "def fill(x):\n    x.normal_()"),
+    (unseeded_randomness, "core/masks.py", "from torch import nn\nnn.init.zeros_(x)"),
+    (unpickling, "results/load.py", "import torch\ntorch.load('x')"),
+    (unpickling, "results/load.py", "from torch import load"),
+    (unpickling, "results/load.py", "import pickle as p\np.loads(b'')"),
+    (unpickling, "results/load.py", "from ray.cloudpickle import loads"),
+    (unpickling, "results/load.py", "import numpy as np\nnp.load('x', allow_pickle=True)"),
+]
+
+
+def write(root: Path, name: str, text: str) -> None:
+    path = (root / "fused_ray" / name).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(("check", "name", "text"), WRONG)
+def test_a_violation_is_caught(tmp_path: Path, check: Check, name: str, text: str) -> None:
+    write(tmp_path, "__init__.py", "")
+    write(tmp_path, name, text)
+    complaints = check(tmp_path)
+    assert complaints
+    assert all(complaint.startswith((f"fused_ray/{name}", name.removeprefix("../"))) for complaint in complaints)
+
+
+def test_what_is_allowed_is_left_alone(tmp_path: Path) -> None:
+    write(tmp_path, "__init__.py", "def run():\n    from fused_ray.run import run")
+    write(tmp_path, "cli.py", "from fused_ray import RunConfig, run\nfrom fused_ray.errors import FusedRayError")
+    write(tmp_path, "seeding.py", "import numpy as np\nnp.random.PCG64(0)")
+    write(tmp_path, "models/lenet.py", "import torch\ntorch.nn.init.zeros_(torch.empty(1))\ntorch.randn(1)")
+    write(tmp_path, "engine/pool.py", "import ray\nfrom ..core import rounds\nray.get(ray.put(ray.__version__))")
+    write(
+        tmp_path,
+        "core/masks.py",
+        "import numpy as np\nimport torch\nfrom fused_ray.seeding import generator\nfrom . import layers\n"
+        "def draw(rng: np.random.Generator, g: torch.Generator):\n"
+        "    rng.normal(); torch.randn(3, generator=g); self._private; np.load('x', allow_pickle=False)",
+    )
+    assert [check(tmp_path) for check in CHECKS] == [[]] * len(CHECKS)
