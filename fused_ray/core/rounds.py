@@ -192,7 +192,8 @@ class Federation:
         total, adding = self.gather(work, payload, phase.clients)
         trained = time.perf_counter()
         mean = Payload(_mean(total, scale_bits(self.examples)), total.counters)
-        if np.array_equal(mean.values, payload.values):
+        # the mean alone would not tell: averaging itself rounds a payload that is finer than its resolution
+        if np.array_equal(mean.values, payload.values) or not any(report.values_changed for report in total.reports):
             raise NumericsError(f"{phase.name} round {number}: training changed nothing; raise the learning rate")
         averaged = time.perf_counter()
         predictions = self.pool.evaluate(phase.evaluation, mean)

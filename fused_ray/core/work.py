@@ -99,6 +99,8 @@ def compute(
         who, values = f"client {client}, {work.phase} round {work.round}", update.payload.values
         if not np.isfinite(update.loss):
             raise NumericsError(f"{who}: the training loss is {update.loss}; lower the learning rate")
+        if not np.isfinite(update.distances).all():
+            raise NumericsError(f"{who}: the layers' changes are not finite; lower the learning rate")
         check_values(values, who)
         weight = len(work.indices(space, client))
         exact = exact or ExactSum(len(values), bits)

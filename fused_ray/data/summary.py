@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
 from fused_ray.types import ImageData, IntVector, Scenario
 
 
-@dataclass(frozen=True)
-class Row:
-    """What one client holds, or all of them (`client` is then "all")."""
+class Row(TypedDict):
+    """What one client holds."""
 
-    client: int | str
+    client: int
     examples: int
-    per_class: tuple[int, ...]
+    counts: list[int]
     """Examples of each class, by the labels that clients train on."""
-    forget: int
-    """How many of the examples must be forgotten."""
+    to_forget: int
 
 
 def rows(scenario: Scenario, data: ImageData) -> list[Row]:
-    """A row per client and a last one for all of them together."""
+    """A row per client; the counts of all rows add up to the training set."""
     held, forgotten = _counts(scenario, data.classes)
-    parts = [(client, held[client], forgotten[client]) for client in range(len(held))]
-    total = ("all", held.sum(axis=0), forgotten.sum(axis=0))
-    return [Row(client, int(own.sum()), tuple(own.tolist()), int(gone.sum())) for client, own, gone in [*parts, total]]
+    return [
+        Row(client=client, examples=int(own.sum()), counts=own.tolist(), to_forget=int(gone.sum()))
+        for client, (own, gone) in enumerate(zip(held, forgotten, strict=True))
+    ]
 
 
 def picture(scenario: Scenario, data: ImageData, class_names: Sequence[str], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ def session(address: str | None) -> Iterator[bool]:
     options: dict[str, Any] = {"num_cpus": usable_cpus(), "include_dashboard": False} if private else {}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keep CUDA visible as it is; Ray warns otherwise
     try:
-        ray.init(address=where or "local", log_to_driver=False, logging_level="ERROR", **options)
+        ray.init(address=where or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise SessionError(f"cannot {'start' if private else 'join'} Ray at {where or 'local'}: {error}") from None
     try:

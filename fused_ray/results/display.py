@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from fused_ray.config import RunConfig
 from fused_ray.results.directory import RunDirectory
 
 if TYPE_CHECKING:
+    from fused_ray.data.summary import Row
     from fused_ray.results.recorder import Progress
 
 _TITLES = {"pretrain": "pre-train", "rank": "rank layers", "unlearn": "unlearn", "retrain": "retrain"}
@@ -147,7 +148,7 @@ def show_unfinished(directory: RunDirectory) -> None:
     print(f"{directory.path} is not finished: {reached}; continue it with: fused-ray run --resume {directory.path}")
 
 
-def show_clients(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str], sha256: str) -> None:
+def show_clients(rows: Sequence[Row], class_names: Sequence[str], sha256: str) -> None:
     """Who holds how many examples of which class, and how many of them must be forgotten."""
     table = Table(title="Who holds what (training examples)")
     for name in ("client", "examples", *class_names, "to forget"):

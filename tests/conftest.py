@@ -1,0 +1,36 @@
+"""Shared by all tests: a Ray of their own, away from whatever else runs on this machine."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ.pop("RAY_ADDRESS", None)
+# a short path: Ray's sockets lie below it, and a socket's name has little room
+os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="fr", dir="/tmp")
+# a lost node is noticed in a second instead of thirteen
+for name in ("initial_delay_ms", "period_ms", "timeout_ms"):
+    os.environ[f"RAY_health_check_{name}"] = "500"
+os.environ["RAY_health_check_failure_threshold"] = "3"
+
+STORE = 200_000_000
+"""Object store memory of a test node, bytes."""
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of one node with two CPUs, shared by all tests that need one; this process is connected to it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": STORE})
+    ray.init(address=nodes.address, log_to_driver=False)
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()

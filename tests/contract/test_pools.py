@@ -1,0 +1,197 @@
+"""One contract for both pools: whatever RayPool computes equals LocalPool's result bit for bit.
+
+However clients are packed, on however many nodes, and also when an actor is killed in the middle of a round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fused_ray import models
+from fused_ray.config import RunConfig
+from fused_ray.core import state
+from fused_ray.core.memory import MemoryRecorder
+from fused_ray.core.methods.fedavg import FullTraining
+from fused_ray.core.rounds import ClientPool, LocalPool
+from fused_ray.core.simulation import Outcome, simulate
+from fused_ray.core.work import Update
+from fused_ray.core.workspace import Workspace
+from fused_ray.data import datasets, scenarios
+from fused_ray.data.partitions import digest
+from fused_ray.engine.pool import RayPool
+from fused_ray.errors import ClientFailedError
+from fused_ray.types import ImageData, Payload, Scenario, TestView
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Case:
+    """A small federation with clients whose size modulo the batch is 0, 1, 2, 3 and more."""
+
+    config: RunConfig
+    data: ImageData
+    scenario: Scenario
+
+
+def make_case(clients: int, scenario: str) -> Case:
+    fields = [
+        f"federation.clients={clients}",
+        f"train.batch_size={BATCH}",
+        "data.limit=2000",
+        "data.min_examples=1",
+        "pretrain.rounds=2",
+        "unlearn.rounds=2",
+        "retrain.rounds=1",
+        "unlearn.layers=2",
+        f"forget.scenario={scenario}",
+    ]
+    config = RunConfig.from_dict({}, fields)
+    data = datasets.load(config.data, 0)
+    if scenario == "exclusive":
+        return Case(config, data, scenarios.build(config, data))
+    sizes = [BATCH + 1, BATCH + 2, BATCH + 3, BATCH, 1, 2 * BATCH + 1, 5]
+    sizes = [sizes[k % len(sizes)] for k in range(clients)]
+    cuts = np.cumsum(sizes)
+    order = np.random.Generator(np.random.PCG64(7)).permutation(len(data.train_labels))[: cuts[-1]]
+    held = tuple(np.sort(part) for part in np.split(order, cuts[:-1]))
+    test = data.test_labels
+    views = {
+        name: TestView(np.flatnonzero(chosen), test[chosen]) for name, chosen in (("ra", test != 0), ("fa", test == 0))
+    }
+    retained = tuple(part[data.train_labels[part] != 0] for part in held)
+    return Case(config, data, Scenario(held, retained, data.train_labels, views, digest(held)))
+
+
+def outcome_of(
+    case: Case,
+    make_pool: Callable[[RunConfig, ImageData, Scenario], ClientPool],
+    packing: int | str = "auto",
+    recorder: MemoryRecorder | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, bytes]]:
+    """Everything of a simulation that must not depend on the pool."""
+    values = case.config.model_dump(mode="json", by_alias=True)
+    config = RunConfig.from_dict(values, [f"federation.clients_per_actor={packing}"])
+    recorder = recorder or MemoryRecorder()
+    with contextlib.closing(make_pool(config, case.data, case.scenario)) as pool:
+        found = simulate(config, case.data, case.scenario, pool, recorder)
+    rounds = [{k: v for k, v in asdict(r).items() if not k.endswith("_seconds")} for r in recorder.records]
+    payloads = {phase: saved.payload.values.tobytes() for phase, saved in recorder.saved.items()}
+    return _facts(found), rounds, payloads
+
+
+def _facts(found: Outcome) -> dict[str, Any]:
+    return {
+        "hashes": (found.base_hash, found.unlearned_hash, found.restored_hash),
+        "metrics": (found.before, found.unlearned.start_metrics, found.unlearned.metrics, found.retrained),
+        "adapter": found.unlearned.values.tobytes(),
+        "masks": found.unlearned.masks.digest,
+        "ranking": found.unlearned.ranking,
+        "fingerprints": {identity.fingerprint for identity in found.identities},
+    }
+
+
+class KillingRecorder(MemoryRecorder):
+    """Kills a client actor's process in the middle of a round of each phase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool: RayPool | None = None
+        self.killed: list[str] = []
+        self._phase = ""
+
+    def make_pool(self, config: RunConfig, data: ImageData, scenario: Scenario) -> RayPool:
+        self.pool = RayPool(config, data, scenario)
+        return self.pool
+
+    def begin_round(self, phase: str, round: int, rounds: int, clients: int) -> None:
+        self._phase = phase
+
+    def clients_done(self, count: int) -> None:
+        if count and self._phase not in self.killed:
+            self.killed.append(self._phase)
+            assert self.pool is not None
+            os.kill(self.pool.identities[-1].pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Deadly(FullTraining):
+    """Client 5's work kills its process, as running out of memory would."""
+
+    def update(self, space: Workspace, payload: Payload, client: int) -> Update:
+        if client == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().update(space, payload, client)
+
+
+@pytest.fixture(scope="module")
+def small() -> Case:
+    return make_case(12, "class")
+
+
+@pytest.fixture(scope="module")
+def expected(small: Case) -> Any:
+    return outcome_of(small, LocalPool)
+
+
+@pytest.fixture(scope="module")
+def second_node(cluster: Any) -> Iterator[None]:
+    from tests.conftest import STORE
+
+    node = cluster.add_node(num_cpus=2, object_store_memory=STORE)
+    cluster.wait_for_nodes()
+    yield
+    cluster.remove_node(node)
+
+
+def test_removal_is_exact_and_changes_something(expected: Any) -> None:
+    base, unlearned, restored = expected[0]["hashes"]
+    assert base == restored != unlearned
+
+
+@pytest.mark.parametrize("packing", [7, 12, "auto"])
+def test_any_packing_gives_the_plain_loops_bits(cluster: Any, small: Case, expected: Any, packing: int | str) -> None:
+    assert outcome_of(small, RayPool, packing) == expected
+
+
+def test_a_killed_actor_changes_no_bit(cluster: Any, small: Case, expected: Any) -> None:
+    recorder = KillingRecorder()
+    assert outcome_of(small, recorder.make_pool, 6, recorder) == expected
+    assert recorder.killed == ["pretrain", "rank", "unlearn", "retrain"]
+
+
+def test_two_nodes_and_an_actor_for_each_client_give_the_same_bits(
+    cluster: Any, small: Case, expected: Any, second_node: None
+) -> None:
+    assert outcome_of(small, RayPool, 1) == expected
+
+
+def test_the_exclusive_scenario_gives_the_same_bits(cluster: Any) -> None:
+    case = make_case(6, "exclusive")
+    assert outcome_of(case, RayPool, 3) == outcome_of(case, LocalPool)
+
+
+def test_a_client_that_kills_its_actor_again_and_again_is_named(cluster: Any, small: Case) -> None:
+    with contextlib.closing(RayPool(small.config, small.data, small.scenario)) as pool:
+        payload = state.read(models.initialise("lenet", (1, 28, 28), 10, 0, "init/test"))
+        with pytest.raises(ClientFailedError, match=r"client 5, .*its actor died 3 times"):
+            list(
+                pool.train(Deadly("pretrain", 1, 0, small.config.train, "held"), payload, range(12), lambda count: None)
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("packing", [1, 7, 50])
+def test_fifty_clients(cluster: Any, second_node: None, packing: int) -> None:
+    case = make_case(50, "class")
+    recorder = KillingRecorder()
+    assert outcome_of(case, recorder.make_pool, packing, recorder) == outcome_of(case, LocalPool)

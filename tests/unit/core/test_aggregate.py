@@ -1,0 +1,121 @@
+"""The exact sum: the same bits in any order, the true mean, and no silent overflow."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fused_ray.core.aggregate import BOUND_BITS, ExactSum, check_values, scale_bits
+from fused_ray.errors import NumericsError
+
+BOUND = 2**BOUND_BITS
+SIZE = 4
+CLIENT = st.tuples(
+    arrays(np.float32, SIZE, elements=st.floats(-BOUND, BOUND, width=32)), st.integers(min_value=1, max_value=5000)
+)
+
+
+def exact_sum(clients, bits):
+    result = ExactSum(len(clients[0][0]), bits)
+    for values, weight in clients:
+        result.add(values, weight)
+    return result
+
+
+@given(st.lists(CLIENT, min_size=1, max_size=8), st.data())
+def test_any_order_and_grouping_gives_the_same_bits(clients, data):
+    bits = scale_bits(sum(weight for _, weight in clients))
+    expected = exact_sum(clients, bits)
+    shuffled = data.draw(st.permutations(clients))
+    merged = ExactSum(SIZE, bits)
+    while shuffled:
+        size = data.draw(st.integers(1, len(shuffled)))
+        group = exact_sum(shuffled[:size], bits)
+        merged.merge(group.total, group.weight)
+        shuffled = shuffled[size:]
+    assert merged.total.dtype == np.int64
+    assert merged.total.tobytes() == expected.total.tobytes()
+    assert merged.weight == expected.weight
+    assert merged.mean().dtype == np.float32
+    assert merged.mean().tobytes() == expected.mean().tobytes()
+
+
+@given(st.lists(CLIENT, min_size=1, max_size=8))
+def test_the_sum_is_the_whole_number_that_rational_arithmetic_gives(clients):
+    bits = scale_bits(sum(weight for _, weight in clients))
+    found = exact_sum(clients, bits).total
+    for index in range(SIZE):
+        # Python rounds a Fraction half to even, as the fixed point is defined
+        assert found[index] == sum(weight * round(Fraction(float(v[index])) * 2**bits) for v, weight in clients)
+
+
+@given(st.lists(CLIENT, min_size=1, max_size=8))
+def test_the_mean_is_the_rational_one_to_within_the_resolution(clients):
+    n = sum(weight for _, weight in clients)
+    bits = scale_bits(n)
+    found = exact_sum(clients, bits).mean()
+    for index in range(SIZE):
+        true = sum(weight * Fraction(float(values[index])) for values, weight in clients) / n
+        half_step = Fraction(1, 2 ** (bits + 1))
+        rounding = Fraction(float(np.spacing(np.abs(found[index])))) / 2 * (1 + Fraction(1, 2**20))
+        assert abs(Fraction(float(found[index])) - true) <= half_step + rounding
+
+
+@pytest.mark.parametrize(
+    ("examples", "bits"), [(1, 52), (2, 51), (3, 50), (4, 50), (5, 49), (60_000, 36), (65_536, 36), (65_537, 35)]
+)
+def test_the_scale_leaves_room_for_all_examples(examples, bits):
+    assert scale_bits(examples) == bits
+
+
+def test_the_resolution_for_sixty_thousand_examples_is_as_stated():
+    assert 2.0 ** -scale_bits(60_000) == pytest.approx(1.5e-11, rel=0.05)
+
+
+@pytest.mark.parametrize("examples", [1, 2, 3, 1023, 1024, 1025, 60_000, 65_536, 65_537, 10_000_001])
+def test_the_bound_with_the_full_weight_does_not_overflow(examples):
+    bits = scale_bits(examples)
+    values = np.array([BOUND, -BOUND, 1.0], np.float32)
+    found = exact_sum([(values, examples)], bits)
+    assert found.total.tolist() == [BOUND * 2**bits * examples, -BOUND * 2**bits * examples, 2**bits * examples]
+    assert found.mean().tolist() == values.tolist()
+    last = exact_sum([(values, examples - 1), (values, 1)] if examples > 1 else [(values, 1)], bits)
+    assert last.total.tolist() == found.total.tolist()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1024.5, -1024.5, 3e38])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_value_that_cannot_be_added_is_refused_with_the_clients_name(bad, position):
+    values = np.zeros(3, np.float32)
+    values[position] = bad
+    with pytest.raises(NumericsError, match="client 17, pretrain round 3"):
+        check_values(values, "client 17, pretrain round 3")
+
+
+def test_values_up_to_the_bound_and_none_at_all_pass_the_check():
+    check_values(np.array([1024, -1024, 0.0, -0.0, 1e-45], np.float32), "client 0")
+    check_values(np.zeros(0, np.float32), "client 0")
+
+
+@given(st.integers(1, 60_000), arrays(np.float32, SIZE, elements=st.floats(-BOUND, BOUND, width=32)))
+def test_a_single_client_gets_back_what_the_scale_can_represent(weight, values):
+    bits = 36
+    kept = (np.rint(values * 2.0**20) / 2.0**20).astype(np.float32)
+    assert exact_sum([(kept, weight)], bits).mean().tolist() == kept.tolist()
+
+
+def test_the_sum_is_the_same_over_vectors_longer_than_a_chunk():
+    values = np.linspace(-3, 3, 40_001, dtype=np.float32)
+    found = exact_sum([(values, 7), (values[::-1].copy(), 5)], 40)
+    whole = np.rint(values.astype(np.float64) * 2**40).astype(np.int64)
+    assert np.array_equal(found.total, 7 * whole + 5 * whole[::-1])
+
+
+def test_federated_averaging_of_two_clients_by_hand():
+    clients = [(np.array([1, 2, 0.5], np.float32), 30), (np.array([3, -2, 0.25], np.float32), 10)]
+    assert exact_sum(clients, scale_bits(40)).mean().tolist() == [1.5, 1.0, 0.4375]

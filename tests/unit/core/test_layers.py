@@ -1,0 +1,88 @@
+"""Critical layers: hand-computed sensitivities and their order."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from fused_ray.core.layers import Sensitivity, distances, layer_parameters, layer_vector, rank, sensitivities
+from fused_ray.types import ClientReport
+
+LAYERS = ("A", "B")
+BEFORE = {"A.weight": np.array([[1, 2], [3, 4]], np.float32), "A.bias": np.zeros(2, np.float32)}
+BEFORE |= {"B.weight": np.array([1, -1], np.float32)}
+ONE = {"A.weight": np.array([[1.1, 2], [3, 3.8]], np.float32), "A.bias": np.array([0.1, 0], np.float32)}
+ONE |= {"B.weight": np.array([1.2, -1], np.float32)}
+TWO = {"A.weight": np.array([[1, 1.6], [3.4, 4]], np.float32), "A.bias": np.array([0, -0.4], np.float32)}
+TWO |= {"B.weight": np.array([1, -1.4], np.float32)}
+ENTRIES = {"A": 6, "B": 2}
+
+
+def report(client, examples, found):
+    return ClientReport(client, examples, 0.0, 0.0, 0.0, 0.0, 0, found)
+
+
+def reports():
+    return [report(0, 30, distances(ONE, BEFORE, LAYERS)), report(1, 10, distances(TWO, BEFORE, LAYERS))]
+
+
+def test_distances_are_the_l1_norms_of_change_and_layer():
+    assert np.allclose(distances(ONE, BEFORE, LAYERS), [(0.4, 10), (0.2, 2)], atol=1e-6)
+    assert np.allclose(distances(TWO, BEFORE, LAYERS), [(1.2, 10), (0.4, 2)], atol=1e-6)
+
+
+def test_sensitivities_of_two_layers_by_hand():
+    a, b = sensitivities(reports(), LAYERS, ENTRIES)
+    assert (a.layer, b.layer) == LAYERS
+    assert (a.sum, a.mean, a.relative) == pytest.approx((0.6, 0.1, 0.06), abs=1e-6)
+    assert (b.sum, b.mean, b.relative) == pytest.approx((0.25, 0.125, 0.125), abs=1e-6)
+
+
+def test_the_sum_and_the_mean_rank_the_layers_in_opposite_order():
+    found = sensitivities(reports(), LAYERS, ENTRIES)
+    assert [item.layer for item in rank(found, "sum", None)] == ["A", "B"]
+    assert [item.layer for item in rank(found, "mean", None)] == ["B", "A"]
+    assert [item.layer for item in rank(found, "relative", None)] == ["B", "A"]
+
+
+def test_the_input_layer_comes_last_unless_it_is_a_candidate():
+    found = [Sensitivity("in", 9, 9, 9), Sensitivity("mid", 1, 1, 1), Sensitivity("out", 2, 2, 2)]
+    assert [item.layer for item in rank(found, "mean", "in")] == ["out", "mid", "in"]
+    assert [item.layer for item in rank(found, "mean", None)] == ["in", "out", "mid"]
+
+
+def test_ties_keep_the_order_of_the_model():
+    found = [Sensitivity(name, 1, 1, 1) for name in ("one", "two", "three")]
+    assert [item.layer for item in rank(found, "relative", None)] == ["one", "two", "three"]
+    assert [item.layer for item in rank(found, "relative", "one")] == ["two", "three", "one"]
+
+
+def test_the_order_in_which_reports_arrive_changes_no_bit():
+    random = np.random.default_rng(0)
+    some = [report(c, 3 + 7 * c, ((random.random(), 1.5), (random.random(), 0.7))) for c in range(5)]
+    expected = sensitivities(some, LAYERS, ENTRIES)
+    for order in itertools.permutations(some):
+        assert sensitivities(order, LAYERS, ENTRIES) == expected
+
+
+def test_a_layer_without_a_bias_is_its_weight_alone():
+    assert layer_parameters(BEFORE, "B") == ["B.weight"]
+    assert layer_vector(BEFORE, "B").tolist() == [1, -1]
+
+
+def test_a_layers_entries_are_its_weight_then_its_bias_in_logical_order():
+    assert layer_parameters(reversed(list(BEFORE)), "A") == ["A.weight", "A.bias"]
+    state = {"A.bias": np.array([5, 6], np.float32), "A.weight": np.asfortranarray([[1, 2], [3, 4]], np.float32)}
+    assert layer_vector(state, "A").tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_layers_whose_names_begin_alike_are_not_mixed_up():
+    state = {"fc1.weight": np.zeros(1), "fc11.weight": np.ones(1), "fc11.bias": np.ones(1), "x.fc1.bias": np.ones(1)}
+    assert layer_parameters(state, "fc1") == ["fc1.weight"]
+
+
+def test_a_layer_of_zeros_has_no_relative_sensitivity():
+    zeros = [report(0, 5, ((0.5, 0.0),))]
+    assert sensitivities(zeros, ("A",), {"A": 5}) == [Sensitivity("A", 0.1, 0.5, 0.0)]

@@ -1,0 +1,456 @@
+"""Whole rounds and whole simulations on the local pool, against hand-written loops."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fused_ray import models
+from fused_ray.core import adapter, simulation, state
+from fused_ray.core.aggregate import scale_bits
+from fused_ray.core.methods import fedavg, fused
+from fused_ray.core.rounds import Federation, LocalPool, Saved
+from fused_ray.core.simulation import simulate
+from fused_ray.core.training import batches
+from fused_ray.core.work import Update, compute
+from fused_ray.core.workspace import Workspace
+from fused_ray.errors import Interrupted, NumericsError
+from fused_ray.types import Payload
+
+ROUNDS = {"pretrain": 2, "rank": 1, "unlearn": 3, "retrain": 2}
+
+
+def initial(data, seed=0):
+    return state.read(models.initialise("lenet", (1, 28, 28), data.classes, seed, "init"))
+
+
+@pytest.fixture
+def federate(make_config, data, scenario, recorder):
+    """`federate("train.lr=1", ...)`: a federation on the local pool; `on` and `pool` replace its parts."""
+
+    def make(*overrides, on=scenario, wrap=lambda pool: pool):
+        config = make_config(*overrides)
+        return Federation(config, on, wrap(LocalPool(config, data, on)), recorder())
+
+    return make
+
+
+# -- FedAvg
+
+
+def plain_fedavg(config, data, held, start, phase="pretrain", round=1, **optimiser):
+    """Every client's weights after a round, by a loop that uses nothing of the round's machinery."""
+    images = ((torch.tensor(data.train_images, dtype=torch.float32) / 255) - 0.4) / 0.3
+    labels, found = torch.tensor(data.train_labels), []
+    for client, indices in enumerate(held):
+        model = models.build("lenet", (1, 28, 28), data.classes)
+        model = model.to(memory_format=torch.channels_last)
+        state.write(model, start)
+        sgd = torch.optim.SGD(
+            model.parameters(),
+            lr=config.train.lr,
+            momentum=config.train.momentum,
+            weight_decay=config.train.weight_decay,
+            **optimiser,
+        )
+        for positions in batches(len(indices), config.train, config.seed, phase, round, client):
+            rows = indices[positions]
+            x = images[rows].contiguous(memory_format=torch.channels_last)
+            loss = F.cross_entropy(model(x), labels[rows])
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+        found.append(state.read(model).values)
+    return found
+
+
+def test_a_round_of_fedavg_equals_a_hand_written_loop(federate, data, scenario):
+    federation = federate("pretrain.rounds=1", "train.local_epochs=2")
+    start = initial(data)
+    found = fedavg.pretrain(federation, start).payload.values
+    updates = plain_fedavg(federation.config, data, scenario.held, start, foreach=False)
+    expected = np.average(np.array(updates, np.float64), axis=0, weights=[len(part) for part in scenario.held])
+    assert np.abs(expected - start.values).max() > 0.01
+    assert np.allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_round_of_fedavg_is_exactly_the_fixed_point_mean_of_the_updates(federate, data, scenario):
+    federation = federate("pretrain.rounds=1")
+    start = initial(data)
+    found = fedavg.pretrain(federation, start).payload.values
+    updates = plain_fedavg(federation.config, data, scenario.held, start, fused=True)
+    sizes, n = [len(part) for part in scenario.held], len(data.train_labels)
+    bits = scale_bits(n)
+    for index in range(0, len(found), 97):
+        total = sum(w * round(Fraction(float(u[index])) * 2**bits) for u, w in zip(updates, sizes, strict=True))
+        assert found[index] == np.float32(total / (n * 2.0**bits))
+
+
+def test_a_federation_of_one_client_is_plain_training(make_config, data, make_scenario, recorder):
+    config, one = make_config("pretrain.rounds=1"), make_scenario(data, 1)
+    start = initial(data)
+    federation = Federation(config, one, LocalPool(config, data, one), recorder())
+    found = fedavg.pretrain(federation, start).payload.values
+    (expected,) = plain_fedavg(config, data, one.held, start, fused=True)
+    assert np.abs(found - expected).max() <= 2.0 ** -scale_bits(len(data.train_labels))
+
+
+def test_retraining_equals_training_a_federation_that_never_had_the_data(federate, data, scenario):
+    innocent = dataclasses.replace(scenario, held=scenario.retained)
+    start = initial(data)
+    kept = sum(len(part) for part in scenario.retained)
+    assert scale_bits(kept) == scale_bits(len(data.train_labels))
+    never = federate(on=innocent)
+    assert never.examples == kept
+    expected = fedavg.retrain(never, start)
+    found = fedavg.retrain(federate(), start)
+    assert found.payload.values.tobytes() == expected.payload.values.tobytes()
+    assert found.metrics == expected.metrics
+
+
+def test_forgotten_examples_do_not_reach_unlearning_or_retraining(make_config, data, scenario, recorder):
+    """Whatever the forgotten images show, the results have the same bits."""
+    config = make_config("unlearn.layers=[conv2, fc3]")
+    images = data.train_images.copy()
+    images[data.train_labels == 0] = 255 - images[data.train_labels == 0]
+    other = dataclasses.replace(data, train_images=images)
+    base = models.initialise("lenet", (1, 28, 28), data.classes, 0, "init")
+    ends = []
+    for one in (data, other):
+        found = recorder()
+        simulate(config, one, scenario, LocalPool(config, one, scenario), found, given=state.arrays(base))
+        ends.append([found.saved["unlearn", 3].payload.values.tobytes(), found.saved["retrain", 2].payload])
+    assert ends[0][0] == ends[1][0]
+    assert ends[0][1].values.tobytes() == ends[1][1].values.tobytes()
+
+
+def test_a_client_that_keeps_nothing_takes_no_part_in_unlearning_and_retraining(federate, data, scenario):
+    alone = (scenario.held[0][:0], *scenario.held[1:])
+    federation = federate("unlearn.layers=[fc3]", on=dataclasses.replace(scenario, retained=alone))
+    base = models.initialise("lenet", (1, 28, 28), data.classes, 0, "init")
+    federation.pool.install(state.read(base))
+    fused.unlearn(federation, state.arrays(base))
+    fedavg.retrain(federation, state.read(base))
+    assert {record.clients_used for record in federation.recorder.records} == {4}
+
+
+# -- unlearning
+
+
+def test_a_round_of_unlearning_is_the_weighted_mean_of_its_clients(federate, make_config, data, scenario):
+    federation = federate("unlearn.layers=[fc3]", "unlearn.rounds=1")
+    base = models.initialise("lenet", (1, 28, 28), data.classes, 0, "init")
+    federation.pool.install(state.read(base))
+    found = fused.unlearn(federation, state.arrays(base))
+    space = Workspace(federation.config, data, scenario)
+    space.install(state.read(base))
+    config = federation.config
+    step = fused.AdapterStep(config.adapter_lr, config.train.momentum, config.unlearn.weight_decay)
+    work = fused.AdapterTraining("unlearn", 1, config.seed, config.train, step, found.masks)
+    start = Payload(np.zeros(found.masks.size, np.float32))
+    updates = np.array([work.update(space, start, client).payload.values for client in range(5)], np.float64)
+    expected = np.average(updates, axis=0, weights=[len(part) for part in scenario.retained])
+    assert found.masks.size == 84 * 4 // 2 + 2
+    assert np.allclose(found.values, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_ranking_measures_the_hand_written_loops_changes(federate, data, scenario):
+    federation = federate()
+    base = models.initialise("lenet", (1, 28, 28), data.classes, 0, "init")
+    before = state.arrays(base)
+    start = state.flatten(before)
+    names = ("conv1", "conv2", "fc1", "fc2", "fc3")
+    found = {item.layer: item for item in fused.rank_layers(federation, before, names)}
+    updates = plain_fedavg(federation.config, data, scenario.held, start, phase="rank", fused=True)
+    for name in names:
+        moved = size = entries = 0.0
+        for part in ("weight", "bias"):
+            old = before[f"{name}.{part}"].astype(np.float64)
+            new = [state.unflatten(Payload(u), before)[f"{name}.{part}"] for u in updates]
+            weights = [len(held) / 200 for held in scenario.held]
+            moved += sum(w * np.abs(u - old).sum() for w, u in zip(weights, new, strict=True))
+            size, entries = size + np.abs(old).sum(), entries + old.size
+        assert found[name].sum == pytest.approx(moved, rel=1e-6)
+        assert found[name].mean == pytest.approx(moved / entries, rel=1e-6)
+        assert found[name].relative == pytest.approx(moved / size, rel=1e-6)
+    assert list(found)[-1] == "conv1"
+
+
+# -- what ends a run
+
+
+@pytest.mark.parametrize("lr", [50, 1000])
+def test_diverging_training_names_client_phase_and_round(federate, data, lr):
+    federation = federate(f"train.lr={lr}", "train.batch_size=4", "pretrain.rounds=5")
+    with pytest.raises(NumericsError, match=r"client \d, pretrain round \d: .*lower the learning rate"):
+        fedavg.pretrain(federation, initial(data))
+
+
+def test_a_round_that_changes_nothing_is_an_error(federate, data):
+    with pytest.raises(NumericsError, match="pretrain round 1: training changed nothing"):
+        fedavg.pretrain(federate("train.lr=1e-30", "train.weight_decay=0"), initial(data))
+
+
+def test_a_round_that_changes_nothing_but_by_averaging_is_an_error(federate, data):
+    start = initial(data)
+    start.values[::7] *= np.float32(1e-9)  # finer than the resolution of the exact sum
+    with pytest.raises(NumericsError, match="pretrain round 1: training changed nothing"):
+        fedavg.pretrain(federate("train.lr=1e-30", "train.weight_decay=0"), start)
+
+
+@pytest.mark.parametrize("start", ["zero", "reset", "negate"])
+def test_an_adapter_that_does_not_move_is_an_error(federate, data, start):
+    federation = federate("unlearn.layers=[fc3]", "unlearn.lr=1e-30", f"unlearn.start={start}")
+    base = models.initialise("lenet", (1, 28, 28), data.classes, 0, "init")
+    federation.pool.install(state.read(base))
+    with pytest.raises(NumericsError, match="unlearn round 1: training changed nothing"):
+        fused.unlearn(federation, state.arrays(base))
+
+
+class Forgetful:
+    """A pool that computes other clients than it was asked for."""
+
+    def __init__(self, pool, change):
+        self._pool, self._change = pool, change
+
+    def train(self, work, payload, clients, done, keep_updates=False):
+        return self._pool.train(work, payload, self._change(list(clients)), done, keep_updates)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda c: c[:-1], lambda c: c[1:], lambda c: [*c, 0], lambda c: [0, *c[:-1]]], ids=str
+)
+def test_a_missing_client_or_one_computed_twice_is_noticed(federate, data, change):
+    federation = federate(wrap=lambda pool: Forgetful(pool, change))
+    with pytest.raises(AssertionError, match="a client is missing from the round, or twice"):
+        fedavg.pretrain(federation, initial(data))
+
+
+class Fixed:
+    """Work whose updates are given."""
+
+    phase, round = "rank", 4
+
+    def __init__(self, values, loss=1.0, distances=()):
+        self._update = Update(Payload(np.array(values, np.float32)), loss, distances)
+
+    def indices(self, space, client):
+        return space.scenario.held[client]
+
+    def update(self, space, payload, client):
+        return self._update
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        Fixed([1, np.nan]),
+        Fixed([1, 2000]),
+        Fixed([1, 2], loss=float("inf")),
+        Fixed([], distances=((np.inf, 1.0),)),
+        Fixed([], distances=((0.5, 1.0), (np.nan, 1.0))),
+    ],
+)
+def test_an_update_that_cannot_be_used_names_its_client(make_config, data, scenario, work):
+    space = Workspace(make_config(), data, scenario)
+    payload = Payload(np.zeros(2, np.float32))
+    with pytest.raises(NumericsError, match="client 3, rank round 4: .*lower the learning rate"):
+        compute(space, work, payload, [3])
+
+
+def test_a_partial_sum_reports_each_client_and_keeps_updates_only_if_asked(make_config, data, scenario):
+    space, done = Workspace(make_config(), data, scenario), []
+    payload = Payload(np.array([1, 0], np.float32))
+    found = compute(space, Fixed([1, 2]), payload, [2, 0], done=done.append)
+    sizes = [len(scenario.held[client]) for client in (2, 0)]
+    assert [(report.client, report.examples) for report in found.reports] == list(zip([2, 0], sizes, strict=True))
+    assert {(report.update_norm, report.values_changed, report.loss) for report in found.reports} == {(2.0, 1, 1.0)}
+    assert found.total.tolist() == [sum(sizes) << scale_bits(200), 2 * sum(sizes) << scale_bits(200)]
+    assert (found.weight, done, found.updates) == (sum(sizes), [2, 0], {})
+    kept = compute(space, Fixed([1, 2]), payload, [2, 0], keep_updates=True).updates
+    assert {client: values.tolist() for client, values in kept.items()} == {0: [1, 2], 2: [1, 2]}
+
+
+def test_workers_with_other_numerics_are_refused_only_when_asked(make_config, data, scenario):
+    one = LocalPool(make_config(), data, scenario).identities[0]
+    other = dataclasses.replace(one, node="node 2", fingerprint="f" * 64)
+    assert simulation.check_numerics(make_config(), [one, one])
+    assert not simulation.check_numerics(make_config(), [one, other])
+    assert simulation.check_numerics(make_config("engine.numerics=strict"), [one, one])
+    with pytest.raises(NumericsError, match="ffffffffffff on node 2"):
+        simulation.check_numerics(make_config("engine.numerics=strict"), [one, other])
+
+
+# -- whole simulations
+
+
+@pytest.fixture(scope="module")
+def run(make_config, data, scenario, recorder):
+    """`run(overrides, start, data)`: a whole simulation from what was saved; its recorder and its outcome."""
+
+    def make(overrides=(), start=None, on=scenario, **more):
+        config, keeps = make_config(*overrides), recorder(start)
+        return keeps, simulate(config, data, on, LocalPool(config, data, on), keeps, **more)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole(run):
+    return run()
+
+
+def test_removing_the_adapter_gives_the_base_back_bit_for_bit(whole):
+    keeps, outcome = whole
+    assert outcome.restored_hash == outcome.base_hash == state.state_hash(keeps.models["base"])
+    assert outcome.unlearned_hash != outcome.base_hash
+    masks, values = keeps.adapter
+    assert outcome.unlearned_hash == state.state_hash(adapter.apply(keeps.models["base"], masks, values))
+
+
+def test_every_phase_is_recorded_with_its_clients_and_bytes(whole):
+    keeps, outcome = whole
+    assert [(r.phase, r.round) for r in keeps.records] == [(p, i + 1) for p, n in ROUNDS.items() for i in range(n)]
+    assert {(r.clients_expected, r.clients_received, r.clients_used) for r in keeps.records} == {(5, 5, 5)}
+    assert keeps.done == 5 * sum(ROUNDS.values())
+    up = {record.phase: record.bytes_up for record in keeps.records}
+    assert up["rank"] < 200
+    assert 4 * outcome.unlearned.masks.size < up["unlearn"] < 4 * outcome.unlearned.masks.size + 200
+    assert up["pretrain"] == up["retrain"] > 4 * 43_910
+    assert outcome.retrained == keeps.saved["retrain", 2].metrics
+    assert outcome.unlearned.metrics == keeps.saved["unlearn", 3].metrics
+
+
+def test_the_metrics_are_those_of_the_models_that_were_kept(whole, make_config, data, scenario):
+    keeps, outcome = whole
+    space = Workspace(make_config(), data, scenario)
+    masks, values = keeps.adapter
+    expected = [
+        (outcome.before, keeps.models["base"]),
+        (outcome.retrained, keeps.models["retrained"]),
+        (outcome.unlearned.metrics, adapter.apply(keeps.models["base"], masks, values)),
+    ]
+    for metrics, model in expected:
+        (predicted,) = space.predict_model(state.flatten(model), [0])
+        for name, view in scenario.views.items():
+            assert metrics[name] == np.mean(predicted[view.indices] == view.labels)
+
+
+@pytest.mark.parametrize(
+    ("phase", "number"), [(phase, n) for phase, rounds in ROUNDS.items() for n in range(1, rounds + 1)]
+)
+def test_an_interrupted_run_goes_on_to_the_same_bits(run, whole, phase, number):
+    keeps, outcome = whole
+    before = list(ROUNDS)[: list(ROUNDS).index(phase)]
+    start = {name: keeps.saved[name, ROUNDS[name]] for name in before} | {phase: keeps.saved[phase, number]}
+    again, resumed = run(start=start)
+    left = list(ROUNDS)[len(before) + 1 :]
+    expected = [(phase, n) for n in range(number + 1, ROUNDS[phase] + 1)]
+    expected += [(name, n + 1) for name in left for n in range(ROUNDS[name])]
+    assert [(record.phase, record.round) for record in again.records] == expected
+    for key, saved in again.saved.items():
+        assert saved.payload.values.tobytes() == keeps.saved[key].payload.values.tobytes()
+    for name in ("base_hash", "unlearned_hash", "restored_hash", "before", "retrained", "vacuous"):
+        assert getattr(resumed, name) == getattr(outcome, name)
+    assert resumed.unlearned.metrics == outcome.unlearned.metrics
+    assert resumed.unlearned.start_metrics == outcome.unlearned.start_metrics
+    assert resumed.unlearned.ranking == outcome.unlearned.ranking
+    assert again.models.keys() == keeps.models.keys()
+
+
+def test_two_runs_have_the_same_bits_and_another_seed_has_others(run, whole):
+    _, again = run()
+    _, other = run(["seed=1"])
+    _, expected = whole
+    assert (again.base_hash, again.unlearned_hash) == (expected.base_hash, expected.unlearned_hash)
+    assert other.base_hash != expected.base_hash
+
+
+@pytest.mark.parametrize(
+    "override", ["engine.prefix_cache_mb=0", "engine.backend=local", "federation.clients_per_actor=3"]
+)
+def test_the_engines_settings_change_no_bit(run, whole, override):
+    _, found = run([override])
+    assert found.unlearned_hash == whole[1].unlearned_hash
+
+
+def test_a_given_model_is_unlearned_from_without_pretraining(run, whole):
+    keeps, outcome = whole
+    again, found = run(given=keeps.models["base"])
+    assert {record.phase for record in again.records} == {"rank", "unlearn", "retrain"}
+    assert (found.base_hash, found.unlearned_hash) == (outcome.base_hash, outcome.unlearned_hash)
+
+
+def test_a_run_without_retraining_does_not_say_whether_it_was_vacuous(run, whole):
+    keeps, outcome = run(["retrain.rounds=0"])
+    assert (outcome.retrained, outcome.vacuous) == (None, None)
+    assert set(keeps.models) == {"base"}
+    assert outcome.unlearned_hash == whole[1].unlearned_hash
+
+
+def test_no_unlearning_rounds_leave_the_adapter_where_it_starts(run):
+    _, outcome = run(["unlearn.rounds=0", "unlearn.start=negate", "retrain.rounds=0"])
+    assert outcome.unlearned.metrics == outcome.unlearned.start_metrics
+    assert outcome.unlearned_hash != outcome.base_hash == outcome.restored_hash
+
+
+def test_named_layers_are_taken_in_the_models_order_without_a_ranking(run):
+    keeps, outcome = run(["unlearn.layers=[fc3, conv2]", "unlearn.rounds=1", "retrain.rounds=0"])
+    assert [mask.layer for mask in outcome.unlearned.masks.layers] == ["conv2", "fc3"]
+    assert outcome.unlearned.ranking == []
+    assert "rank" not in {record.phase for record in keeps.records}
+
+
+def test_forgetting_is_vacuous_only_where_the_base_did_not_know_more(run):
+    _, ignorant = run(["pretrain.rounds=1", "train.lr=0.0001"])
+    assert ignorant.vacuous
+    _, knowing = run(["pretrain.rounds=8", "train.batch_size=8"])
+    assert knowing.before["fa"] > 0.9
+    assert knowing.retrained["fa"] == 0
+    assert knowing.vacuous is False
+
+
+class Drifting(LocalPool):
+    """A pool whose training leaves something behind in its base."""
+
+    def train(self, work, payload, clients, done, keep_updates=False):
+        yield from super().train(work, payload, clients, done, keep_updates)
+        if work.phase == "unlearn":
+            with torch.no_grad():
+                self._space.model.fc1.bias[0] += 1e-6
+
+
+def test_a_base_that_drifts_ends_the_run(make_config, data, scenario, recorder):
+    config = make_config("unlearn.layers=[fc3]")
+    with pytest.raises(NumericsError, match="after unlearn, a worker's base model is not the one"):
+        simulate(config, data, scenario, Drifting(config, data, scenario), recorder())
+
+
+def test_an_interruption_between_clients_ends_the_run_and_leaves_the_threads_as_they_were(
+    make_config, data, scenario, recorder
+):
+    class Stopping(recorder):
+        def clients_done(self, count):
+            super().clients_done(count)
+            if self.done == 3:
+                raise Interrupted("stopped")
+
+    torch.set_num_threads(2)
+    keeps, config = Stopping(), make_config()
+    with pytest.raises(Interrupted):
+        simulate(config, data, scenario, LocalPool(config, data, scenario), keeps)
+    assert keeps.done == 3
+    assert torch.get_num_threads() == 2
+
+
+def test_a_phase_that_was_finished_is_not_run_again(federate, data):
+    federation = federate()
+    end = Saved(round=2, payload=initial(data), metrics={"ra": 0.5})
+    federation.recorder.start["pretrain"] = end
+    assert fedavg.pretrain(federation, initial(data, 1)) is end
+    assert federation.recorder.records == []

@@ -1,0 +1,207 @@
+"""Placement is arithmetic: every client once, on actors that fit, or a refusal that shows the sum."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fused_ray.config import FederationConfig
+from fused_ray.engine.placement import ACTOR_BYTES, Node, plan
+from fused_ray.errors import PlacementError
+
+GB = 1e9
+EVEN = [100] * 50
+
+
+def federation(**values):
+    return FederationConfig(**values)
+
+
+def nodes(*offers):
+    """Nodes of (cores, cards, bytes of memory), 64 GB where memory is left out."""
+    return [Node(f"node {i}", *([*offer, 64 * GB] if len(offer) == 2 else offer)) for i, offer in enumerate(offers)]
+
+
+def sizes(found):
+    return sorted(len(clients) for clients in found.clients)
+
+
+def assert_every_client_once(found, count):
+    assert sorted(client for clients in found.clients for client in clients) == list(range(count))
+
+
+# -- cores
+
+
+def test_fifty_clients_on_two_cores_share_two_actors():
+    found = plan(federation(), EVEN, nodes((2, 0)))
+    assert sizes(found) == [25, 25]
+    assert (found.cpus, found.gpus) == (1.0, 0.0)
+    assert_every_client_once(found, 50)
+
+
+def test_actors_hold_about_as_many_examples_each():
+    examples = [10 * (client + 1) for client in range(50)]
+    found = plan(federation(), examples, nodes((2, 0)))
+    loads = [sum(examples[client] for client in clients) for clients in found.clients]
+    assert sizes(found) == [25, 25]
+    assert max(loads) - min(loads) <= max(examples)
+
+
+def test_every_client_has_an_actor_where_there_are_cores_enough():
+    found = plan(federation(), EVEN, nodes((32, 0), (32, 0)))
+    assert sizes(found) == [1] * 50
+    assert found.cpus == 1.0
+
+
+def test_the_cores_of_all_nodes_count_and_no_core_spans_two():
+    assert sizes(plan(federation(), EVEN, nodes((2, 0), (3, 0)))) == [10] * 5
+    assert len(plan(federation(cpus_per_client=2), EVEN, nodes((3, 0), (3, 0))).clients) == 2
+
+
+@pytest.mark.parametrize(
+    ("per_actor", "actors", "share"), [(1, 50, 0.04), (7, 8, 0.25), (50, 1, 1.0), (60, 1, 1.0), (25, 2, 1.0)]
+)
+def test_a_given_number_of_clients_an_actor_is_kept_and_cores_are_shared(per_actor, actors, share):
+    found = plan(federation(clients_per_actor=per_actor), EVEN, nodes((2, 0)))
+    assert len(found.clients) == actors
+    assert max(sizes(found)) <= per_actor
+    assert found.cpus == share
+    assert_every_client_once(found, 50)
+
+
+def test_more_cores_than_there_are_are_refused_with_the_sum():
+    with pytest.raises(PlacementError, match=r"50 clients in 50 actors need 50 x \(1 CPU \+ 0 GPU\).* hold 4 such"):
+        plan(federation(clients_per_actor=1, cpus_per_client=1), EVEN, nodes((2, 0), (2, 0)))
+
+
+# -- cards
+
+
+def test_the_cards_are_taken_where_there_are_any():
+    found = plan(federation(), EVEN, nodes((64, 4)))
+    assert sizes(found) == [12, 12, 13, 13]
+    assert found.gpus == 1.0
+
+
+def test_fifty_actors_share_four_cards():
+    found = plan(federation(clients_per_actor=1), EVEN, nodes((64, 4)))
+    assert sizes(found) == [1] * 50
+    assert found.gpus == 0.0769  # 13 to a card
+    assert 4 * math.floor(1 / found.gpus) >= 50
+
+
+def test_given_fractions_fill_each_card_by_itself():
+    found = plan(federation(gpus_per_client=0.25), EVEN, nodes((64, 2), (64, 1)))
+    assert len(found.clients) == 12
+    assert found.gpus == 0.25
+    assert_every_client_once(found, 50)
+
+
+def test_a_fraction_that_would_span_two_cards_is_refused_with_the_sum():
+    two_cards = nodes((16, 2))  # 2 + 2 actors of 0.4 fit, although 5 x 0.4 is 2
+    with pytest.raises(PlacementError, match=r"need 5 x \(1 CPU \+ 0.4 GPU\).* 2 GPU hold 4 such actors"):
+        plan(federation(clients=5, clients_per_actor=1, gpus_per_client=0.4), [9] * 5, two_cards)
+    assert len(plan(federation(clients=5, gpus_per_client=0.4), [9] * 5, two_cards).clients) == 4
+    assert len(plan(federation(clients=4, clients_per_actor=1, gpus_per_client=0.4), [9] * 4, two_cards).clients) == 4
+
+
+@pytest.mark.parametrize("per_actor", ["auto", 1, 50])
+def test_one_and_a_half_cards_are_refused(per_actor):
+    with pytest.raises(PlacementError, match=r"1.5 GPU\).* hold 0 such actors"):
+        plan(federation(clients_per_actor=per_actor, gpus_per_client=1.5), EVEN, nodes((64, 8)))
+
+
+def test_whole_cards_are_granted():
+    found = plan(federation(gpus_per_client=2), EVEN, nodes((64, 4), (64, 3)))
+    assert (len(found.clients), found.gpus) == (3, 2.0)
+
+
+@pytest.mark.parametrize("per_actor", ["auto", 1, 50])
+def test_a_card_is_refused_where_there_is_none(per_actor):
+    with pytest.raises(PlacementError, match=r"1 GPU\), but the 1 node\(s\) with 64 CPU and 0 GPU hold 0"):
+        plan(federation(clients_per_actor=per_actor, gpus_per_client=1), EVEN, nodes((64, 0)))
+
+
+def test_cards_can_be_left_alone():
+    found = plan(federation(gpus_per_client=0), EVEN, nodes((2, 4)))
+    assert (len(found.clients), found.gpus) == (2, 0.0)
+
+
+# -- memory
+
+
+def test_actors_are_packed_into_the_memory_there_is():
+    found = plan(federation(), EVEN, nodes((64, 0, 3.5 * ACTOR_BYTES)))
+    assert sizes(found) == [16, 17, 17]
+
+
+def test_more_actors_than_the_memory_holds_are_refused_with_the_sum():
+    with pytest.raises(PlacementError, match=r"50 actors of 300 MB need 15.0 GB, but the nodes' memory \(2.0 GB\) holds 6"):
+        plan(federation(clients_per_actor=1), EVEN, nodes((64, 0, 2 * GB)))
+
+
+# -- properties
+
+OFFER = st.tuples(st.integers(1, 16), st.integers(0, 4), st.floats(1e8, 1e10))
+FEDERATION = st.builds(
+    FederationConfig,
+    clients_per_actor=st.integers(1, 30) | st.just("auto"),
+    cpus_per_client=st.floats(0.01, 4) | st.just("auto"),
+    gpus_per_client=st.floats(0, 3) | st.sampled_from([0.1, 0.2, 0.25, 0.3, 1 / 3, 0.4, 0.5, 1, 2]) | st.just("auto"),
+)
+
+
+@given(FEDERATION, st.lists(st.integers(1, 1000), min_size=1, max_size=60), st.lists(OFFER, min_size=1, max_size=4))
+def test_a_plan_fits_and_holds_every_client_once(wanted, examples, offers):
+    there = nodes(*offers)
+    try:
+        found = plan(wanted, examples, there)
+    except PlacementError as error:
+        assert "\n" not in str(error)
+        assert wanted.clients_per_actor != "auto" or "memory" in str(error) or "such actors" in str(error)
+        return
+    assert_every_client_once(found, len(examples))
+    assert all(found.clients)
+    assert max(sizes(found)) <= math.ceil(len(examples) / len(found.clients))
+    if wanted.clients_per_actor != "auto":
+        assert max(sizes(found)) <= wanted.clients_per_actor
+    assert wanted.cpus_per_client in ("auto", found.cpus)
+    assert wanted.gpus_per_client in ("auto", found.gpus)
+    assert len(found.clients) <= packed(found, there)
+    assert len(found.clients) * ACTOR_BYTES <= sum(node.memory for node in there)
+
+
+def packed(found, there):
+    """How many actors of the plan can be put on the nodes, one after the other, card by card."""
+    count = 0
+    for node in there:
+        cores, cards = node.cpus, [1.0] * int(node.gpus)
+        while cores >= found.cpus - 1e-6:
+            if found.gpus > 1:
+                if found.gpus != int(found.gpus) or len(cards) < found.gpus:
+                    break
+                cards = cards[int(found.gpus) :]
+            elif found.gpus:
+                free = [i for i, card in enumerate(cards) if card >= found.gpus - 1e-6]
+                if not free:
+                    break
+                cards[free[0]] -= found.gpus
+            cores -= found.cpus
+            count += 1
+    return count
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=60), st.integers(1, 16))
+def test_the_same_clients_are_always_placed_alike(examples, cores):
+    assert plan(federation(), examples, nodes((cores, 0))) == plan(federation(), examples, nodes((cores, 0)))
+
+
+@given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 500))
+def test_equal_clients_are_spread_evenly(count, cores, examples):
+    found = sizes(plan(federation(), [examples] * count, nodes((cores, 0))))
+    assert len(found) == min(count, cores)
+    assert found[-1] - found[0] <= 1
