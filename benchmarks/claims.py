@@ -111,7 +111,12 @@ def try_settings(path: Path, settings: Iterator[Setting]) -> Iterator[dict[str, 
             yield shared | {"round": 0, "bytes_up": 0, "seconds": 0.0, **found.start_metrics}
             for record in (record for record in recorder.records if record.phase == "unlearn"):
                 seconds = record.train_seconds + record.aggregate_seconds + record.evaluate_seconds
-                yield shared | {"round": record.round, "bytes_up": record.bytes_up, "seconds": seconds, **record.metrics}
+                yield shared | {
+                    "round": record.round,
+                    "bytes_up": record.bytes_up,
+                    "seconds": seconds,
+                    **record.metrics,
+                }
     pool.close()
 
 
@@ -136,7 +141,9 @@ def summarise(rows: list[dict[str, Any]]) -> Iterator[str]:
             parts.append(f"round {number}: FA {fa:.3f} RA {ra:.3f} ({gap:+.3f})")
         layers = "/".join(sorted({row["layers"] for row in found}))
         size = max(row["bytes_up"] for row in found)
-        yield f"{scenario:9} {setting:32} [{layers}] {size} B, FA<=.01 by 3: {len(reached)}/{len(runs)}; " + "; ".join(parts)
+        yield f"{scenario:9} {setting:32} [{layers}] {size} B, FA<=.01 by 3: {len(reached)}/{len(runs)}; " + "; ".join(
+            parts
+        )
 
 
 def _key(row: dict[str, Any]) -> tuple[str, str]:

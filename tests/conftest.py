@@ -17,7 +17,7 @@ os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="fr", dir="/tmp")
 # a lost node is noticed in a second instead of thirteen
 for name in ("initial_delay_ms", "period_ms", "timeout_ms"):
     os.environ[f"RAY_health_check_{name}"] = "500"
-os.environ["RAY_health_check_failure_threshold"] = "3"
+os.environ["RAY_health_check_failure_threshold"] = "3"  # noqa: SIM112
 
 STORE = 200_000_000
 """Object store memory of a test node, bytes."""

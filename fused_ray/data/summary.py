@@ -11,6 +11,10 @@ import numpy as np
 from fused_ray.types import ImageData, IntVector, Scenario
 
 
+_COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
+"""Ten that colour-blind readers can tell apart (Petroff, arXiv 2107.02270)."""
+
+
 class Row(TypedDict):
     """What one client holds."""
 
@@ -41,21 +45,22 @@ def picture(scenario: Scenario, data: ImageData, class_names: Sequence[str], pat
     clients = np.arange(len(held))
     figure = Figure(figsize=(min(4 + 0.2 * len(held), 40), 5), layout="constrained")
     axes = figure.add_subplot()
-    colours = colormaps["tab10" if data.classes <= 10 else "turbo"].resampled(data.classes)
+    many = colormaps["viridis"].resampled(data.classes)
+    colours = _COLOURS if data.classes <= len(_COLOURS) else [many(c) for c in range(data.classes)]
     bottom = np.zeros(len(held))
     handles = []
     for c in range(data.classes):
-        handles.append(Patch(facecolor=colours(c), label=class_names[c]))
+        handles.append(Patch(facecolor=colours[c], label=class_names[c]))
         for counts, hatch in ((held[:, c] - forgotten[:, c], None), (forgotten[:, c], "////")):
             some = counts > 0
             axes.bar(
-                clients[some], counts[some], 0.85, bottom[some], color=colours(c), hatch=hatch, edgecolor="white", lw=0
+                clients[some], counts[some], 0.85, bottom[some], color=colours[c], hatch=hatch, edgecolor="white", lw=0
             )
             bottom += counts
     handles.append(Patch(facecolor="grey", edgecolor="white", hatch="////", label="to forget"))
     axes.set(xlabel="client", ylabel="training examples", xlim=(-0.6, len(held) - 0.4))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes.legend(handles=handles[::-1], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     figure.savefig(path)
 
 

@@ -68,8 +68,8 @@ def plan(federation: FederationConfig, examples: Sequence[int], nodes: Sequence[
     memory = sum(int(node.memory / ACTOR_BYTES) for node in nodes)
     if memory < actors:
         raise PlacementError(
-            f"{actors} actors of {ACTOR_BYTES / 1e6:g} MB need {actors * ACTOR_BYTES / 1e9:.1f} GB, but the nodes' memory "
-            f"({sum(n.memory for n in nodes) / 1e9:.1f} GB) holds {memory}; raise federation.clients_per_actor"
+            f"{actors} actors of {ACTOR_BYTES / 1e6:g} MB need {actors * ACTOR_BYTES / 1e9:.1f} GB, but the nodes' "
+            f"memory ({sum(n.memory for n in nodes) / 1e9:.1f} GB) holds {memory}; raise federation.clients_per_actor"
         )
     return Plan(_balance(examples, actors), cpu_share, gpu_share)
 

@@ -1,4 +1,4 @@
-"""RayPool: clients in Ray actors. Everything shared is put once; calls return values; partial sums drain as they finish.
+"""RayPool: clients in Ray actors. What is shared is put once, calls return values, partial sums drain as they finish.
 
 An actor that dies is replaced by a new one, whose calls give the same bits, and its call is repeated, client by client
 so that a client whose work kills its actor again and again is named. Every wait has a bound.
@@ -112,8 +112,8 @@ class RayPool:
             ready = len(ray.wait(waiting, num_returns=len(waiting), timeout=0)[0])
             self.close()
             raise PlacementError(
-                f"{ready} of {len(waiting)} client actors started within {limit:g} s (engine.start_timeout); others hold "
-                "the cluster's CPUs or GPUs, or imports are slow there: free resources or raise the limit"
+                f"{ready} of {len(waiting)} client actors started within {limit:g} s (engine.start_timeout); others "
+                "hold the cluster's CPUs or GPUs, or imports are slow there: free resources or raise the limit"
             ) from None
         except RayError as error:
             self.close()

@@ -93,7 +93,7 @@ class _Lines:
 
 def show_result(path: Path, config: RunConfig, result: dict[str, Any], *, to_error: bool = False) -> None:
     """The run's result as a table with what it says in words."""
-    console = Console(stderr=to_error)
+    console = _console(to_error)
     metrics, sizes, seconds = result["metrics"], result["bytes"], result["seconds"]
     overlap = "ca" in metrics["before"]
     table = Table(title=f"Forgetting {_what(config)} ({config.data.name}, {config.model.name}, "
@@ -158,7 +158,7 @@ def show_clients(rows: Sequence[Row], class_names: Sequence[str], sha256: str) -
     totals = [sum(row["counts"][c] for row in rows) for c in range(len(class_names))]
     table.add_section()
     table.add_row("all", str(sum(totals)), *map(str, totals), str(sum(row["to_forget"] for row in rows)))
-    Console().print(table)
+    _console().print(table)
     print(f"partition sha256 {sha256}")
 
 
@@ -169,6 +169,14 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError
+
+
+def _console(to_error: bool = False) -> Console:
+    """A console that is wide enough for its tables where nobody's window limits it, as in a job's log."""
+    console = Console(stderr=to_error)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    return console
 
 
 def _number(value: float | None) -> str:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from fused_ray.config import RunConfig
+from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.rounds import RoundRecord, Saved
-from fused_ray.types import ImageData, Scenario, TestView
+from fused_ray.types import ImageData, PartialSum, Scenario, TestView
 
 FAST = {
     "train": {"lr": 0.05, "batch_size": 16},
@@ -21,38 +22,23 @@ FAST = {
 }
 
 
-class MemoryRecorder:
-    """Keeps what a run tells its recorder. `start` holds what an earlier run saved, by phase."""
+class History(MemoryRecorder):
+    """Keeps every round's end, not only each phase's last, and counts the clients that were done."""
 
-    def __init__(self, start: dict[str, Saved] | None = None) -> None:
-        self.start = dict(start or {})
-        self.saved: dict[tuple[str, int], Saved] = {}
-        self.records: list[RoundRecord] = []
-        self.models: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
-        self.adapter: tuple[Any, np.ndarray[Any, Any]] | None = None
+    def __init__(self, saved: dict[str, Saved] | None = None) -> None:
+        super().__init__(saved)
+        self.history: dict[tuple[str, int], Saved] = {}
         self.done = 0
-
-    def resume(self, phase: str) -> Saved | None:
-        return self.start.get(phase)
-
-    def begin_round(self, phase: str, round: int, rounds: int, clients: int) -> None:
-        pass
 
     def clients_done(self, count: int) -> None:
         self.done += count
 
-    def finish_round(self, record: RoundRecord, total: Any, predictions: Any, saved: Saved) -> None:
-        self.records.append(record)
-        self.saved[record.phase, record.round] = saved
-
-    def save_model(self, name: str, state: Any) -> None:
-        self.models[name] = {key: np.array(array) for key, array in state.items()}
-
-    def save_adapter(self, masks: Any, values: Any, about: Any) -> None:
-        self.adapter = (masks, np.array(values))
+    def finish_round(self, record: RoundRecord, total: PartialSum, predictions: Any, saved: Saved) -> None:
+        super().finish_round(record, total, predictions, saved)
+        self.history[record.phase, record.round] = saved
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Any:
     """Expected bits are computed as the program computes them: on one thread."""
     before = torch.get_num_threads()
@@ -62,8 +48,8 @@ def _one_thread() -> Any:
 
 
 @pytest.fixture(scope="session")
-def recorder() -> type[MemoryRecorder]:
-    return MemoryRecorder
+def recorder() -> type[History]:
+    return History
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,7 @@ def test_forgotten_examples_do_not_reach_unlearning_or_retraining(make_config, d
     for one in (data, other):
         found = recorder()
         simulate(config, one, scenario, LocalPool(config, one, scenario), found, given=state.arrays(base))
-        ends.append([found.saved["unlearn", 3].payload.values.tobytes(), found.saved["retrain", 2].payload])
+        ends.append([found.history["unlearn", 3].payload.values.tobytes(), found.history["retrain", 2].payload])
     assert ends[0][0] == ends[1][0]
     assert ends[0][1].values.tobytes() == ends[1][1].values.tobytes()
 
@@ -259,7 +259,7 @@ class Fixed:
 def test_an_update_that_cannot_be_used_names_its_client(make_config, data, scenario, work):
     space = Workspace(make_config(), data, scenario)
     payload = Payload(np.zeros(2, np.float32))
-    with pytest.raises(NumericsError, match="client 3, rank round 4: .*lower the learning rate"):
+    with pytest.raises(NumericsError, match=r"client 3, rank round 4: .*lower the learning rate"):
         compute(space, work, payload, [3])
 
 
@@ -322,8 +322,8 @@ def test_every_phase_is_recorded_with_its_clients_and_bytes(whole):
     assert up["rank"] < 200
     assert 4 * outcome.unlearned.masks.size < up["unlearn"] < 4 * outcome.unlearned.masks.size + 200
     assert up["pretrain"] == up["retrain"] > 4 * 43_910
-    assert outcome.retrained == keeps.saved["retrain", 2].metrics
-    assert outcome.unlearned.metrics == keeps.saved["unlearn", 3].metrics
+    assert outcome.retrained == keeps.history["retrain", 2].metrics
+    assert outcome.unlearned.metrics == keeps.history["unlearn", 3].metrics
 
 
 def test_the_metrics_are_those_of_the_models_that_were_kept(whole, make_config, data, scenario):
@@ -347,14 +347,14 @@ def test_the_metrics_are_those_of_the_models_that_were_kept(whole, make_config, 
 def test_an_interrupted_run_goes_on_to_the_same_bits(run, whole, phase, number):
     keeps, outcome = whole
     before = list(ROUNDS)[: list(ROUNDS).index(phase)]
-    start = {name: keeps.saved[name, ROUNDS[name]] for name in before} | {phase: keeps.saved[phase, number]}
+    start = {name: keeps.history[name, ROUNDS[name]] for name in before} | {phase: keeps.history[phase, number]}
     again, resumed = run(start=start)
     left = list(ROUNDS)[len(before) + 1 :]
     expected = [(phase, n) for n in range(number + 1, ROUNDS[phase] + 1)]
     expected += [(name, n + 1) for name in left for n in range(ROUNDS[name])]
     assert [(record.phase, record.round) for record in again.records] == expected
-    for key, saved in again.saved.items():
-        assert saved.payload.values.tobytes() == keeps.saved[key].payload.values.tobytes()
+    for key, saved in again.history.items():
+        assert saved.payload.values.tobytes() == keeps.history[key].payload.values.tobytes()
     for name in ("base_hash", "unlearned_hash", "restored_hash", "before", "retrained", "vacuous"):
         assert getattr(resumed, name) == getattr(outcome, name)
     assert resumed.unlearned.metrics == outcome.unlearned.metrics
@@ -440,17 +440,20 @@ def test_an_interruption_between_clients_ends_the_run_and_leaves_the_threads_as_
             if self.done == 3:
                 raise Interrupted("stopped")
 
-    torch.set_num_threads(2)
     keeps, config = Stopping(), make_config()
-    with pytest.raises(Interrupted):
-        simulate(config, data, scenario, LocalPool(config, data, scenario), keeps)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(Interrupted):
+            simulate(config, data, scenario, LocalPool(config, data, scenario), keeps)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
     assert keeps.done == 3
-    assert torch.get_num_threads() == 2
 
 
 def test_a_phase_that_was_finished_is_not_run_again(federate, data):
     federation = federate()
     end = Saved(round=2, payload=initial(data), metrics={"ra": 0.5})
-    federation.recorder.start["pretrain"] = end
+    federation.recorder.saved["pretrain"] = end
     assert fedavg.pretrain(federation, initial(data, 1)) is end
     assert federation.recorder.records == []

@@ -1,0 +1,80 @@
+"""The main job through `ray job submit`, on a real local Ray with its dashboard."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray of this test's own; its processes end with the one that is started here."""
+    port, address = free_port(), f"http://127.0.0.1:{(web := free_port())}"
+    command = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={web}", "--num-cpus=2"]
+    command += ["--include-dashboard=true", "--object-store-memory=200000000", "--disable-usage-stats"]
+    # agents of several nodes on one machine would share these ports
+    command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
+    log = tmp_path_factory.mktemp("ray") / "head.log"
+    with log.open("w") as out:
+        head = subprocess.Popen(command, stdout=out, stderr=out, env=environment())
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/api/version", timeout=2)
+                break
+            except OSError:
+                assert head.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.5)
+        yield address
+    finally:
+        head.terminate()
+        head.wait(timeout=30)
+
+
+def environment() -> dict[str, str]:
+    """No RAY_ADDRESS and no proxies: the job talks to this machine alone."""
+    dropped = ("RAY_ADDRESS", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+    return {name: value for name, value in os.environ.items() if name not in dropped}
+
+
+def submit(dashboard: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [RAY, "job", "submit", f"--address={dashboard}", "--working-dir", str(ROOT), "--"]
+    job = ["python", "cluster/job.py", *arguments]
+    done = subprocess.run(
+        [*command, *job], capture_output=True, text=True, timeout=240, check=False, env=environment(), cwd=ROOT
+    )
+    return done
+
+
+def test_the_main_job_comes_back_with_its_table_and_a_bad_config_fails_it(dashboard: str, tmp_path: Path) -> None:
+    fields = ["federation.clients=4", "data.limit=400", "pretrain.rounds=2", "unlearn.rounds=2", "output.plots=false"]
+    settings = [part for field in [*fields, f"output.dir={tmp_path / 'run'}"] for part in ("--set", field)]
+    done = submit(dashboard, "run", *settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "retrained without the data" in done.stdout
+    assert "Reversible: with the adapter off" in done.stdout
+    assert (tmp_path / "run" / "result.json").exists()
+    bad = submit(dashboard, "run", "--set", "unlearn.layers=9")
+    assert bad.returncode != 0
+    printed = bad.stdout + bad.stderr
+    assert "fused-ray: unlearn.layers: 9 is more than the 5 layers" in printed
+    assert "Traceback" not in printed
