@@ -153,12 +153,13 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
-        app(given, standalone_mode=False)
+        code = app(given, standalone_mode=False)  # an exit that a command asks for comes back as its code
+        sys.exit(code if isinstance(code, int) else 0)
     except Exception as error:
-        code = _report(error, debug)
-        if code is None:
+        reported = _report(error, debug)
+        if reported is None:
             raise
-        sys.exit(code)
+        sys.exit(reported)
     except KeyboardInterrupt:
         print("fused-ray: interrupted", file=sys.stderr)
         sys.exit(Interrupted.exit_code)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ray.config import RunConfig
-from fused_ray.errors import ConfigError
+from fused_ray.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
     from fused_ray.results.directory import RunDirectory
@@ -79,7 +79,10 @@ def execute(directory: RunDirectory, config: RunConfig, listener: Listener | Non
         from fused_ray.core.rounds import LocalPool
         from fused_ray.results.execute import execute as execute_here
 
-        return execute_here(directory, config, LocalPool, hear)
+        try:
+            return execute_here(directory, config, LocalPool, hear)
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped; continue with: fused-ray run --resume {directory.path}") from None
     from fused_ray.engine.submit import execute_on_ray
 
     return execute_on_ray(directory.path, config, hear)

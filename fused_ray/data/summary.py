@@ -8,10 +8,13 @@ from typing import TypedDict
 
 import numpy as np
 
+from fused_ray.errors import DataError
 from fused_ray.types import ImageData, IntVector, Scenario
 
-
-_COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
+_COLOURS = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+)
 """Ten that colour-blind readers can tell apart (Petroff, arXiv 2107.02270)."""
 
 
@@ -35,7 +38,10 @@ def rows(scenario: Scenario, data: ImageData) -> list[Row]:
 
 
 def picture(scenario: Scenario, data: ImageData, class_names: Sequence[str], path: Path) -> None:
-    """Draw a bar per client, stacked by class, with what must be forgotten hatched; the suffix says the format."""
+    """Draw a bar per client, stacked by class, with what must be forgotten hatched; the suffix says the format.
+
+    Raises DataError if that cannot be written.
+    """
     from matplotlib import colormaps  # takes a while to import, and the table does without
     from matplotlib.figure import Figure  # without pyplot, which would choose a backend for the whole process
     from matplotlib.patches import Patch
@@ -61,7 +67,10 @@ def picture(scenario: Scenario, data: ImageData, class_names: Sequence[str], pat
     axes.set(xlabel="client", ylabel="training examples", xlim=(-0.6, len(held) - 0.4))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(handles=handles[::-1], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:  # no such folder; no such format
+        raise DataError(f"cannot draw {path}: {error}") from None
 
 
 def _counts(scenario: Scenario, classes: int) -> tuple[IntVector, IntVector]:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import nn
@@ -155,7 +155,6 @@ CASE = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(CASE, st.data())
 def test_an_adapter_that_was_trained_comes_off_without_a_trace(case, data):
     weights, seed, density, memory_format = case
@@ -169,7 +168,6 @@ def test_an_adapter_that_was_trained_comes_off_without_a_trace(case, data):
     assert bits(state.arrays(model)) == bits(before)
 
 
-@settings(deadline=None)
 @given(CASE, st.data())
 def test_applying_to_arrays_gives_the_bits_of_the_live_model(case, data):
     weights, seed, density, memory_format = case

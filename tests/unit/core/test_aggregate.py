@@ -15,9 +15,8 @@ from fused_ray.errors import NumericsError
 
 BOUND = 2**BOUND_BITS
 SIZE = 4
-CLIENT = st.tuples(
-    arrays(np.float32, SIZE, elements=st.floats(-BOUND, BOUND, width=32)), st.integers(min_value=1, max_value=5000)
-)
+VALUE = st.floats(-BOUND, BOUND, width=32) | st.floats(-(2.0**-30), 2.0**-30, width=32)  # above and near the resolution
+CLIENT = st.tuples(arrays(np.float32, SIZE, elements=VALUE), st.integers(min_value=1, max_value=5000))
 
 
 def exact_sum(clients, bits):
@@ -114,6 +113,11 @@ def test_the_sum_is_the_same_over_vectors_longer_than_a_chunk():
     found = exact_sum([(values, 7), (values[::-1].copy(), 5)], 40)
     whole = np.rint(values.astype(np.float64) * 2**40).astype(np.int64)
     assert np.array_equal(found.total, 7 * whole + 5 * whole[::-1])
+
+
+def test_values_between_two_steps_go_to_the_nearest_and_from_the_middle_to_the_even_one():
+    steps = np.array([0.25, 0.75, 0.5, 1.5, 2.5, -0.5, -1.5, -1.25], np.float32)
+    assert exact_sum([(steps * np.float32(2.0**-36), 3)], 36).total.tolist() == [0, 3, 0, 6, 6, 0, -6, -3]
 
 
 def test_federated_averaging_of_two_clients_by_hand():

@@ -7,6 +7,7 @@ import gzip
 import importlib.util
 import io
 import struct
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,19 @@ def test_a_failed_download_names_the_ways_out(nowhere: Path, monkeypatch: pytest
     assert names_three_ways(caught.value)
 
 
+def test_a_machine_without_a_network_is_told_the_ways_out(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the real torchvision, whose download meets a proxy that refuses."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers the proxies of its first use
+    with pytest.raises(DataError, match="could not download") as caught:
+        datasets.load(FULL, 0)
+    assert names_three_ways(caught.value)
+
+
 def test_a_download_is_read(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Online:
         class datasets:
@@ -321,6 +335,10 @@ def test_grey_and_colour_images(tmp_path: Path) -> None:
     assert images[0].transpose(1, 2, 0).tolist() == COLOUR.tolist()
     images, _ = datasets.read_parquet(parquet(tmp_path / "jpeg", [encoded(np.full((8, 8), 77), "JPEG")], [0]))
     assert images.tolist() == np.full((1, 1, 8, 8), 77).tolist()
+    flat = np.broadcast_to(np.array([200, 30, 90]), (8, 8, 3))
+    images, _ = datasets.read_parquet(parquet(tmp_path / "colour.jpeg", [encoded(flat, "JPEG")], [0]))
+    assert images.shape == (1, 3, 8, 8)
+    assert images[0, :, 4, 4].tolist() == pytest.approx([200, 30, 90], abs=4)  # JPEG rounds
 
 
 PNG = encoded(GREY)

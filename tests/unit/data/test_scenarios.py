@@ -1,8 +1,7 @@
-"""Scenarios by hand on tiny data, as properties, and on the embedded set; the summary of who holds what."""
+"""Scenarios by hand on tiny data, and as properties."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fused_ray.config import RunConfig
-from fused_ray.data import summary
 from fused_ray.data.partitions import digest
 from fused_ray.data.scenarios import build
 from fused_ray.errors import DataError
 from fused_ray.types import ImageData
-
-NAMES = tuple("abcdefghij")
 
 
 def toy(train: Any, test: Any) -> ImageData:
@@ -122,30 +118,3 @@ def test_nothing_to_forget_or_to_keep_is_refused() -> None:
 def test_a_metric_without_test_images_is_refused() -> None:
     with pytest.raises(DataError, match="to measure fa on"):
         build(configure(2, scenario="class", classes=[0]), toy([0, 1, 0, 1], [1, 1]))
-
-
-# --- the summary -----------------------------------------------------------------------------------------
-
-
-def test_rows_by_hand() -> None:
-    data = toy([0, 1, 2, 0, 1, 2], [2, 0, 1, 0])
-    rows = summary.rows(build(configure(1, scenario="class", classes=[0]), data), data)
-    assert rows == [{"client": 0, "examples": 6, "counts": [2, 2, 2, 0, 0, 0, 0, 0, 0, 0], "to_forget": 2}]
-
-
-def test_rows_add_up() -> None:
-    data = toy(TEN_EACH, np.arange(10))
-    rows = summary.rows(build(configure(5, scenario="exclusive"), data), data)
-    assert [row["client"] for row in rows] == [0, 1, 2, 3, 4]
-    assert [row["to_forget"] for row in rows] == [rows[0]["examples"], 0, 0, 0, 0]
-    assert rows[0]["examples"] == 19
-    assert np.sum([row["counts"] for row in rows], axis=0).tolist() == [10] * 10
-    assert sum(row["examples"] for row in rows) == 100
-
-
-@pytest.mark.parametrize("scenario", ["class", "exclusive"])
-def test_the_picture_is_drawn(tmp_path: Path, scenario: str) -> None:
-    data = toy(TEN_EACH, np.arange(10))
-    path = tmp_path / "who.png"
-    summary.picture(build(configure(5, scenario=scenario), data), data, NAMES, path)
-    assert path.read_bytes().startswith(b"\x89PNG")
