@@ -1,4 +1,8 @@
-"""A model's whole state, buffers included, as one flat payload or as named arrays, and its hash."""
+"""A model's whole state, buffers included, as one flat payload or as named arrays, and its hash.
+
+A payload holds the tensors in the order of their names, so that it does not matter where a state comes from: a file
+lists them in another order than a module does.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +35,10 @@ def arrays(model: nn.Module) -> Arrays:
 
 
 def flatten(state: Mapping[str, NDArray[np.generic]]) -> Payload:
-    """All floating values in one float32 vector and all integers in one int64 vector, in the mapping's order."""
-    floats = [a.ravel() for a in state.values() if np.issubdtype(a.dtype, np.floating)]
-    counters = [a.ravel() for a in state.values() if np.issubdtype(a.dtype, np.integer)]
+    """All floating values in one float32 vector and all integers in one int64 vector, in the order of the names."""
+    ordered = [state[name] for name in sorted(state)]
+    floats = [a.ravel() for a in ordered if np.issubdtype(a.dtype, np.floating)]
+    counters = [a.ravel() for a in ordered if np.issubdtype(a.dtype, np.integer)]
     return Payload(
         np.concatenate(floats).astype(np.float32, copy=False),
         np.concatenate(counters).astype(np.int64, copy=False) if counters else np.zeros(0, np.int64),
@@ -44,7 +49,8 @@ def unflatten(payload: Payload, like: Mapping[str, NDArray[np.generic]]) -> Arra
     """The named arrays of a payload; `like` gives names, shapes and dtypes."""
     state: Arrays = {}
     float_at = counter_at = 0
-    for name, array in like.items():
+    for name in sorted(like):
+        array = like[name]
         if np.issubdtype(array.dtype, np.floating):
             values: NDArray[np.generic] = payload.values[float_at : float_at + array.size]
             float_at += array.size
@@ -67,7 +73,7 @@ def write(model: nn.Module, payload: Payload) -> None:
     """Load a payload into the model in place, keeping its memory format and device."""
     floats, counters = torch.tensor(payload.values), torch.tensor(payload.counters)
     float_at = counter_at = 0
-    for tensor in model.state_dict().values():
+    for _, tensor in sorted(model.state_dict().items()):
         size = tensor.numel()
         if tensor.is_floating_point():
             tensor.copy_(floats[float_at : float_at + size].reshape(tensor.shape))

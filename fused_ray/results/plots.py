@@ -121,6 +121,7 @@ def _bytes(phases: Mapping[str, Mapping[str, int]]) -> Figure | None:
     bars = axes.barh([_TITLES[phase] for phase in sent], list(sent.values()), color=colours)
     axes.bar_label(bars, [size(count) for count in sent.values()], padding=4)
     axes.set_xscale("log")
+    axes.minorticks_off()
     axes.set_xlim(min(sent.values()) / 4, max(sent.values()) * 6)  # room for the labels
     axes.xaxis.set_major_formatter(lambda value, _: size(value))
     axes.invert_yaxis()
