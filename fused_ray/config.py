@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -282,7 +283,9 @@ class RunConfig(_Section):
 
         Raises ConfigError in one line that names every wrong key and, if given, the source of the values.
         """
-        merged = json.loads(json.dumps(values)) if values else {}
+        merged = _plain(values, source or "the config")
+        if not isinstance(merged, dict):
+            raise ConfigError(f"{source or 'the config'} must be a mapping of sections such as data and unlearn")
         for override in overrides:
             _apply_override(merged, override)
         try:
@@ -305,9 +308,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read the config file {path}: {reason}") from None
     try:
-        values = yaml.safe_load(text)
-        json.dumps(values)
-    except (yaml.YAMLError, TypeError, ValueError) as error:
+        values = _plain(yaml.safe_load(text), str(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not a plain YAML mapping: {error}") from None
     if values is None:
         return {}
@@ -316,15 +318,22 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
+def _plain(values: Any, where: str) -> Any:
+    """A copy in plain JSON types; paths become text. Raises ConfigError where something is neither."""
+    try:
+        return json.loads(json.dumps(values, default=os.fspath))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: only plain values can be configured: {error}") from None
+
+
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise ConfigError(f"--set {override!r}: write it as section.key=value, for example unlearn.layers=2")
     try:
-        value = yaml.safe_load(text)
-        json.dumps(value)
-    except (yaml.YAMLError, TypeError, ValueError):
+        value = _plain(yaml.safe_load(text), key)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from None
     for part in parts[:-1]:
         child = values.setdefault(part, {})

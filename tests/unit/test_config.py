@@ -1,0 +1,440 @@
+"""The configuration refuses whatever is wrong in one line that names the key, and survives a trip through YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fused_ray import registry
+from fused_ray.config import RunConfig, density_count, describe, read_yaml
+from fused_ray.errors import ConfigError
+
+FIELDS = {key: (kind, json.loads(default), doc) for key, kind, default, doc in describe()}
+SECTIONS = sorted({key.partition(".")[0] for key in FIELDS if "." in key})
+
+# Per field another valid value, as in --set; None where there is only one.
+OTHER: dict[str, str | None] = {
+    "seed": "1",
+    "data.name": "fashion-mnist",
+    "data.root": "/somewhere",
+    "data.partition": "iid",
+    "data.alpha": "0.1",
+    "data.classes_per_client": "3",
+    "data.min_examples": "5",
+    "data.limit": "5000",
+    "model.name": None,
+    "federation.clients": "20",
+    "federation.clients_per_actor": "5",
+    "federation.cpus_per_client": "0.5",
+    "federation.gpus_per_client": "0.25",
+    "train.lr": "5e-3",  # which YAML 1.1 takes for a word
+    "train.momentum": "0",
+    "train.weight_decay": "0.0",
+    "train.batch_size": "32",
+    "train.local_epochs": "2",
+    "pretrain.rounds": "3",
+    "pretrain.from": "runs/earlier",
+    "forget.scenario": "exclusive",
+    "forget.classes": "[2, 3]",
+    "forget.clients": None,  # for scenarios yet to come
+    "forget.owner": "4",
+    "forget.overlap": "0.5",
+    "unlearn.method": None,
+    "unlearn.layers": "[fc3, conv2]",
+    "unlearn.selection": None,
+    "unlearn.ranking": "mean",
+    "unlearn.input_layer": "true",
+    "unlearn.sparsity": "0.9",
+    "unlearn.draw": "1",
+    "unlearn.start": "reset",
+    "unlearn.lr": "0.3",
+    "unlearn.weight_decay": "0.001",
+    "unlearn.rounds": "0",
+    "retrain.rounds": "0",
+    "engine.backend": "local",
+    "engine.address": "10.0.0.1:6379",
+    "engine.numerics": "strict",
+    "engine.max_attempts": "1",
+    "engine.start_timeout": "5",
+    "engine.client_timeout": "0.5",
+    "engine.prefix_cache_mb": "0",
+    "output.dir": "'runs/a: #1 é'",
+    "output.plots": "false",
+}
+CHANGES = [f"{key}={value}" for key, value in OTHER.items() if value is not None]
+
+
+def make(*overrides: str) -> RunConfig:
+    return RunConfig.from_dict({}, overrides)
+
+
+def refusal(values: Any, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_dict(values, overrides)
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    section, _, name = key.rpartition(".")
+    return {section: {name: value}} if section else {name: value}
+
+
+def value_of(config: RunConfig, key: str) -> Any:
+    value: Any = config.model_dump(mode="json", by_alias=True)
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+# --- every field -----------------------------------------------------------------------------------------
+
+
+def test_the_list_of_other_values_is_complete() -> None:
+    assert list(OTHER) == list(FIELDS)
+
+
+@pytest.mark.parametrize("key", FIELDS)
+def test_every_field_is_described(key: str) -> None:
+    kind, default, doc = FIELDS[key]
+    assert kind
+    assert "\n" not in doc
+    assert doc.endswith(".")
+    assert value_of(RunConfig(), key) == default
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_field_can_be_set(change: str) -> None:
+    key = change.partition("=")[0]
+    config = make(change)
+    assert value_of(config, key) != FIELDS[key][1]
+    others = [other for other in FIELDS if other != key]
+    assert [value_of(config, other) for other in others] == [FIELDS[other][1] for other in others]
+
+
+ANY_WORD = {"data.root", "pretrain.from", "engine.address", "output.dir"}
+
+
+@pytest.mark.parametrize("key", FIELDS)
+def test_every_field_refuses_values_of_another_kind(key: str) -> None:
+    for value in ({"a": {}}, [[]], *([] if key in ANY_WORD else ["\N{SNOWMAN}"])):
+        assert key in refusal(nested(key, value))
+
+
+@pytest.mark.parametrize("key", [key for key, (kind, *_) in FIELDS.items() if "int" in kind or "float" in kind])
+def test_numbers_are_not_taken_from_booleans(key: str) -> None:
+    assert refusal(nested(key, True)).startswith(key)
+
+
+@pytest.mark.parametrize("key", [key for key, (kind, *_) in FIELDS.items() if "float" in kind])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_are_finite(key: str, value: float) -> None:
+    assert refusal(nested(key, value)).startswith(key)
+
+
+@pytest.mark.parametrize("key", [key for key, (kind, *_) in FIELDS.items() if "int" in kind])
+def test_counts_are_whole_and_not_words(key: str) -> None:
+    assert refusal(nested(key, 1.5)).startswith(key)
+    assert key in refusal(nested(key, "1"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("seed=-1", "seed=9223372036854775808"),
+        *("data.name=mnist", "data.partition=even", "data.alpha=0", "data.alpha=1e7", "data.min_examples=0"),
+        *("data.classes_per_client=0", "data.classes_per_client=11", "data.limit=0", "data.limit=9"),
+        "model.name=lenet6",
+        *("federation.clients=0", "federation.clients=1001", "federation.clients_per_actor=0"),
+        *("federation.cpus_per_client=0", "federation.gpus_per_client=-1", "federation.gpus_per_client=few"),
+        *("train.lr=0", "train.lr=1001", "train.momentum=1", "train.momentum=-0.1", "train.weight_decay=-1"),
+        *("train.batch_size=0", "train.local_epochs=0"),
+        *("pretrain.rounds=0", "pretrain.rounds=100001"),
+        *("forget.scenario=all", "forget.classes=[]", "forget.classes=[10]", "forget.classes=[-1]"),
+        *("forget.classes=[1, 1]", "forget.classes=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "forget.clients=[50]"),
+        *("forget.clients=[0]", "forget.owner=-1", "forget.overlap=0", "forget.overlap=1"),
+        *("unlearn.method=none", "unlearn.layers=0", "unlearn.layers=6", "unlearn.layers=[]", "unlearn.layers=[fc9]"),
+        *("unlearn.layers=[fc1, fc1]", "unlearn.layers=fc1", "unlearn.selection=best", "unlearn.ranking=max"),
+        *("unlearn.sparsity=1", "unlearn.sparsity=-0.1", "unlearn.draw=-1", "unlearn.start=one", "unlearn.lr=0"),
+        *("unlearn.weight_decay=2", "unlearn.rounds=-1", "unlearn.rounds=100001"),
+        "retrain.rounds=-1",
+        *("engine.backend=mpi", "engine.numerics=ignore", "engine.max_attempts=0", "engine.start_timeout=0"),
+        *("engine.client_timeout=0", "engine.prefix_cache_mb=-1"),
+        "output.plots=maybe",
+    ],
+)
+def test_values_out_of_range_are_refused(wrong: str) -> None:
+    assert wrong.partition("=")[0] in refusal({}, wrong)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["forget.scenario=exclusive", "forget.classes=[1]"], "forget.classes"),
+        (["forget.scenario=exclusive", "forget.owner=50"], "forget.owner"),
+        (["forget.scenario=exclusive", "federation.clients=1"], "federation.clients"),
+        (["federation.clients=50", "data.limit=499"], "federation.clients"),
+        (["unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=2"], "unlearn.start"),
+        (["unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=[fc1, fc2]"], "unlearn.start"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(overrides: list[str], key: str) -> None:
+    assert refusal({}, *overrides).startswith(key)
+
+
+def test_values_at_the_edge_are_taken() -> None:
+    make("data.limit=500")
+    make("federation.clients=1000")
+    make("unlearn.layers=5")
+    make("unlearn.sparsity=0")
+    make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=1")
+    make(f"seed={2**63 - 1}")
+
+
+# --- keys ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_unknown_keys_are_named_with_those_that_exist(section: str) -> None:
+    message = refusal({section: {"nonsense": 1}})
+    assert message.startswith(f"{section}.nonsense: unknown key")
+    for key in FIELDS:
+        if key.startswith(f"{section}."):
+            assert key.partition(".")[2] in message
+
+
+def test_unknown_sections_are_named() -> None:
+    message = refusal({"nonsense": {}})
+    assert message.startswith("nonsense: unknown key")
+    assert all(section in message for section in SECTIONS)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("value", [3, "word", [1], None])
+def test_a_section_is_a_mapping(section: str, value: Any) -> None:
+    assert refusal({section: value}).startswith(f"{section}: ")
+
+
+def test_all_mistakes_are_told_at_once_with_their_source() -> None:
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_dict({"train": {"lr": -1}, "seed": "x"}, source="some.yaml")
+    message = str(caught.value)
+    assert message.startswith("some.yaml: ")
+    assert "train.lr: " in message
+    assert "seed: " in message
+    assert "(given: -1)" in message
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        RunConfig().seed = 3  # type: ignore[misc]
+
+
+# --- overrides -------------------------------------------------------------------------------------------
+
+
+def test_overrides_win_over_the_file_and_the_last_wins() -> None:
+    config = RunConfig.from_dict({"train": {"lr": 0.5, "momentum": 0.1}}, ["train.lr=0.1", "train.lr=5e-4"])
+    assert (config.train.lr, config.train.momentum) == (5e-4, 0.1)
+
+
+def test_overrides_leave_the_given_values_alone() -> None:
+    values: dict[str, Any] = {"train": {"lr": 0.5}}
+    RunConfig.from_dict(values, ["train.lr=0.1", "seed=2"])
+    assert values == {"train": {"lr": 0.5}}
+
+
+def test_overrides_are_yaml() -> None:
+    assert make("unlearn.layers=[fc1, fc2]").unlearn.layers == ("fc1", "fc2")
+    assert make("unlearn.layers=2").unlearn.layers == 2
+    assert make("train={lr: 0.5}").train.lr == 0.5
+    assert make("data.limit=null").data.limit is None
+    assert make(" output.dir = a=b").output.dir == "a=b"
+
+
+@pytest.mark.parametrize("wrong", ["seed", "=1", "train.=1", ".lr=1", "seed=[", "output.dir=2020-01-01", ""])
+def test_an_override_that_cannot_be_read_is_quoted(wrong: str) -> None:
+    assert repr(wrong) in refusal({}, wrong)
+
+
+def test_an_override_below_a_value_is_refused() -> None:
+    assert "seed is a value, not a section" in refusal({"seed": 1}, "seed.x=1")
+
+
+# --- files -----------------------------------------------------------------------------------------------
+
+
+@given(st.sets(st.sampled_from(CHANGES)))
+@settings(max_examples=60, deadline=None)
+def test_yaml_gives_back_an_equal_config(changes: set[str]) -> None:
+    try:
+        config = make(*sorted(changes))
+    except ConfigError:  # some do not go together
+        assume(False)
+    text = config.to_yaml()
+    again = RunConfig.from_dict(yaml.safe_load(text))
+    assert again == config
+    assert again.to_yaml() == text
+    assert again.pretrain_key() == config.pretrain_key()
+
+
+def test_a_file_is_read_and_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("seed: 3\ntrain:\n  lr: 0.5\n", encoding="utf-8")
+    config = RunConfig.from_yaml(path, ["seed=4"])
+    assert (config.seed, config.train.lr) == (4, 0.5)
+    assert RunConfig.from_yaml(None, ["seed=4"]).seed == 4
+    path.write_text("# all defaults\n", encoding="utf-8")
+    assert RunConfig.from_yaml(path) == RunConfig()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"seed: [", id="no YAML"),
+        pytest.param(b"\xff\xfe\xff", id="no UTF-8"),
+        pytest.param(b"- 1\n- 2\n", id="a list"),
+        pytest.param(b"word", id="a word"),
+        pytest.param(b"seed: 2020-01-01", id="a date"),
+        pytest.param(b"seed: &x [*x]", id="a circle"),
+        pytest.param(b"? [1, 2]\n: 3", id="a list for a key"),
+        pytest.param(b"seed: !!python/object/apply:os.getcwd []", id="a program"),
+        pytest.param(b"trian: {lr: 1}", id="an unknown section"),
+        pytest.param(b"train: {lr: -1}", id="a wrong value"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "some-file.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"some-file\.yaml") as caught:
+        RunConfig.from_yaml(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "some-file.yaml", tmp_path):
+        with pytest.raises(ConfigError, match="cannot read"):
+            read_yaml(path)
+
+
+# --- whatever one writes ---------------------------------------------------------------------------------
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+JUNK = st.recursive(
+    SCALARS | st.sampled_from([2**70, "auto", "fc1", "class", "\ud800", -(10**30)]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+NAMES = st.sampled_from([*SECTIONS, "seed"]) | st.text(max_size=5)
+KEYS = st.sampled_from([key.rpartition(".")[2] for key in FIELDS]) | st.text(max_size=5)
+
+
+JUNKYARD = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def attempt(values: Any, *overrides: str) -> str:
+    """The message with which a configuration is refused, empty if it is valid."""
+    try:
+        RunConfig.from_dict(values, overrides).pretrain_key()
+    except ConfigError as error:
+        return str(error) or "no message"
+    return ""
+
+
+@given(st.dictionaries(NAMES, JUNK | st.dictionaries(KEYS, JUNK, max_size=5), max_size=5))
+@example({"": {"": {}}})
+@example({"pretrain": {"from": "a", "from_": "b"}})
+@JUNKYARD
+def test_junk_is_refused_in_one_line_or_valid(values: dict[str, Any]) -> None:
+    message = attempt(values)
+    assert message != "no message"
+    assert "\n" not in message
+
+
+@given(st.text(max_size=12), st.text(max_size=12), JUNK)
+@JUNKYARD
+def test_junk_in_overrides_too(key: str, text: str, value: Any) -> None:
+    for override in (f"{key}={text}", f"seed.{key}={text}", f"train.lr={text}", text, f"train={json.dumps(value)}"):
+        assert "\n" not in attempt({}, override)
+
+
+@pytest.mark.parametrize(
+    ("values", "overrides"),
+    [
+        pytest.param({"seed": b"1"}, (), id="bytes"),
+        pytest.param({("a", "b"): 1}, (), id="a tuple for a key"),
+        pytest.param([1], ("seed=1",), id="a list"),
+        pytest.param({}, ("seed=" + "[" * 5000,), id="deep"),
+    ],
+)
+def test_what_is_no_yaml_is_refused_too(values: Any, overrides: tuple[str, ...]) -> None:
+    assert attempt(values, *overrides)
+
+
+def test_a_path_is_taken_as_its_text() -> None:
+    assert RunConfig.from_dict({"output": {"dir": Path("runs/here")}}).output.dir == "runs/here"
+
+
+# --- what is derived -------------------------------------------------------------------------------------
+
+# What pre-training reads in the scenario `class`, and what it reads besides in `exclusive`.
+READ = {
+    "seed",
+    *(key for key in FIELDS if key.startswith(("data.", "model.", "train."))),
+    *("federation.clients", "pretrain.rounds", "forget.scenario"),
+} - {"data.root"}
+READ_IN_EXCLUSIVE = {"forget.classes", "forget.owner", "forget.overlap"}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("scenario", ["class", "exclusive"])
+def test_pretrain_key_changes_with_what_pretraining_reads(scenario: str, change: str) -> None:
+    key = change.partition("=")[0]
+    if key == "forget.scenario":
+        assert make(change).pretrain_key() != RunConfig().pretrain_key()
+        return
+    expected = key in READ | (READ_IN_EXCLUSIVE if scenario == "exclusive" else set())
+    before = make(f"forget.scenario={scenario}")
+    after = make(f"forget.scenario={scenario}", change)
+    assert (after.pretrain_key() != before.pretrain_key()) == expected
+
+
+def test_pretrain_key_changes_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.MODELS, "other", dataclasses.replace(registry.MODELS["lenet"]))
+    assert make("model.name=other").pretrain_key() != RunConfig().pretrain_key()
+
+
+def test_pretrain_key_knows_defaults() -> None:
+    """Writing a default out is no change."""
+    exclusive = make("forget.scenario=exclusive")
+    assert make("forget.scenario=exclusive", "forget.classes=[1, 0]").pretrain_key() == exclusive.pretrain_key()
+    assert RunConfig.from_dict({"train": {"lr": 0.02}}).pretrain_key() == RunConfig().pretrain_key()
+
+
+def test_defaults_that_depend_on_other_fields() -> None:
+    assert RunConfig().forget_classes == (0,)
+    assert make("forget.scenario=exclusive").forget_classes == (1, 0)
+    assert make("forget.classes=[3, 4]").forget_classes == (3, 4)
+    assert make("pretrain.rounds=7").retrain_rounds == 7
+    assert make("pretrain.rounds=7", "retrain.rounds=0").retrain_rounds == 0
+    assert make("train.lr=0.1", "unlearn.sparsity=0").adapter_lr == pytest.approx(0.1)
+    assert make("train.lr=0.1", "unlearn.sparsity=0.75").adapter_lr == pytest.approx(0.4)
+    assert make("train.lr=0.1", "unlearn.sparsity=0.999").adapter_lr == pytest.approx(1.0)  # at most 10 times
+    assert make("unlearn.sparsity=0.75", "unlearn.lr=0.3").adapter_lr == 0.3
+
+
+def test_density_count_rounds_to_the_nearest_and_leaves_one() -> None:
+    assert [density_count(0.5, n) for n in (1, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
+    assert density_count(1.0, 7) == 7
+    assert density_count(1e-9, 100) == 1
+    assert density_count(0.1, 25) == 3

@@ -1,0 +1,43 @@
+"""What the registry says without loading anything is what one finds after loading it."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+
+from fused_ray import models, registry
+from fused_ray.config import DataConfig
+from fused_ray.data import datasets
+
+COLOUR = (3, 32, 32)
+
+
+@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("shape", [*{info.shape for info in registry.DATASETS.values()}, COLOUR])
+def test_the_layers_of_a_model(name: str, shape: tuple[int, int, int]) -> None:
+    """All modules that own a weight, from the input to the output; the stages of the forward pass agree."""
+    torch = pytest.importorskip("torch")
+    model = models.build(name, shape, 7).eval()
+    layers = registry.MODELS[name].layers
+    assert tuple(n for n, module in model.named_modules() if getattr(module, "weight", None) is not None) == layers
+    assert tuple(chain.from_iterable(stage.layers for stage in models.stages(model))) == layers
+    assert model(torch.zeros(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", registry.DATASETS)
+def test_the_shape_of_a_data_set(name: str) -> None:
+    config, info = DataConfig(name=name), registry.DATASETS[name]
+    if datasets.find(config) is None:
+        pytest.skip(f"{name} is not on this machine")
+    data = datasets.load(config, 0)
+    assert (data.name, data.classes) == (name, info.classes)
+    assert data.train_images.shape == (info.train_examples, *info.shape)
+    assert data.test_images.shape == (info.test_examples, *info.shape)
+    assert set(data.train_labels) == set(data.test_labels) == set(range(info.classes))
+
+
+@pytest.mark.parametrize("name", registry.DATASETS)
+def test_every_class_has_a_name_of_its_own(name: str) -> None:
+    info = registry.DATASETS[name]
+    assert len(set(info.class_names)) == len(info.class_names) == info.classes
