@@ -43,6 +43,7 @@ def execute(
         for note in notes:
             recorder.note(note)
         with contextlib.closing(make_pool(config, data, scenario)) as pool:
+            recorder.note(_workers(pool))
             if not check_numerics(config, pool.identities):
                 recorder.note("the nodes are not bit-comparable: the same run elsewhere may give other bits")
             outcome = simulate(config, data, scenario, pool, recorder, given)
@@ -52,3 +53,10 @@ def execute(
         return result
     finally:
         directory.unlock()
+
+
+def _workers(pool: ClientPool) -> str:
+    """Who computes, for the run's first lines."""
+    nodes = {identity.node for identity in pool.identities}
+    kinds = sorted({f"{i.device}, torch {i.torch}, numeric fingerprint {i.fingerprint[:12]}" for i in pool.identities})
+    return f"{len(pool.identities)} worker(s) on {len(nodes)} node(s): {'; '.join(kinds)}"
