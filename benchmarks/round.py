@@ -179,8 +179,8 @@ def main() -> None:
     ratio = statistics.median(a / b for a, b in pairs)
     cached = statistics.median(unlearning[1:])
     about = environment()
-    print(f"fused_ray {fused_ray.__version__}, torch {torch.__version__}, {about['processor']}, {about['cores']} cores, "
-          f"Python {platform.python_version()}")  # fmt: skip
+    versions = f"fused_ray {fused_ray.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+    print(f"{versions}, {about['processor']}, {about['cores']} cores")
     print(f"pre-training round: fused_ray {ours:.2f} s, plain two-process loop {theirs:.2f} s, "
           f"ratio {ratio:.2f} (median of {len(pairs)} pairs)")  # fmt: skip
     share = cached / ours

@@ -16,9 +16,9 @@ import torch
 
 from fused_ray.config import RunConfig
 from fused_ray.core import numerics, wire
-from fused_ray.core.aggregate import ExactSum, scale_bits
+from fused_ray.core.aggregate import ExactSum
 from fused_ray.core.metrics import Metrics, accuracies
-from fused_ray.core.work import Evaluation, Work, compute
+from fused_ray.core.work import Evaluation, Work, compute, round_bits
 from fused_ray.core.workspace import Workspace, test_blocks
 from fused_ray.errors import NumericsError
 from fused_ray.types import ClientReport, FloatVector, Identity, ImageData, IntVector, PartialSum, Payload, Scenario
@@ -191,7 +191,7 @@ class Federation:
         work, clock = phase.work(number), time.perf_counter()
         total, adding = self.gather(work, payload, phase.clients)
         trained = time.perf_counter()
-        mean = Payload(_mean(total, scale_bits(self.examples)), total.counters)
+        mean = Payload(_mean(total, round_bits(work, self.scenario)), total.counters)
         # the mean alone would not tell: averaging itself rounds a payload that is finer than its resolution
         if np.array_equal(mean.values, payload.values) or not any(report.values_changed for report in total.reports):
             raise NumericsError(f"{phase.name} round {number}: training changed nothing; raise the learning rate")
@@ -216,11 +216,6 @@ class Federation:
         self.recorder.finish_round(record, total, predictions, saved)
         return saved
 
-    @property
-    def examples(self) -> int:
-        """The examples of all clients together."""
-        return sum(len(held) for held in self.scenario.held)
-
     def gather(self, work: Work, payload: Payload, clients: Sequence[int]) -> tuple[PartialSum, float]:
         """The exact sum over clients, added up as their parts arrive, and the seconds that adding took."""
         exact: ExactSum | None = None
@@ -230,7 +225,7 @@ class Federation:
         adding = 0.0
         for part in self.pool.train(work, payload, clients, self.recorder.clients_done):
             started = time.perf_counter()
-            exact = exact or ExactSum(len(part.total), scale_bits(self.examples))
+            exact = exact or ExactSum(len(part.total), round_bits(work, self.scenario))
             exact.merge(part.total, part.weight)
             counters = np.maximum(counters, part.counters) if counters.size else part.counters
             reports.extend(part.reports)

@@ -23,7 +23,7 @@ def state_hash(state: Mapping[str, NDArray[np.generic]]) -> str:
     """SHA-256 over names, dtypes, shapes and bytes of all parameters and buffers, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(state):
-        array = np.ascontiguousarray(state[name])
+        array = np.asarray(state[name], order="C")
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from fused_ray.core.adapter import Masks
 from fused_ray.core.aggregate import ExactSum, check_values, scale_bits
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import NumericsError
-from fused_ray.types import ClientReport, FloatVector, IntVector, PartialSum, Payload
+from fused_ray.types import ClientReport, FloatVector, IntVector, PartialSum, Payload, Scenario
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Work(Protocol):
     @property
     def round(self) -> int: ...
 
-    def indices(self, space: Workspace, client: int) -> IntVector:
+    def indices(self, scenario: Scenario, client: int) -> IntVector:
         """The client's training examples; their number is its weight in the mean."""
         ...
 
@@ -73,9 +73,9 @@ class AdapterEvaluation:
 Evaluation = ModelEvaluation | AdapterEvaluation
 
 
-def total_weight(space: Workspace) -> int:
-    """The examples of all clients together: the run's one scale for exact sums is made for it."""
-    return sum(len(held) for held in space.scenario.held)
+def round_bits(work: Work, scenario: Scenario) -> int:
+    """The fixed-point scale of a round: for the weights of all clients that could take part in it."""
+    return scale_bits(sum(len(work.indices(scenario, client)) for client in range(len(scenario.held))))
 
 
 def compute(
@@ -87,7 +87,7 @@ def compute(
     done: Callable[[int], None] = lambda client: None,
 ) -> PartialSum:
     """Every client's update, checked and added into one exact sum. Raises NumericsError naming the client."""
-    bits = scale_bits(total_weight(space))
+    bits = round_bits(work, space.scenario)
     exact: ExactSum | None = None
     counters = np.zeros(0, np.int64)
     reports: list[ClientReport] = []
@@ -102,7 +102,7 @@ def compute(
         if not np.isfinite(update.distances).all():
             raise NumericsError(f"{who}: the layers' changes are not finite; lower the learning rate")
         check_values(values, who)
-        weight = len(work.indices(space, client))
+        weight = len(work.indices(space.scenario, client))
         exact = exact or ExactSum(len(values), bits)
         exact.add(values, weight)
         counters = np.maximum(counters, update.payload.counters) if counters.size else update.payload.counters

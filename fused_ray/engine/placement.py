@@ -100,9 +100,9 @@ def _slots(nodes: Sequence[Node], cpus: float, gpus: float) -> int:
 
 
 def _balance(examples: Sequence[int], actors: int) -> tuple[tuple[int, ...], ...]:
-    """Clients to actors, an equal number each give or take one where that is possible, sizes as even as they go.
+    """Clients to actors: the largest first, each to the actor with the fewest examples that still has room.
 
-    The largest clients first, each to the actor with the fewest examples that still has room.
+    An actor holds no more than its even share of the clients, rounded up.
     """
     room = math.ceil(len(examples) / actors)
     loads = [(0, actor) for actor in range(actors)]

@@ -12,6 +12,7 @@ plots/, result.json, lock
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -117,7 +118,10 @@ class RunDirectory:
         Raises RunDirectoryError if it does not.
         """
         deadline = time.monotonic() + wait
-        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RunDirectoryError(f"{self.path} cannot be written: {error.strerror}") from None
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,11 +151,16 @@ class RunDirectory:
         target = self.path / name
         target.parent.mkdir(exist_ok=True)
         temporary = target.with_name(f".{target.name}.tmp")
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise RunDirectoryError(f"{target} cannot be written: {error.strerror}; make room and --resume") from None
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Replace a JSON file atomically."""

@@ -19,7 +19,7 @@ from fused_ray.types import FloatVector
 
 def encode_state(state: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
     """A model's parameters and buffers with their hash in the header."""
-    return save({k: np.ascontiguousarray(v) for k, v in state.items()}, metadata={"sha256": state_hash(state)})
+    return save({k: np.asarray(v, order="C") for k, v in state.items()}, metadata={"sha256": state_hash(state)})
 
 
 def read_tensors(path: Path) -> tuple[Arrays, dict[str, str]]:
@@ -46,7 +46,12 @@ def encode_adapter(masks: Masks, values: FloatVector, about: Mapping[str, Any]) 
     tensors: dict[str, np.ndarray[Any, Any]] = {"values": values}
     tensors |= {f"positions.{mask.layer}": mask.positions for mask in masks.layers}
     layers = [{"layer": mask.layer, "entries": mask.entries} for mask in masks.layers]
-    header = {"masks": json.dumps(layers), "digest": masks.digest, "about": json.dumps(about)}
+    header = {
+        "masks": json.dumps(layers),
+        "digest": masks.digest,
+        "sha256": state_hash({"values": values}),
+        "about": json.dumps(about),
+    }
     return save(tensors, metadata=header)
 
 
@@ -60,6 +65,7 @@ def read_adapter(path: Path) -> tuple[Masks, FloatVector]:
         )
         values: FloatVector = tensors["values"].astype(np.float32)
         intact = masks.digest == about["digest"] and values.shape == (masks.size,)
+        intact = intact and state_hash({"values": values}) == about["sha256"]
     except (KeyError, TypeError, ValueError):
         intact = False
     if not intact:

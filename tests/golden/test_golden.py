@@ -1,4 +1,4 @@
-"""A small run's exact trajectory. Whole numbers must agree everywhere; trained floats wherever the fingerprint is known.
+"""A small run's exact trajectory: whole numbers agree everywhere, trained floats where the fingerprint is known.
 
 After a change that is meant to move bits, `python tests/golden/test_golden.py` records the new trajectory.
 """

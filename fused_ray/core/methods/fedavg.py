@@ -15,7 +15,7 @@ from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.training import batches, train_model
 from fused_ray.core.work import ModelEvaluation, Update
 from fused_ray.core.workspace import Workspace
-from fused_ray.types import IntVector, Payload
+from fused_ray.types import IntVector, Payload, Scenario
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class FullTraining:
     train: TrainConfig
     on: Literal["held", "retained"]
 
-    def indices(self, space: Workspace, client: int) -> IntVector:
-        return (space.scenario.held if self.on == "held" else space.scenario.retained)[client]
+    def indices(self, scenario: Scenario, client: int) -> IntVector:
+        return (scenario.held if self.on == "held" else scenario.retained)[client]
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.load(payload)
-        indices = self.indices(space, client)
+        indices = self.indices(space.scenario, client)
         order = batches(len(indices), self.train, self.seed, self.phase, self.round, client)
         loss = train_model(space, self.train, indices, order)
         return Update(state.read(space.model), loss)

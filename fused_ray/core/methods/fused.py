@@ -26,7 +26,7 @@ from fused_ray.core.state import Arrays
 from fused_ray.core.training import AdapterStep, batches, train_adapter
 from fused_ray.core.work import AdapterEvaluation, Update
 from fused_ray.core.workspace import Workspace
-from fused_ray.types import FloatVector, IntVector, Payload
+from fused_ray.types import FloatVector, IntVector, Payload, Scenario
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class AdapterTraining:
     step: AdapterStep
     masks: Masks
 
-    def indices(self, space: Workspace, client: int) -> IntVector:
-        return space.scenario.retained[client]
+    def indices(self, scenario: Scenario, client: int) -> IntVector:
+        return scenario.retained[client]
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.use_base()
-        indices, cut = self.indices(space, client), space.cut(self.masks)
+        indices, cut = self.indices(space.scenario, client), space.cut(self.masks)
         x, y = space.activations("train", client, indices, cut), space.labels(indices)
         order = batches(len(indices), self.train, self.seed, self.phase, self.round, client)
         with attached(space.model, self.masks, payload.values) as live:
