@@ -241,8 +241,8 @@ class Fixed:
     def __init__(self, values, loss=1.0, distances=()):
         self._update = Update(Payload(np.array(values, np.float32)), loss, distances)
 
-    def indices(self, space, client):
-        return space.scenario.held[client]
+    def indices(self, scenario, client):
+        return scenario.held[client]
 
     def update(self, space, payload, client):
         return self._update
