@@ -21,7 +21,7 @@ export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all lint types format bench clean distclean
+.PHONY: help install demo test test-all lint types format docs bench clean distclean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ types: $(VENV)/.installed-dev  ## Check types, strictly
 format: $(VENV)/.installed-dev  ## Bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed  ## Write docs/configuration.yaml anew from the fields' own docstrings
+	rm -f docs/configuration.yaml
+	$(BIN)/fused-ray init docs/configuration.yaml
 
 bench: $(VENV)/.installed  ## Time a round against a plain loop on this machine
 	$(BIN)/python benchmarks/round.py

@@ -150,7 +150,7 @@ class UnlearnConfig(_Section):
     """K, the number of most sensitive layers to adapt, or the layers' names (ranking is then skipped)."""
     selection: Literal["critical"] = "critical"
     """How K layers are chosen: critical (by sensitivity)."""
-    ranking: Literal["mean", "sum", "relative"] = "relative"
+    ranking: Literal["mean", "sum", "relative"] = "mean"
     """Sensitivity of a layer: change per parameter (mean), in all (sum), or against its own size (relative)."""
     input_layer: bool = False
     """Let the ranking choose the input layer too; else it comes last."""

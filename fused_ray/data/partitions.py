@@ -103,12 +103,20 @@ def _pathological(labels: IntVector, clients: int, per_client: int, seed: int) -
             f"{clients} clients of {per_client} classes leave some of the {len(present)} classes to nobody; raise "
             "data.classes_per_client or federation.clients"
         )
-    # classes are dealt round after round, so that all are held equally often and no client gets one twice
+    # classes are dealt from shuffled decks, so that all are held about equally often, in mixes that differ
     holders: dict[int, list[int]] = {int(label): [] for label in present}
-    order = [int(present[i]) for i in permutation(len(present), seed, "partition/classes")]
-    who = permutation(clients, seed, "partition/clients")
-    for position in range(clients * per_client):
-        holders[order[position % len(order)]].append(int(who[position // per_client]))
+    deck: list[int] = []
+    decks = 0
+    for client in range(clients):
+        hand: set[int] = set()
+        while len(hand) < per_client:
+            if not set(deck) - hand:
+                decks += 1
+                deck += [int(present[i]) for i in permutation(len(present), seed, "partition/classes", decks)]
+            card = next(label for label in deck if label not in hand)
+            deck.remove(card)
+            hand.add(card)
+            holders[card].append(client)
     pieces: list[list[IntVector]] = [[] for _ in range(clients)]
     for label, clients_of_label in holders.items():
         members = np.flatnonzero(labels == label)

@@ -47,9 +47,10 @@ def execute(
             if not check_numerics(config, pool.identities):
                 recorder.note("the nodes are not bit-comparable: the same run elsewhere may give other bits")
             outcome = simulate(config, data, scenario, pool, recorder, given)
-        result = recorder.finish(config, outcome, extra)
+        result = recorder.result(config, outcome, extra)
         if config.output.plots:
             plots.draw(directory, result)
+        directory.write_json("result.json", result)  # last: it says that the run is complete
         return result
     finally:
         directory.unlock()

@@ -117,13 +117,13 @@ class DirectoryRecorder:
         """Tell the user something that holds for the whole run."""
         self._tell(notes=(*self._progress.notes, text))
 
-    def finish(self, config: RunConfig, outcome: Outcome, extra: Mapping[str, Any]) -> dict[str, Any]:
-        """Write result.json and return its content."""
+    def result(self, config: RunConfig, outcome: Outcome, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of result.json, in plain values."""
         rounds = self._directory.table("rounds").to_pylist()
         unlearned = outcome.unlearned
         fingerprints = sorted({identity.fingerprint for identity in outcome.identities})
         ranking = {item.layer: {k: v for k, v in asdict(item).items() if k != "layer"} for item in unlearned.ranking}
-        result = {
+        return {
             "method": config.unlearn.method,
             "scenario": config.forget.scenario,
             "metrics": {
@@ -162,8 +162,6 @@ class DirectoryRecorder:
             "pretrain_key": config.pretrain_key(),
             **extra,
         }
-        self._directory.write_json("result.json", result)
-        return result
 
     # -- inside
 

@@ -206,6 +206,12 @@ def test_init_writes_a_config_that_is_all_defaults(tmp_path: Path) -> None:
     one_line(fused_ray("init", tmp_path / "c.yaml"))
 
 
+def test_the_documented_configuration_is_the_real_one(tmp_path: Path) -> None:
+    fused_ray("init", tmp_path / "c.yaml")
+    documented = Path(__file__).parents[2] / "docs" / "configuration.yaml"
+    assert documented.read_text() == (tmp_path / "c.yaml").read_text(), "run: make docs"
+
+
 def test_data_shows_who_holds_what(tmp_path: Path) -> None:
     done = fused_ray("data", "--picture", tmp_path / "p.png", *fields("federation.clients=3", "data.limit=300"))
     assert "to forget" in done.stdout
