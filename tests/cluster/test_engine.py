@@ -1,0 +1,129 @@
+"""The engine on a real Ray: refusals at once, nothing left behind, memory that does not grow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from safetensors.numpy import save_file
+
+from fused_ray import FusedRayError, RunConfig, run
+from fused_ray.engine.session import session
+from fused_ray.errors import PlacementError
+
+SMALL = ["federation.clients=4", "data.limit=400", "pretrain.rounds=1", "unlearn.rounds=1", "output.plots=false"]
+
+
+def small(path: Path, *fields: str) -> RunConfig:
+    return RunConfig.from_dict({}, [*SMALL, *fields, f"output.dir={path}"])
+
+
+@pytest.mark.parametrize(
+    ("field", "arithmetic"),
+    [
+        ("federation.gpus_per_client=1", "2 actors need 2 x (1 CPU + 1 GPU)"),
+        ("federation.cpus_per_client=64", "1 actors need 1 x (64 CPU + 0 GPU)"),
+    ],
+)
+def test_what_cannot_be_placed_is_refused_with_the_arithmetic(
+    cluster: Any, tmp_path: Path, field: str, arithmetic: str
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(PlacementError) as refused:
+        run(small(tmp_path / "run", field, "federation.clients_per_actor=2" if "gpu" in field else "seed=0"))
+    assert arithmetic in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert time.monotonic() - started < 30  # most of it is the driver's start
+
+
+def test_actors_that_others_keep_from_starting_are_waited_for_with_a_bound(cluster: Any, tmp_path: Path) -> None:
+    @ray.remote(num_cpus=2)
+    class Hog:
+        def ready(self) -> bool:
+            return True
+
+    hog = Hog.remote()
+    assert ray.get(hog.ready.remote())
+    with pytest.raises(PlacementError, match=r"engine\.start_timeout"):
+        run(small(tmp_path / "run", "engine.start_timeout=3"))
+    ray.kill(hog)
+
+
+def test_runs_leave_the_callers_ray_and_no_process_or_object_behind(cluster: Any, tmp_path: Path) -> None:
+    def gpus_and_cpus() -> dict[str, float]:
+        return {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+
+    for number in range(2):
+        run(small(tmp_path / str(number), "retrain.rounds=0", "unlearn.layers=[fc3]"))
+    assert ray.is_initialized()
+    deadline = time.monotonic() + 30
+    while gpus_and_cpus() != {"CPU": ray.cluster_resources()["CPU"]} and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert gpus_and_cpus() == {"CPU": ray.cluster_resources()["CPU"]}
+
+
+def test_a_model_of_another_shape_is_refused_through_the_driver(cluster: Any, tmp_path: Path) -> None:
+    save_file({"fc3.weight": np.zeros((10, 84), np.float32)}, tmp_path / "own.safetensors")
+    with pytest.raises(FusedRayError, match="no tensor conv1"):
+        run(small(tmp_path / "run", f"pretrain.from={tmp_path / 'own.safetensors'}"))
+
+
+TWENTY_RUNS = """
+import sys, psutil, ray
+from fused_ray import RunConfig, run
+me, fields = psutil.Process(), sys.argv[2:]
+for number in range(20):
+    run(RunConfig.from_dict({}, [*fields, f"output.dir={sys.argv[1]}/{number}"]))
+    if number == 0:
+        files = me.num_fds()
+assert not ray.is_initialized()
+_, alive = psutil.wait_procs(me.children(recursive=True), timeout=30)
+assert not alive, alive
+assert me.num_fds() <= files + 5, (files, me.num_fds())
+"""
+
+TWO_HUNDRED_ROUNDS = """
+import sys, psutil
+from fused_ray import RunConfig, load_run, run
+sizes = {}
+def measure(progress):
+    if progress.phase == "unlearn" and progress.round >= 20:
+        workers = [p for p in psutil.Process().children(recursive=True) if "ray::" in " ".join(p.cmdline())]
+        sizes[progress.round] = sum(worker.memory_info().rss for worker in workers)
+run(RunConfig.from_dict({}, [*sys.argv[2:], f"output.dir={sys.argv[1]}/run"]), listener=measure)
+assert load_run(f"{sys.argv[1]}/run").table("rounds").num_rows == 201
+first, last = sizes[min(sizes)], sizes[max(sizes)]
+assert min(sizes) < 100 < 150 < max(sizes), sorted(sizes)
+assert last < first * 1.05, (first, last)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("script", "fields"),
+    [
+        pytest.param(TWENTY_RUNS, ("unlearn.layers=[fc3]",), id="twenty runs leave no process and no file open"),
+        pytest.param(
+            TWO_HUNDRED_ROUNDS,
+            ("data.limit=4000", "unlearn.rounds=200", "unlearn.layers=[conv2,fc3]", "unlearn.sparsity=0"),
+            id="memory is flat over two hundred rounds",
+        ),
+    ],
+)
+def test_over_and_over_in_a_process_of_its_own(tmp_path: Path, script: str, fields: tuple[str, ...]) -> None:
+    command = [sys.executable, "-c", script, str(tmp_path), *SMALL, "retrain.rounds=0", *fields]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1100, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_session_leaves_a_ray_that_was_there_before(cluster: Any) -> None:
+    with session(None) as private:
+        assert not private
+    assert ray.is_initialized()
