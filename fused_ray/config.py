@@ -40,6 +40,18 @@ def _not_bool(value: Any) -> Any:
     return value
 
 
+def _number_listed(value: Any) -> Any:
+    """One number where a list of them may stand."""
+    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _name_listed(value: Any) -> Any:
+    """One name where a list of them may stand."""
+    return (value,) if isinstance(value, str) else value
+
+
+Integers = Annotated[tuple[StrictInt, ...], BeforeValidator(_number_listed)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_name_listed)]
 Real = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 Rate = Annotated[Real, Field(gt=0.0, le=1e3)]
 Decay = Annotated[Real, Field(ge=0.0, le=1.0)]
@@ -131,9 +143,9 @@ class ForgetConfig(_Section):
 
     scenario: Literal["class", "exclusive"] = "class"
     """class: whole classes everywhere; exclusive: all that one client alone knows."""
-    classes: tuple[StrictInt, ...] | None = None
+    classes: Integers | None = None
     """class: the classes to forget ([0]); exclusive: [the owner's alone, the one it mostly holds] ([1, 0])."""
-    clients: tuple[StrictInt, ...] = ()
+    clients: Integers = ()
     """Clients to forget, in scenarios that forget clients."""
     owner: Annotated[int, Field(strict=True, ge=0)] = 0
     """exclusive: the client that alone holds classes[0]."""
@@ -146,7 +158,7 @@ class UnlearnConfig(_Section):
 
     method: Literal["fused"] = "fused"
     """Unlearning method."""
-    layers: Count | tuple[str, ...] = 1
+    layers: Count | Names = 1
     """K, the number of most sensitive layers to adapt, or the layers' names (ranking is then skipped)."""
     selection: Literal["critical"] = "critical"
     """How K layers are chosen: critical (by sensitivity)."""
@@ -292,7 +304,13 @@ class RunConfig(_Section):
             return cls.model_validate(merged)
         except ValidationError as error:
             place = f"{source}: " if source else ""
-            raise ConfigError(place + "; ".join(_explain(cls, item) for item in error.errors())) from None
+            # a field of two types fails as both: say once what either would have been
+            wrong: dict[tuple[str, str], list[str]] = {}
+            for item in error.errors():
+                where, message, given = _explain(cls, item)
+                wrong.setdefault((where, given), []).append(message)
+            said = (f"{w + ': ' if w else ''}{', or '.join(messages)}{given}" for (w, given), messages in wrong.items())
+            raise ConfigError(place + "; ".join(said)) from None
 
     @classmethod
     def from_yaml(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -333,7 +351,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override!r}: write it as section.key=value, for example unlearn.layers=2")
     try:
         value = _plain(yaml.safe_load(text), key)
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except (yaml.YAMLError, ValueError, RecursionError, ConfigError):
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from None
     for part in parts[:-1]:
         child = values.setdefault(part, {})
@@ -343,15 +361,15 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     values[parts[-1]] = value
 
 
-def _explain(root: type[BaseModel], item: Any) -> str:
-    """One pydantic error as `key: what is wrong and how to mend it`."""
+def _explain(root: type[BaseModel], item: Any) -> tuple[str, str, str]:
+    """One pydantic error as key, what is wrong and how to mend it, and the value that was given."""
     names: list[str] = []
     model: type[BaseModel] | None = root
     for part in item["loc"]:
         fields = {} if model is None else {f.alias or n: f for n, f in model.model_fields.items()}
         if model is not None and part not in fields and item["type"] == "extra_forbidden":
             where = ".".join([*names, str(part)])
-            return f"{where}: unknown key; {'.'.join(names) or 'the config'} has {', '.join(fields)}"
+            return where, f"unknown key; {'.'.join(names) or 'the config'} has {', '.join(fields)}", ""
         if model is None and names:  # below a field: a union's branch or a tuple's position, of no use to a reader
             break
         names.append(str(part))
@@ -360,7 +378,7 @@ def _explain(root: type[BaseModel], item: Any) -> str:
     message = str(item["msg"]).removeprefix("Value error, ")
     given = item.get("input")
     shown = "" if isinstance(given, BaseModel | dict) else f" (given: {given!r})"
-    return f"{'.'.join(names)}: {message[:1].lower() + message[1:]}{shown}" if names else message
+    return ".".join(names), message[:1].lower() + message[1:] if names else message, shown
 
 
 def _check_forget(config: RunConfig) -> None:

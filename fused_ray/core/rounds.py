@@ -199,20 +199,8 @@ class Federation:
         predictions = self.pool.evaluate(phase.evaluation, mean)
         evaluated = time.perf_counter()
         saved = Saved(round=number, payload=mean, metrics=accuracies(self.scenario.views, predictions))
-        record = RoundRecord(
-            phase=phase.name,
-            round=number,
-            train_seconds=trained - clock - adding,
-            aggregate_seconds=averaged - trained + adding,
-            evaluate_seconds=evaluated - averaged,
-            metrics=saved.metrics,
-            loss=mean_loss(total),
-            bytes_up=work.upload_bytes(payload),
-            bytes_down=len(wire.encode(payload)),
-            clients_expected=len(phase.clients),
-            clients_received=len(total.reports),
-            clients_used=len(total.reports),
-        )
+        seconds = (trained - clock - adding, averaged - trained + adding, evaluated - averaged)
+        record = record_of(work, payload, phase.clients, total, seconds, saved.metrics)
         self.recorder.finish_round(record, total, predictions, saved)
         return saved
 
@@ -237,9 +225,29 @@ class Federation:
         return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates), adding
 
 
-def mean_loss(total: PartialSum) -> float:
-    """Mean training loss over the clients, weighted by examples, summed in client order."""
-    return sum(r.examples * r.loss for r in total.reports) / total.weight
+def record_of(
+    work: Work,
+    payload: Payload,
+    expected: Sequence[int],
+    total: PartialSum,
+    seconds: tuple[float, float, float],
+    metrics: Metrics,
+) -> RoundRecord:
+    """A round's record; `seconds` are those of training, aggregation and evaluation."""
+    return RoundRecord(
+        phase=work.phase,
+        round=work.round,
+        train_seconds=seconds[0],
+        aggregate_seconds=seconds[1],
+        evaluate_seconds=seconds[2],
+        metrics=metrics,
+        loss=sum(report.examples * report.loss for report in total.reports) / total.weight,  # in client order
+        bytes_up=work.upload_bytes(payload),
+        bytes_down=len(wire.encode(payload)),
+        clients_expected=len(expected),
+        clients_received=len(total.reports),
+        clients_used=len(total.reports),
+    )
 
 
 def _mean(total: PartialSum, bits: int) -> FloatVector:

@@ -50,7 +50,7 @@ OTHER: dict[str, str | None] = {
     "unlearn.method": None,
     "unlearn.layers": "[fc3, conv2]",
     "unlearn.selection": None,
-    "unlearn.ranking": "mean",
+    "unlearn.ranking": "sum",
     "unlearn.input_layer": "true",
     "unlearn.sparsity": "0.9",
     "unlearn.draw": "1",
@@ -164,7 +164,7 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
         *("forget.classes=[1, 1]", "forget.classes=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "forget.clients=[50]"),
         *("forget.clients=[0]", "forget.owner=-1", "forget.overlap=0", "forget.overlap=1"),
         *("unlearn.method=none", "unlearn.layers=0", "unlearn.layers=6", "unlearn.layers=[]", "unlearn.layers=[fc9]"),
-        *("unlearn.layers=[fc1, fc1]", "unlearn.layers=fc1", "unlearn.selection=best", "unlearn.ranking=max"),
+        *("unlearn.layers=[fc1, fc1]", "unlearn.selection=best", "unlearn.ranking=max"),
         *("unlearn.sparsity=1", "unlearn.sparsity=-0.1", "unlearn.draw=-1", "unlearn.start=one", "unlearn.lr=0"),
         *("unlearn.weight_decay=2", "unlearn.rounds=-1", "unlearn.rounds=100001"),
         "retrain.rounds=-1",
@@ -256,6 +256,7 @@ def test_overrides_leave_the_given_values_alone() -> None:
 
 def test_overrides_are_yaml() -> None:
     assert make("unlearn.layers=[fc1, fc2]").unlearn.layers == ("fc1", "fc2")
+    assert make("unlearn.layers=fc1", "forget.classes=3").unlearn.layers == ("fc1",)
     assert make("unlearn.layers=2").unlearn.layers == 2
     assert make("train={lr: 0.5}").train.lr == 0.5
     assert make("data.limit=null").data.limit is None

@@ -21,7 +21,7 @@ from fused_ray.core.adapter import Masks, attached
 from fused_ray.core.layers import Sensitivity
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.metrics import Metrics
-from fused_ray.core.rounds import Federation, Phase, RoundRecord, Saved, mean_loss
+from fused_ray.core.rounds import Federation, Phase, Saved, record_of
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import AdapterStep, batches, train_adapter
 from fused_ray.core.work import AdapterEvaluation, Update
@@ -132,20 +132,8 @@ def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> l
         trained = time.perf_counter()
         entries = {name: layers.layer_vector(base, name).size for name in names}
         found = layers.sensitivities(total.reports, names, entries)
-        record = RoundRecord(
-            phase="rank",
-            round=1,
-            train_seconds=trained - clock - adding,
-            aggregate_seconds=time.perf_counter() - trained + adding,
-            evaluate_seconds=0.0,
-            metrics={},
-            loss=mean_loss(total),
-            bytes_up=work.upload_bytes(payload),
-            bytes_down=len(wire.encode(payload)),
-            clients_expected=len(clients),
-            clients_received=len(total.reports),
-            clients_used=len(total.reports),
-        )
+        seconds = (trained - clock - adding, time.perf_counter() - trained + adding, 0.0)
+        record = record_of(work, payload, clients, total, seconds, {})
         nothing = Payload(np.zeros(0, np.float32))
         saved = Saved(round=1, payload=nothing, metrics={}, figures={"layers": [asdict(item) for item in found]})
         recorder.finish_round(record, total, None, saved)
