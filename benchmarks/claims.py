@@ -1,9 +1,10 @@
 """What FUSED achieves on full Fashion-MNIST with LeNet and 50 clients: every setting, every seed, every mask.
 
-    python benchmarks/claims.py [--seeds 3] [--out runs/claims]
+    python benchmarks/claims.py class|exclusive|ranking|lr [--out runs/claims]
 
 Pre-trains and retrains once per scenario and seed (kept under --out, resumable), then unlearns from there with many
-settings on warm actors. Writes claims.csv (a row per scenario, seed, setting, mask and round) and prints a summary.
+settings on warm actors. Writes a CSV (a row per scenario, seed, setting, mask and round) and prints a summary.
+`ranking` and `lr` are how the defaults were chosen, `lr` on a seed that nothing else is measured on.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fused_ray import RunConfig, load_run, registry, resume, run
+from fused_ray import RunConfig, load_run, resume, run
 from fused_ray.core import state
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fused
@@ -39,24 +41,23 @@ class Setting:
     rounds: int = 5
 
 
-def class_settings(seed: int) -> Iterator[Setting]:
-    """Forgetting class 0; which ranking finds the layers is tried on the first seed alone, since it costs most."""
+def class_settings() -> Iterator[Setting]:
+    """Forgetting class 0."""
     yield Setting("fc3 0.5 zero", ("unlearn.layers=[fc3]", "unlearn.sparsity=0.5"), masks=3)
     yield Setting("fc3 0.9 zero", ("unlearn.layers=[fc3]", "unlearn.sparsity=0.9"), masks=10)
-    yield Setting("fc3 0.5 zero, lr 0.02", ("unlearn.layers=[fc3]", "unlearn.sparsity=0.5", "unlearn.lr=0.02"), masks=3)
-    yield Setting("fc3 0.9 zero, lr 0.1", ("unlearn.layers=[fc3]", "unlearn.sparsity=0.9", "unlearn.lr=0.1"), masks=3)
-    every = ("unlearn.layers=5", "unlearn.sparsity=0.95")
-    yield Setting("all five 0.95 zero", every, masks=2)
-    yield Setting("K=2 relative 0.5 zero", ("unlearn.layers=2", "unlearn.ranking=relative"), masks=2)
-    if seed > 0:
-        return
+    yield Setting("K=2 0.5 zero", ("unlearn.layers=2", "unlearn.sparsity=0.5"), masks=2)
+    yield Setting("all five 0.95 zero", ("unlearn.layers=5", "unlearn.sparsity=0.95"), masks=2)
+
+
+def ranking_settings() -> Iterator[Setting]:
+    """Which ranking finds the layers that forget, and whether the input layer may be one of them."""
     for layers, ranking, inputs in itertools.product((1, 2, 3), ("mean", "sum", "relative"), (False, True)):
         where = "with input" if inputs else "no input"
         chosen = (f"unlearn.layers={layers}", f"unlearn.ranking={ranking}", f"unlearn.input_layer={inputs}")
-        yield Setting(f"K={layers} {ranking} {where} 0.5 zero", (*chosen, "unlearn.sparsity=0.5"))
+        yield Setting(f"K={layers} {ranking} {where}", (*chosen, "unlearn.sparsity=0.5", "unlearn.lr=0.04"))
 
 
-def exclusive_settings(seed: int) -> Iterator[Setting]:
+def exclusive_settings() -> Iterator[Setting]:
     """Forgetting all that client 0 alone knew."""
     fc3 = "unlearn.layers=[fc3]"
     for start, sparsity in itertools.product(("reset", "zero", "negate"), (0, 0.5, 0.9)):
@@ -65,13 +66,23 @@ def exclusive_settings(seed: int) -> Iterator[Setting]:
         yield Setting(f"fc3 {sparsity} {start}", setting, masks)
 
 
-def base_run(scenario: str, seed: int, out: Path) -> Path:
-    """A finished run of this scenario and seed: pre-trained, retrained, unlearned once."""
+def lr_settings() -> Iterator[Setting]:
+    """The adapter's learning rate, on seeds that nothing else is measured on."""
+    for start, sparsity, lr in itertools.product(("zero", "reset"), (0, 0.5, 0.9), (0.02, 0.05, 0.1, 0.2, 0.4)):
+        fields = ("unlearn.layers=[fc3]", f"unlearn.start={start}", f"unlearn.sparsity={sparsity}", f"unlearn.lr={lr}")
+        yield Setting(f"fc3 {sparsity} {start} lr {lr}", fields, masks=1 if sparsity == 0 else 2)
+    for lr in (0.04, 0.1, 0.2):
+        yield Setting(f"K=2 0.5 zero lr {lr}", ("unlearn.layers=2", f"unlearn.lr={lr}"))
+
+
+def base_run(scenario: str, seed: int, out: Path, retrain: bool) -> Path:
+    """A finished run of this scenario and seed: pre-trained, unlearned for a round, retrained if wanted."""
     path = out / f"{scenario}-{seed}"
     if path.exists():
         resume(path)
     else:
-        fixed = [f"forget.scenario={scenario}", f"seed={seed}", f"output.dir={path}", "unlearn.layers=1"]
+        fixed = [f"forget.scenario={scenario}", f"seed={seed}", f"output.dir={path}"]
+        fixed += ["unlearn.layers=[fc3]", "unlearn.rounds=1", f"retrain.rounds={20 if retrain else 0}"]
         run(RunConfig.from_dict({}, [*BASE, *fixed]))
     return path
 
@@ -79,20 +90,22 @@ def base_run(scenario: str, seed: int, out: Path) -> Path:
 def try_settings(path: Path, settings: Iterator[Setting]) -> Iterator[dict[str, Any]]:
     """Unlearn from a base run's model with every setting and mask, on one pool of warm actors."""
     directory = load_run(path)
-    config, retrained = directory.config, directory.result["metrics"]["retrained"]
+    config, retrained = directory.config, directory.result["metrics"]["retrained"] or {"fa": math.nan, "ra": math.nan}
     data = datasets.load(config.data, config.seed)
     scenario = scenarios.build(config, data)
     base = read_state(path / "base.safetensors")
     pool = RayPool(config, data, scenario)
     pool.install(state.flatten(base))
-    ranking = {"rank": _ranked(Federation(config, scenario, pool, MemoryRecorder()), base)}
+    ranking: dict[str, Saved] = {}
     done: dict[RunConfig, tuple[fused.Unlearned, MemoryRecorder]] = {}
     for setting in settings:
         for draw in range(setting.masks):
             values = config.model_dump(mode="json", by_alias=True)
             changes = [*setting.overrides, f"unlearn.draw={draw}", f"unlearn.rounds={setting.rounds}"]
             tried = RunConfig.from_dict(values, changes)
-            layers, _ = fused.critical_layers(Federation(tried, scenario, pool, MemoryRecorder(ranking)), base)
+            ranker = MemoryRecorder(ranking)
+            layers, _ = fused.critical_layers(Federation(tried, scenario, pool, ranker), base)
+            ranking = {name: saved for name, saved in ranker.saved.items() if name == "rank"}
             # two rankings that choose the same layers are one experiment
             tried = RunConfig.from_dict(values, [*changes, f"unlearn.layers={layers}", "unlearn.ranking=mean"])
             key = tried.model_copy(update={"unlearn": tried.unlearn.model_copy(update={"input_layer": False})})
@@ -124,13 +137,6 @@ def try_settings(path: Path, settings: Iterator[Setting]) -> Iterator[dict[str, 
     pool.close()
 
 
-def _ranked(federation: Federation, base: state.Arrays) -> Saved:
-    fused.rank_layers(federation, base, registry.MODELS[federation.config.model.name].layers)
-    saved = federation.recorder.resume("rank")
-    assert saved is not None
-    return saved
-
-
 def summarise(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Per setting: how often FA fell to 0.01 within 3 rounds, and RA against the retrained model's."""
     for (scenario, setting), group in itertools.groupby(sorted(rows, key=_key), key=_key):
@@ -156,21 +162,23 @@ def _key(row: dict[str, Any]) -> tuple[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--class-seeds", type=int, default=3)
-    parser.add_argument("--exclusive-seeds", type=int, default=5)
+    parser.add_argument("what", choices=("class", "exclusive", "ranking", "lr"))
     parser.add_argument("--out", type=Path, default=Path("runs/claims"))
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with session(None):
-        for scenario, seeds, settings in (
-            ("class", given.class_seeds, class_settings),
-            ("exclusive", given.exclusive_seeds, exclusive_settings),
-        ):
-            for seed in range(seeds):
-                path = base_run(scenario, seed, given.out)
-                print(path, load_run(path).result["metrics"], load_run(path).result["layers"], flush=True)
-                rows.extend(try_settings(path, settings(seed)))
-                _write(given.out / "claims.csv", rows)
+        plans = {
+            "class": (("class", range(3), class_settings),),
+            "exclusive": (("exclusive", range(5), exclusive_settings),),
+            "ranking": (("class", (0,), ranking_settings),),
+            "lr": (("class", (100,), lr_settings), ("exclusive", (100,), lr_settings)),
+        }
+        for scenario, seeds, settings in plans[given.what]:
+            for seed in seeds:
+                path = base_run(scenario, seed, given.out, retrain=given.what != "lr")
+                print(path, load_run(path).result["metrics"], flush=True)
+                rows.extend(try_settings(path, settings()))
+                _write(given.out / f"{given.what}.csv", rows)
     print(*summarise(rows), sep="\n")
 
 

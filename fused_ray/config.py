@@ -173,7 +173,7 @@ class UnlearnConfig(_Section):
     start: Literal["zero", "reset", "negate"] = "zero"
     """Where the adapter starts: zero, reset (masked weights read 0) or negate (they change sign)."""
     lr: Rate | None = None
-    """Learning rate of the adapter's values; unset: train.lr / (1 - sparsity), at most 10 times train.lr."""
+    """Learning rate of the adapter's values; unset: 10 times train.lr."""
     weight_decay: Decay = 0.0
     """L2 penalty on the adapter's values; it pulls the weights back towards the model that remembers."""
     rounds: Rounds = 5
@@ -270,10 +270,8 @@ class RunConfig(_Section):
 
     @property
     def adapter_lr(self) -> float:
-        """`unlearn.lr` with its default filled in: fewer free entries need larger steps."""
-        if self.unlearn.lr is not None:
-            return self.unlearn.lr
-        return self.train.lr * min(1.0 / self.unlearn.density, 10.0)
+        """`unlearn.lr` with its default filled in: few values above frozen layers bear, and need, larger steps."""
+        return 10 * self.train.lr if self.unlearn.lr is None else self.unlearn.lr
 
     def pretrain_key(self) -> str:
         """SHA-256 over every field that pre-training reads: equal keys give the same M_r, bit for bit."""
