@@ -158,7 +158,7 @@ class UnlearnConfig(_Section):
 
     method: Literal["fused"] = "fused"
     """Unlearning method."""
-    layers: Count | Names = 1
+    layers: Count | Names = 2
     """K, the number of most sensitive layers to adapt, or the layers' names (ranking is then skipped)."""
     selection: Literal["critical"] = "critical"
     """How K layers are chosen: critical (by sensitivity)."""
