@@ -37,8 +37,9 @@ def session(address: str | None) -> Iterator[bool]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keep CUDA visible as it is; Ray warns otherwise
     try:
         ray.init(address=where or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise SessionError(f"cannot {'start' if private else 'join'} Ray at {where or 'local'}: {error}") from None
+    except Exception as error:  # Ray raises the bare class too, when a node does not start in time
+        what = "start a private Ray" if private else f"join Ray at {where}"
+        raise SessionError(f"cannot {what}: {error}; is the machine overloaded, or the address wrong?") from None
     try:
         yield private
     finally:
