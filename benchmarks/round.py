@@ -139,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=7)
     given = parser.parse_args()
-    os.environ.setdefault("RAY_worker_niceness", "0")  # noqa: SIM112 - by default workers yield to everything else
+    os.environ.setdefault("RAY_worker_niceness", "0")
     config = RunConfig.from_dict({}, FIELDS)
     data = datasets.load(config.data, 0)
     scenario = scenarios.build(config, data)
