@@ -58,7 +58,7 @@ def environment() -> dict[str, str]:
 
 def submit(dashboard: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [RAY, "job", "submit", f"--address={dashboard}", "--working-dir", str(ROOT), "--"]
-    job = ["python", "cluster/job.py", *arguments]
+    job = [sys.executable, "cluster/job.py", *arguments]
     done = subprocess.run(
         [*command, *job], capture_output=True, text=True, timeout=240, check=False, env=environment(), cwd=ROOT
     )
