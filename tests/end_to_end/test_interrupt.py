@@ -21,7 +21,12 @@ def test_ctrl_c_in_the_middle_of_a_round(tmp_path: Path, backend: str) -> None:
     path = tmp_path / "run"
     settings = [f for field in [*FIELDS, f"engine.backend={backend}", f"output.dir={path}"] for f in ("--set", field)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "fused_ray", "run", *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "fused_ray", "run", *settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background job, as tests may be one, ignores Ctrl-C and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 90
     while len(list((path / "rounds.parquet").glob("*.parquet"))) < 2:
