@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import (
+from pydantic import AfterValidator, (
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -53,6 +53,15 @@ def _name_listed(value: Any) -> Any:
 Integers = Annotated[tuple[StrictInt, ...], BeforeValidator(_number_listed)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_name_listed)]
 Real = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+
+
+def _grantable(value: float) -> float:
+    if 0 < value < 1e-4:
+        raise ValueError("Ray grants resources in steps of 0.0001; use 0 or at least that much")
+    return value
+
+
+ResourceShare = Annotated[Real, Field(ge=0, le=4096), AfterValidator(_grantable)]
 Rate = Annotated[Real, Field(gt=0.0, le=1e3)]
 Decay = Annotated[Real, Field(ge=0.0, le=1.0)]
 
@@ -108,9 +117,9 @@ class FederationConfig(_Section):
     """Number of clients."""
     clients_per_actor: Count | Auto = "auto"
     """Clients that share one Ray actor; auto: one each where every client has a core or GPU slot, else packed."""
-    cpus_per_client: Annotated[Real, Field(gt=0, le=4096)] | Auto = "auto"
+    cpus_per_client: Annotated[ResourceShare, Field(gt=0)] | Auto = "auto"
     """CPU cores that an actor reserves while it computes one client at a time; auto: 1, or an even share."""
-    gpus_per_client: Annotated[Real, Field(ge=0, le=1024)] | Auto = "auto"
+    gpus_per_client: ResourceShare | Auto = "auto"
     """GPUs (or the fraction of one) that an actor reserves; auto: spread the actors over the GPUs there are."""
 
 

@@ -153,7 +153,10 @@ FEDERATION = st.builds(
     FederationConfig,
     clients_per_actor=st.integers(1, 30) | st.just("auto"),
     cpus_per_client=st.floats(0.01, 4) | st.just("auto"),
-    gpus_per_client=st.floats(0, 3) | st.sampled_from([0.1, 0.2, 0.25, 0.3, 1 / 3, 0.4, 0.5, 1, 2]) | st.just("auto"),
+    gpus_per_client=st.floats(1e-4, 3)
+    | st.just(0.0)
+    | st.sampled_from([0.1, 0.2, 0.25, 0.3, 1 / 3, 0.4, 0.5, 1, 2])
+    | st.just("auto"),
 )
 
 
