@@ -18,6 +18,7 @@ COLOUR = (3, 32, 32)
 def test_the_layers_of_a_model(name: str, shape: tuple[int, int, int]) -> None:
     """All modules that own a weight, from the input to the output; the stages of the forward pass agree."""
     import torch
+
     model = models.build(name, shape, 7).eval()
     layers = registry.MODELS[name].layers
     assert tuple(n for n, module in model.named_modules() if getattr(module, "weight", None) is not None) == layers
