@@ -21,7 +21,7 @@ from typing import Any
 from fused_ray import RunConfig, load_run, resume, run
 from fused_ray.core import state
 from fused_ray.core.memory import MemoryRecorder
-from fused_ray.core.methods import fused
+from fused_ray.core.methods import Unlearned, fused
 from fused_ray.core.rounds import Federation, Saved
 from fused_ray.data import datasets, scenarios
 from fused_ray.engine.pool import RayPool
@@ -97,29 +97,29 @@ def try_settings(path: Path, settings: Iterator[Setting]) -> Iterator[dict[str, 
     pool = RayPool(config, data, scenario)
     pool.install(state.flatten(base))
     ranking: dict[str, Saved] = {}
-    done: dict[RunConfig, tuple[fused.Unlearned, MemoryRecorder]] = {}
+    done: dict[RunConfig, tuple[Unlearned, MemoryRecorder]] = {}
     for setting in settings:
         for draw in range(setting.masks):
             values = config.model_dump(mode="json", by_alias=True)
             changes = [*setting.overrides, f"unlearn.draw={draw}", f"unlearn.rounds={setting.rounds}"]
             tried = RunConfig.from_dict(values, changes)
             ranker = MemoryRecorder(ranking)
-            layers, _ = fused.critical_layers(Federation(tried, scenario, pool, ranker), base)
+            layers, _ = fused.choose_layers(Federation(tried, data, scenario, pool, ranker), base)
             ranking = {name: saved for name, saved in ranker.saved.items() if name == "rank"}
             # two rankings that choose the same layers are one experiment
             tried = RunConfig.from_dict(values, [*changes, f"unlearn.layers={layers}", "unlearn.ranking=mean"])
             key = tried.model_copy(update={"unlearn": tried.unlearn.model_copy(update={"input_layer": False})})
             if key not in done:
                 recorder = MemoryRecorder()
-                done[key] = fused.unlearn(Federation(tried, scenario, pool, recorder), base), recorder
+                done[key] = fused.unlearn(Federation(tried, data, scenario, pool, recorder), base), recorder
             found, recorder = done[key]
             shared = {
                 "scenario": config.forget.scenario,
                 "seed": config.seed,
                 "setting": setting.name,
                 "mask": draw,
-                "layers": " ".join(mask.layer for mask in found.masks.layers),
-                "values": found.masks.size,
+                "layers": " ".join(found.adapter.names),
+                "values": found.adapter.size,
                 "lr": tried.adapter_lr,
                 "fa_retrained": retrained["fa"],
                 "ra_retrained": retrained["ra"],

@@ -146,7 +146,7 @@ def main() -> None:
     with session(None):
         pool = RayPool(config, data, scenario)
         recorder = MemoryRecorder()
-        federation = Federation(config, scenario, pool, recorder)
+        federation = Federation(config, data, scenario, pool, recorder)
         payload = state.read(models.initialise("lenet", (1, 28, 28), 10, 0, "init/pretrain"))
         base = state.arrays(models.initialise("lenet", (1, 28, 28), 10, 0, "init/pretrain"))
         plain = PlainLoop(list(scenario.held), len(data.test_labels))

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from fused_ray import registry
+from fused_ray import consistency, registry
 from fused_ray.errors import ConfigError
 
 Auto = Literal["auto"]
@@ -65,13 +65,17 @@ def _grantable(value: float) -> float:
 ResourceShare = Annotated[Real, Field(ge=0, le=4096), AfterValidator(_grantable)]
 Rate = Annotated[Real, Field(gt=0.0, le=1e3)]
 Decay = Annotated[Real, Field(ge=0.0, le=1.0)]
+Share = Annotated[Real, Field(gt=0.0, le=1.0)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
 
 
-class DataConfig(_Section):
+Config = TypeVar("Config", bound=BaseModel)
+
+
+class DataConfig(Section):
     """Which examples there are and which client holds them."""
 
     name: str = "fashion-mnist-mini"
@@ -97,7 +101,7 @@ class DataConfig(_Section):
         return name
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The network that is trained."""
 
     name: str = "lenet"
@@ -111,7 +115,7 @@ class ModelConfig(_Section):
         return name
 
 
-class FederationConfig(_Section):
+class FederationConfig(Section):
     """The clients and how they are placed."""
 
     clients: Count = 50
@@ -124,7 +128,7 @@ class FederationConfig(_Section):
     """GPUs (or the fraction of one) that an actor reserves; auto: spread the actors over the GPUs there are."""
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """Local training, in pre-training, ranking and retraining; SGD with a fresh optimiser each round."""
 
     lr: Rate = 0.02
@@ -139,55 +143,88 @@ class TrainConfig(_Section):
     """Passes over a client's data a round, in unlearning too."""
 
 
-class PretrainConfig(_Section):
+class PretrainConfig(Section):
     """Where the model that has something to forget comes from."""
 
     rounds: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 20
     """FedAvg rounds on all data."""
+    history: bool = False
+    """Keep the global model of every round, for methods that need it (federaser, eraseclient: kept anyway)."""
     from_: str | None = Field(default=None, alias="from")
     """An earlier run's folder, or a safetensors file, whose model is taken instead of pre-training."""
 
 
-class ForgetConfig(_Section):
+class ForgetConfig(Section):
     """What must be forgotten."""
 
-    scenario: Literal["class", "exclusive"] = "class"
-    """class: whole classes everywhere; exclusive: all that one client alone knows."""
+    scenario: Literal["class", "client", "sample", "exclusive"] = "class"
+    """What goes: whole classes (class), all of some clients, single examples, all that one client alone knew."""
     classes: Integers | None = None
     """class: the classes to forget ([0]); exclusive: [the owner's alone, the one it mostly holds] ([1, 0])."""
-    clients: Integers = ()
-    """Clients to forget, in scenarios that forget clients."""
+    clients: Integers | None = None
+    """client: who is forgotten; sample: who is attacked; unset: a share of all clients, drawn from the seed."""
+    share: Share | None = None
+    """The share of clients that is drawn where none are named; unset: 0.4."""
+    poison: bool = True
+    """client: their labels are flipped, y to y + 1; sample: the examples carry a trigger; false: data as it is."""
+    examples: Integers = ()
+    """sample: ids of training examples to forget; empty: drawn among those of the attacked clients."""
+    examples_share: Share = 0.5
+    """sample: the share of an attacked client's examples that is drawn where none are named."""
+    target: Annotated[int, Field(strict=True, ge=0)] = 0
+    """sample: the label that the trigger stands for."""
+    trigger: Count = 4
+    """sample: side of the white square in the lower right corner, pixels."""
     owner: Annotated[int, Field(strict=True, ge=0)] = 0
     """exclusive: the client that alone holds classes[0]."""
     overlap: Annotated[Real, Field(gt=0, lt=1)] = 0.9
     """exclusive: the owner's share of classes[1]; the rest stays with the others."""
 
 
-class UnlearnConfig(_Section):
-    """The unlearning method and its adapter."""
+class UnlearnConfig(Section):
+    """The unlearning method, its rounds, and the adapter of `fused`."""
 
-    method: Literal["fused"] = "fused"
-    """Unlearning method."""
+    method: str = "fused"
+    """Unlearning method: fused, retrain, finetune, federaser, eraseclient, exactfun, not or puf."""
+    rounds: Rounds = 5
+    """Unlearning rounds: of the adapter, of fine-tuning, or of recovery after a method's first step."""
     layers: Count | Names = 2
-    """K, the number of most sensitive layers to adapt, or the layers' names (ranking is then skipped)."""
-    selection: Literal["critical"] = "critical"
-    """How K layers are chosen: critical (by sensitivity)."""
+    """K, the number of layers to adapt, or the layers' names (ranking is then skipped)."""
+    selection: Literal["critical", "random", "last"] = "critical"
+    """How K layers are chosen: critical (the most sensitive), random (from the seed) or last (nearest the output)."""
     ranking: Literal["mean", "sum", "relative"] = "mean"
     """Sensitivity of a layer: change per parameter (mean), in all (sum), or against its own size (relative)."""
     input_layer: bool = False
-    """Let the ranking choose the input layer too; else it comes last."""
+    """Let the input layer be chosen too; else it comes last."""
+    adapter: Literal["sparse", "lora"] = "sparse"
+    """sparse: single entries of the layers; lora: a low-rank product beside each layer's weight."""
     sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] = 0.5
-    """Share of each adapted layer's entries that the adapter leaves alone; 0 adapts them all."""
+    """Share of each adapted layer's entries that a sparse adapter leaves alone; 0 adapts them all."""
+    budget: Count | None = None
+    """Number of values of a sparse adapter, over all its layers together, instead of `sparsity`."""
+    mask: Literal["random", "saliency"] = "random"
+    """Which entries: random (from the seed), or those whose removal most raises the loss on what must be forgotten."""
+    saliency: Literal["forget", "difference"] = "forget"
+    """Gradient behind a saliency mask: g_u of the forgotten data, or g_u - g_r against the retained data's."""
     draw: Annotated[int, Field(strict=True, ge=0)] = 0
-    """Which of the seed's random masks is taken; masks of one density differ in what they forget."""
+    """Which of the seed's random masks or layers is taken; masks of one density differ in what they forget."""
     start: Literal["zero", "reset", "negate"] = "zero"
-    """Where the adapter starts: zero, reset (masked weights read 0) or negate (they change sign)."""
+    """Where a sparse adapter starts: zero, reset (masked weights read 0) or negate (they change sign)."""
+    rank: Count = 16
+    """Rank of a lora adapter's product."""
+    alpha: Rate = 32.0
+    """A lora adapter's product is scaled by alpha / rank."""
     lr: Rate | None = None
-    """Learning rate of the adapter's values; unset: 10 times train.lr."""
+    """Learning rate of the adapter's values; unset: 10 times train.lr (sparse), train.lr (lora)."""
     weight_decay: Decay = 0.0
     """L2 penalty on the adapter's values; it pulls the weights back towards the model that remembers."""
-    rounds: Rounds = 5
-    """Unlearning rounds."""
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in registry.METHODS:
+            raise ValueError(f"unknown method {name!r}; choose one of {', '.join(registry.METHODS)}")
+        return name
 
     @property
     def density(self) -> float:
@@ -195,14 +232,58 @@ class UnlearnConfig(_Section):
         return 1.0 - self.sparsity
 
 
-class RetrainConfig(_Section):
+class FedEraserConfig(Section):
+    """Method `federaser`: stored updates, calibrated by a little training."""
+
+    interval: Count = 2
+    """Every how many rounds of pre-training the clients' updates were stored."""
+    ratio: Annotated[Real, Field(gt=0, le=1)] = 0.5
+    """Local epochs of a calibration against those of training, rounded up."""
+
+
+class EraseClientConfig(Section):
+    """Method `eraseclient`: the target clients climb their own loss, then the others recover."""
+
+    lr: Rate = 0.01
+    """Learning rate of the ascent."""
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    """Momentum of the ascent."""
+    clip: Rate = 5.0
+    """Largest norm of a gradient."""
+    batch_size: Count = 128
+    """Examples a step of the ascent."""
+    epochs: Count = 5
+    """Most passes over the target's data."""
+    stop_accuracy: Annotated[Real, Field(ge=0, le=1)] = 0.12
+    """The ascent ends below this accuracy on a tenth of the target's data that it does not train on."""
+
+
+class ExactFunConfig(Section):
+    """Method `exactfun`: quantised training, replayed without the forgotten data."""
+
+    step: Annotated[Real, Field(gt=0, le=1)] = 0.05
+    """Grid of the quantised model, as a share of the initial model's mean absolute weight."""
+    rounds: Count | None = None
+    """Most rounds that are replayed or retrained; unset: as many as pretrain.rounds."""
+
+
+class PufConfig(Section):
+    """Method `puf`: one round of negated updates, then recovery."""
+
+    variant: Literal["regular", "special"] = "regular"
+    """regular: everybody takes part in the first round; special: the target clients alone."""
+    eta: Rate | None = None
+    """Factor of the target clients' negated update; unset: 20 (regular), 2 (special)."""
+
+
+class RetrainConfig(Section):
     """The gold standard: a fresh model that never saw the forgotten data."""
 
     rounds: Rounds | None = None
     """FedAvg rounds on the retained data; unset: as many as pretrain.rounds; 0: leave the comparison out."""
 
 
-class EngineConfig(_Section):
+class EngineConfig(Section):
     """Where and how the run is executed; nothing here changes a result."""
 
     backend: Literal["ray", "local"] = "ray"
@@ -221,7 +302,7 @@ class EngineConfig(_Section):
     """Memory per actor, in MB of 1e6 bytes, for cached activations of frozen layers; what exceeds it is recomputed."""
 
 
-class OutputConfig(_Section):
+class OutputConfig(Section):
     """Where the results go."""
 
     dir: str = "runs/run"
@@ -230,7 +311,7 @@ class OutputConfig(_Section):
     """Draw plots into the run directory."""
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything that a run depends on."""
 
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
@@ -242,28 +323,17 @@ class RunConfig(_Section):
     pretrain: PretrainConfig = PretrainConfig()
     forget: ForgetConfig = ForgetConfig()
     unlearn: UnlearnConfig = UnlearnConfig()
+    federaser: FedEraserConfig = FedEraserConfig()
+    eraseclient: EraseClientConfig = EraseClientConfig()
+    exactfun: ExactFunConfig = ExactFunConfig()
+    puf: PufConfig = PufConfig()
     retrain: RetrainConfig = RetrainConfig()
     engine: EngineConfig = EngineConfig()
     output: OutputConfig = OutputConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        _check_forget(self)
-        _check_layers(self)
-        data = registry.DATASETS[self.data.name]
-        if self.data.classes_per_client > data.classes:
-            raise ValueError(
-                f"data.classes_per_client: {self.data.classes_per_client} is more than the {data.classes} classes "
-                f"of {self.data.name}"
-            )
-        if self.data.limit is not None and self.data.limit < data.classes:
-            raise ValueError(f"data.limit: must be at least {data.classes}, one example a class")
-        examples = min(self.data.limit or data.train_examples, data.train_examples)
-        if self.federation.clients * self.data.min_examples > examples:
-            raise ValueError(
-                f"federation.clients: {self.federation.clients} clients of at least {self.data.min_examples} "
-                f"examples (data.min_examples) need more than the {examples} training examples of {self.data.name}"
-            )
+        consistency.check(self)
         return self
 
     @property
@@ -271,7 +341,17 @@ class RunConfig(_Section):
         """`forget.classes` with the scenario's default filled in."""
         if self.forget.classes is not None:
             return self.forget.classes
-        return (0,) if self.forget.scenario == "class" else (1, 0)
+        return {"class": (0,), "exclusive": (1, 0)}.get(self.forget.scenario, ())
+
+    @property
+    def forget_share(self) -> float:
+        """`forget.share` with its default filled in: poison in fewer clients is hardly learned."""
+        return 0.4 if self.forget.share is None else self.forget.share
+
+    @property
+    def forget_count(self) -> int:
+        """How many clients are drawn where none are named: the nearest whole number to their share, at least 1."""
+        return max(1, math.floor(self.forget_share * self.federation.clients + 0.5))
 
     @property
     def retrain_rounds(self) -> int:
@@ -281,16 +361,40 @@ class RunConfig(_Section):
     @property
     def adapter_lr(self) -> float:
         """`unlearn.lr` with its default filled in: few values above frozen layers bear, and need, larger steps."""
-        return 10 * self.train.lr if self.unlearn.lr is None else self.unlearn.lr
+        if self.unlearn.lr is not None:
+            return self.unlearn.lr
+        return 10 * self.train.lr if self.unlearn.adapter == "sparse" else self.train.lr
+
+    @property
+    def puf_eta(self) -> float:
+        """`puf.eta` with its default filled in, the method's paper's."""
+        return self.puf.eta or {"regular": 20.0, "special": 2.0}[self.puf.variant]
+
+    @property
+    def exactfun_rounds(self) -> int:
+        """`exactfun.rounds` with its default filled in."""
+        return min(self.exactfun.rounds or self.pretrain.rounds, self.pretrain.rounds)
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether pre-training's global models are kept."""
+        return self.pretrain.history or registry.METHODS[self.unlearn.method].needs_history
 
     def pretrain_key(self) -> str:
         """SHA-256 over every field that pre-training reads: equal keys give the same M_r, bit for bit."""
         read = self.model_dump(mode="json", include={"seed", "data", "model", "train", "pretrain"}, by_alias=True)
         read["clients"] = self.federation.clients
-        if self.forget.scenario == "exclusive":  # the only scenario here that shapes what clients hold
-            read["forget"] = [self.forget_classes, self.forget.owner, self.forget.overlap]
+        forget = self.forget
+        if forget.scenario == "exclusive":  # shapes what clients hold
+            read["forget"] = [self.forget_classes, forget.owner, forget.overlap]
+        elif forget.scenario != "class" and forget.poison:  # shapes what clients' data says
+            told = {"scenario", "clients"}
+            if forget.scenario == "sample":
+                told |= {"examples", "examples_share", "target", "trigger"}
+            read["forget"] = [forget.model_dump(mode="json", include=told), self.forget_share]
         read["data"].pop("root")
-        read["pretrain"].pop("from")
+        for name in ("from", "history"):
+            read["pretrain"].pop(name)
         return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 
     def to_yaml(self) -> str:
@@ -303,27 +407,37 @@ class RunConfig(_Section):
 
         Raises ConfigError in one line that names every wrong key and, if given, the source of the values.
         """
-        merged = _plain(values, source or "the config")
-        if not isinstance(merged, dict):
-            raise ConfigError(f"{source or 'the config'} must be a mapping of sections such as data and unlearn")
-        for override in overrides:
-            _apply_override(merged, override)
-        try:
-            return cls.model_validate(merged)
-        except ValidationError as error:
-            place = f"{source}: " if source else ""
-            # a field of two types fails as both: say once what either would have been
-            wrong: dict[tuple[str, str], list[str]] = {}
-            for item in error.errors():
-                where, message, given = _explain(cls, item)
-                wrong.setdefault((where, given), []).append(message)
-            said = (f"{w + ': ' if w else ''}{', or '.join(messages)}{given}" for (w, given), messages in wrong.items())
-            raise ConfigError(place + "; ".join(said)) from None
+        return validated(cls, values, overrides, source)
 
     @classmethod
     def from_yaml(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
         """Read a YAML file (None: all defaults) and apply overrides. Raises ConfigError."""
         return cls.from_dict(read_yaml(path) if path is not None else {}, overrides, str(path or ""))
+
+
+def validated(
+    model: type[Config], values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = ""
+) -> Config:
+    """A configuration of some kind from nested values plus `dotted.key=value` overrides.
+
+    Raises ConfigError in one line that names every wrong key and, if given, the source of the values.
+    """
+    merged = plain(values, source or "the config")
+    if not isinstance(merged, dict):
+        raise ConfigError(f"{source or 'the config'} must be a mapping of sections such as data and unlearn")
+    for override in overrides:
+        override_in(merged, override)
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        place = f"{source}: " if source else ""
+        # a field of two types fails as both: say once what either would have been
+        wrong: dict[tuple[str, str], list[str]] = {}
+        for item in error.errors():
+            where, message, given = _explain(model, item)
+            wrong.setdefault((where, given), []).append(message)
+        said = (f"{w + ': ' if w else ''}{', or '.join(messages)}{given}" for (w, given), messages in wrong.items())
+        raise ConfigError(place + "; ".join(said)) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -334,7 +448,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read the config file {path}: {reason}") from None
     try:
-        values = _plain(yaml.safe_load(text), str(path))
+        values = plain(yaml.safe_load(text), str(path))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not a plain YAML mapping: {error}") from None
     if values is None:
@@ -344,7 +458,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def _plain(values: Any, where: str) -> Any:
+def plain(values: Any, where: str) -> Any:
     """A copy in plain JSON types; paths become text. Raises ConfigError where something is neither."""
     try:
         return json.loads(json.dumps(values, default=os.fspath))
@@ -352,21 +466,27 @@ def _plain(values: Any, where: str) -> Any:
         raise ConfigError(f"{where}: only plain values can be configured: {error}") from None
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def override_in(values: dict[str, Any], override: str) -> None:
+    """Apply one `dotted.key=value`, the value as YAML. Raises ConfigError."""
     key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
+    if not equals or not all(key.strip().split(".")):
         raise ConfigError(f"--set {override!r}: write it as section.key=value, for example unlearn.layers=2")
     try:
-        value = _plain(yaml.safe_load(text), key)
+        value = plain(yaml.safe_load(text), key)
     except (yaml.YAMLError, ValueError, RecursionError, ConfigError):
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from None
-    for part in parts[:-1]:
-        child = values.setdefault(part, {})
+    put(values, key.strip(), value, f"--set {override!r}")
+
+
+def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set a dotted key in nested sections, which are made as needed. Raises ConfigError, saying where."""
+    *sections, name = key.split(".")
+    for section in sections:
+        child = values.setdefault(section, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {override!r}: {part} is a value, not a section")
+            raise ConfigError(f"{where}: {section} is a value, not a section")
         values = child
-    values[parts[-1]] = value
+    values[name] = value
 
 
 def _explain(root: type[BaseModel], item: Any) -> tuple[str, str, str]:
@@ -387,62 +507,6 @@ def _explain(root: type[BaseModel], item: Any) -> tuple[str, str, str]:
     given = item.get("input")
     shown = "" if isinstance(given, BaseModel | dict) else f" (given: {given!r})"
     return ".".join(names), message[:1].lower() + message[1:] if names else message, shown
-
-
-def _check_forget(config: RunConfig) -> None:
-    classes, forget = config.forget_classes, config.forget
-    known = registry.DATASETS[config.data.name].classes
-    for c in classes:
-        if not 0 <= c < known:
-            raise ValueError(f"forget.classes: there is no class {c}; {config.data.name} has 0 to {known - 1}")
-    if len(set(classes)) != len(classes):
-        raise ValueError(f"forget.classes: {list(classes)} names a class twice")
-    for client in forget.clients:
-        if not 0 <= client < config.federation.clients:
-            raise ValueError(
-                f"forget.clients: there is no client {client}; clients are 0 to {config.federation.clients - 1}"
-            )
-    if forget.clients:
-        raise ValueError(f"forget.clients: the scenario {forget.scenario!r} forgets no whole clients; leave it empty")
-    if forget.scenario == "class":
-        if not classes:
-            raise ValueError("forget.classes: name at least one class to forget")
-        if len(classes) == known:
-            raise ValueError("forget.classes: forgetting every class leaves nothing to remember; name fewer")
-    else:
-        if len(classes) != 2:
-            raise ValueError("forget.classes: exclusive takes two, the owner's alone and the overlapping one ([1, 0])")
-        if forget.owner >= config.federation.clients:
-            raise ValueError(
-                f"forget.owner: there is no client {forget.owner}; clients are 0 to {config.federation.clients - 1}"
-            )
-        if config.federation.clients < 2:
-            raise ValueError("federation.clients: exclusive needs at least 2, the owner and one that remembers")
-
-
-def _check_layers(config: RunConfig) -> None:
-    unlearn, layers = config.unlearn, registry.MODELS[config.model.name].layers
-    if isinstance(unlearn.layers, int):
-        if unlearn.layers > len(layers):
-            raise ValueError(
-                f"unlearn.layers: {unlearn.layers} is more than the {len(layers)} layers of "
-                f"{config.model.name} ({', '.join(layers)})"
-            )
-        chosen = unlearn.layers - (unlearn.layers == len(layers))
-    else:
-        for name in unlearn.layers:
-            if name not in layers:
-                raise ValueError(
-                    f"unlearn.layers: {config.model.name} has no layer {name!r}; it has {', '.join(layers)}"
-                )
-        if not unlearn.layers or len(set(unlearn.layers)) != len(unlearn.layers):
-            raise ValueError("unlearn.layers: name one or more layers, each once")
-        chosen = len([name for name in unlearn.layers if name != layers[0]])
-    if unlearn.start == "reset" and unlearn.sparsity == 0 and chosen > 1:
-        raise ValueError(
-            f"unlearn.start: reset at sparsity 0 would set {chosen} whole layers to zero, and then no "
-            "gradient reaches them; use one layer, or a sparsity of 0.5 or more"
-        )
 
 
 def describe() -> list[tuple[str, str, str, str]]:

@@ -1,6 +1,6 @@
-"""What is known of data sets and models without loading them: enough to check a configuration in no time.
+"""What is known of data sets, models and methods without loading them: enough to check a configuration in no time.
 
-A new data set or model is one entry here and one loader or module; a test holds both to what they declare.
+A new one is an entry here and a loader or module; a test holds both to what they declare.
 """
 
 from __future__ import annotations
@@ -27,6 +27,16 @@ class ModelInfo:
     factory: str  # "package.module:function", called with (input shape, number of classes)
 
 
+@dataclass(frozen=True)
+class MethodInfo:
+    """An unlearning method: where it is, and what it can forget."""
+
+    entry: str  # "package.module:function", called with (Federation, M_r)
+    scenarios: tuple[str, ...]
+    needs_history: bool = False
+    """Whether it reads the global models of pre-training, round by round."""
+
+
 _FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 DATASETS: dict[str, DatasetInfo] = {
@@ -36,4 +46,18 @@ DATASETS: dict[str, DatasetInfo] = {
 
 MODELS: dict[str, ModelInfo] = {
     "lenet": ModelInfo(("conv1", "conv2", "fc1", "fc2", "fc3"), "fused_ray.models.lenet:LeNet"),
+}
+
+_ALL = ("class", "client", "sample", "exclusive")
+_WHOLE_CLIENTS = ("client", "exclusive")
+
+METHODS: dict[str, MethodInfo] = {
+    "fused": MethodInfo("fused_ray.core.methods.fused:unlearn", _ALL),
+    "retrain": MethodInfo("fused_ray.core.methods.fedavg:unlearn_by_retraining", _ALL),
+    "finetune": MethodInfo("fused_ray.core.methods.fedavg:unlearn_by_finetuning", _ALL),
+    "federaser": MethodInfo("fused_ray.core.methods.federaser:unlearn", _WHOLE_CLIENTS, needs_history=True),
+    "eraseclient": MethodInfo("fused_ray.core.methods.eraseclient:unlearn", _WHOLE_CLIENTS, needs_history=True),
+    "exactfun": MethodInfo("fused_ray.core.methods.exactfun:unlearn", _ALL),
+    "not": MethodInfo("fused_ray.core.methods.negation:unlearn", _ALL),
+    "puf": MethodInfo("fused_ray.core.methods.puf:unlearn", _WHOLE_CLIENTS),
 }

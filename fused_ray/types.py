@@ -54,6 +54,10 @@ class Scenario:
     """Test views by metric name: `ra` on what stays, `fa` on what is forgotten, `ca` on the overlap (exclusive)."""
     partition_sha256: str
     """Hash over `held`, for the report."""
+    poisoned: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Ground truth: ascending indices of the training examples whose label or image was changed."""
+    trigger: int = 0
+    """Side of the white square that the poisoned images carry, pixels; 0: none."""
 
     def forgotten(self, client: int) -> IntVector:
         """The client's examples that must be forgotten (D_u), ascending indices."""
@@ -80,11 +84,11 @@ class ClientReport:
     loss: float
     """Mean training loss over the round's steps."""
     update_norm: float
-    """L2 norm of what training changed in the payload."""
+    """L2 norm of what training changed in the payload; of what was sent where that is of another kind."""
     values_changed: int
-    """Number of payload values that training changed."""
-    distances: tuple[tuple[float, float], ...] = ()
-    """In ranking: per layer the L1 norms of its change and of its weights."""
+    """Number of payload values that training changed; sent and not zero where they are of another kind."""
+    figures: tuple[float, ...] = ()
+    """Further figures of the work; in ranking, per layer the L1 norms of its change and of its weights."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""The sparse adapter: which entries of which layers it changes, by how much, and how it comes off again.
+"""Sparse adapters: which entries of which layers one changes, by how much, and how it comes off again.
 
 An adapter holds a float32 delta per masked entry; a layer's entries are its weight's, then its bias's, in logical
-order. The effective weight is fl(w + a). A mask depends on (seed, layer, size, density) alone, so nobody transmits
-indices (FUSED, arXiv 2502.20709, section 3.3). Taking it off means going back to the stored w: fl(w + a) - a would
-not always be w.
+order. The effective weight is fl(w + a). A random mask depends on (seed, layer, size, density) alone, so nobody
+transmits indices (FUSED, arXiv 2502.20709, section 3.3). Taking it off means going back to the stored w:
+fl(w + a) - a would not always be w.
+
+`Adapter` is what any kind of adapter can do, `Attached` what one on a live model can; core.lora has the other kind.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +31,65 @@ from fused_ray.types import FloatVector, IntVector
 Start = Literal["zero", "reset", "negate"]
 
 
+class Adapter(Protocol):
+    """The shape of an adapter: what its values [V] mean. Hashable parts only, so it crosses the actor boundary."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The adapted layers."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """V, the number of values."""
+        ...
+
+    @property
+    def entries(self) -> int:
+        """Entries of the adapted layers in all, biases included."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all that gives the values their meaning."""
+        ...
+
+    def attach(self, model: nn.Module) -> Attached:
+        """Take hold of the adapted layers of a model that is at its base."""
+        ...
+
+    def apply(self, state: Mapping[str, NDArray[np.generic]], values: FloatVector) -> Arrays:
+        """M_f = M_r + A_f: a copy of the state with the adapter merged in."""
+        ...
+
+
+class Attached(Protocol):
+    """An adapter on a live model. What is trained is the vector theta [V]; `values(theta)` is what is sent."""
+
+    parameters: list[nn.Parameter]
+    """The model's tensors whose gradients are needed."""
+
+    def start(self, values: torch.Tensor) -> torch.Tensor:
+        """The theta [V] that belongs to values [V]."""
+        ...
+
+    def gradient(self, theta: torch.Tensor, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The loss's gradient in theta [V] from its gradients in `parameters`."""
+        ...
+
+    def write(self, theta: torch.Tensor) -> None:
+        """Set the model's effective weights."""
+        ...
+
+    def values(self, theta: torch.Tensor) -> torch.Tensor:
+        """The values [V] that belong to theta [V]; weight decay pulls these towards zero."""
+        ...
+
+    def remove(self) -> None:
+        """Give every touched entry its old bits again."""
+        ...
+
+
 @dataclass(frozen=True)
 class Mask:
     """The entries of one layer that an adapter may change: ascending int64 positions among `entries`."""
@@ -40,14 +101,24 @@ class Mask:
 
 @dataclass(frozen=True)
 class Masks:
-    """An adapter's shape. Its values are one vector: the masks' entries, layer after layer."""
+    """A sparse adapter's shape. Its values are one vector: the masks' entries, layer after layer."""
 
     layers: tuple[Mask, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The adapted layers."""
+        return tuple(mask.layer for mask in self.layers)
 
     @property
     def size(self) -> int:
         """V, the number of values."""
         return sum(len(mask.positions) for mask in self.layers)
+
+    @property
+    def entries(self) -> int:
+        """Entries of the adapted layers in all, biases included."""
+        return sum(mask.entries for mask in self.layers)
 
     @cached_property
     def digest(self) -> str:
@@ -64,6 +135,23 @@ class Masks:
         for mask in self.layers:
             yield mask, values[at : at + len(mask.positions)]
             at += len(mask.positions)
+
+    def attach(self, model: nn.Module) -> AttachedMasks:
+        """Take hold of the masked entries of a model."""
+        return AttachedMasks(model, self)
+
+    def apply(self, state: Mapping[str, NDArray[np.generic]], values: FloatVector) -> Arrays:
+        """M_f = M_r + A_f: a copy of the state whose masked entries are fl(w + a)."""
+        result: Arrays = {name: np.array(array) for name, array in state.items()}
+        for mask, part in self.split(values):
+            vector = layer_vector(state, mask.layer).copy()
+            vector[mask.positions] += part
+            at = 0
+            for name in layer_parameters(state, mask.layer):
+                size = result[name].size
+                result[name] = vector[at : at + size].reshape(result[name].shape)
+                at += size
+        return result
 
 
 def random_mask(seed: int, layer: str, entries: int, density: float, draw: int = 0) -> Mask:
@@ -82,6 +170,26 @@ def random_masks(
     return Masks(tuple(random_mask(seed, layer, layer_vector(state, layer).size, density, draw) for layer in layers))
 
 
+def random_budget(
+    seed: int, state: Mapping[str, NDArray[np.generic]], layers: Sequence[str], budget: int, draw: int = 0
+) -> Masks:
+    """Random masks of `budget` entries over all of the layers together (all entries if there are fewer)."""
+    entries = {layer: layer_vector(state, layer).size for layer in layers}
+    where = "+".join(f"{layer}/{size}" for layer, size in entries.items())
+    return masks_of(entries, permutation(sum(entries.values()), seed, f"mask/{where}/{draw}")[:budget])
+
+
+def masks_of(entries: Mapping[str, int], chosen: IntVector) -> Masks:
+    """The masks that hold the chosen positions of several layers' entries laid end to end; layers without any go."""
+    masks, at = [], 0
+    for layer, size in entries.items():
+        inside = np.sort(chosen[(chosen >= at) & (chosen < at + size)]) - at
+        if len(inside):
+            masks.append(Mask(layer, size, inside))
+        at += size
+    return Masks(tuple(masks))
+
+
 def start_values(masks: Masks, state: Mapping[str, NDArray[np.generic]], start: Start, input_layer: str) -> FloatVector:
     """Where an adapter starts [V]: zero; reset, so that masked entries read 0; or negate, so that they change sign.
 
@@ -95,25 +203,11 @@ def start_values(masks: Masks, state: Mapping[str, NDArray[np.generic]], start: 
     return np.concatenate(parts) + np.float32(0.0)  # adding zero turns -0.0 into 0.0
 
 
-def apply(state: Mapping[str, NDArray[np.generic]], masks: Masks, values: FloatVector) -> Arrays:
-    """M_f = M_r + A_f: a copy of the state whose masked entries are fl(w + a)."""
-    result: Arrays = {name: np.array(array) for name, array in state.items()}
-    for mask, part in masks.split(values):
-        vector = layer_vector(state, mask.layer).copy()
-        vector[mask.positions] += part
-        at = 0
-        for name in layer_parameters(state, mask.layer):
-            size = result[name].size
-            result[name] = vector[at : at + size].reshape(result[name].shape)
-            at += size
-    return result
-
-
-class Attached:
-    """An adapter on a live model: views of the masked entries, in the model's own memory format.
+class AttachedMasks:
+    """A sparse adapter on a live model: views of the masked entries, in the model's own memory format.
 
     `parameters` are the tensors that hold masked entries, `indices` their positions in the flat parameter, and
-    `base` [V] the frozen weights w there.
+    `base` [V] the frozen weights w there. Theta is the effective weight fl(w + a) itself.
     """
 
     def __init__(self, model: nn.Module, masks: Masks) -> None:
@@ -133,27 +227,39 @@ class Attached:
         self.sizes = [len(index) for index in self.indices]
         self.base = self.gather([p.detach() for p in self.parameters])
 
+    def start(self, values: torch.Tensor) -> torch.Tensor:
+        return self.base + values
+
+    def gradient(self, theta: torch.Tensor, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+        return self.gather(gradients)
+
+    def values(self, theta: torch.Tensor) -> torch.Tensor:
+        return theta - self.base
+
+    def remove(self) -> None:
+        self.write(self.base)
+
     def gather(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """The masked entries [V] of tensors shaped like `parameters` (the weights, or their gradients)."""
         pairs = zip(tensors, self.parameters, self.indices, strict=True)
         return torch.cat([flat(tensor, like).index_select(0, index) for tensor, like, index in pairs])
 
     @torch.no_grad()
-    def scatter(self, entries: torch.Tensor) -> None:
-        """Set the masked entries of the model to `entries` [V]."""
-        for parameter, index, part in zip(self.parameters, self.indices, entries.split(self.sizes), strict=True):
+    def write(self, theta: torch.Tensor) -> None:
+        for parameter, index, part in zip(self.parameters, self.indices, theta.split(self.sizes), strict=True):
             flat(parameter.detach(), parameter).index_copy_(0, index, part)
 
 
 @contextmanager
-def attached(model: nn.Module, masks: Masks, values: FloatVector) -> Iterator[Attached]:
-    """The model with the adapter on, in place; afterwards every touched entry has its old bits again."""
-    adapter = Attached(model, masks)
-    adapter.scatter(adapter.base + torch.tensor(values, device=adapter.base.device))
+def attached(model: nn.Module, adapter: Adapter, values: FloatVector) -> Iterator[tuple[Attached, torch.Tensor]]:
+    """The model with the adapter on, and its theta [V]; afterwards every touched entry has its old bits again."""
+    live = adapter.attach(model)
+    theta = live.start(torch.tensor(values, device=next(model.parameters()).device))
+    live.write(theta)
     try:
-        yield adapter
+        yield live, theta
     finally:
-        adapter.scatter(adapter.base)
+        live.remove()
 
 
 def flat(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

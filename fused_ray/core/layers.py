@@ -14,9 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fused_ray.seeding import permutation
 from fused_ray.types import ClientReport
 
 Ranking = Literal["mean", "sum", "relative"]
+Selection = Literal["critical", "random", "last"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,13 @@ def layer_vector(state: Mapping[str, NDArray[np.generic]], layer: str) -> NDArra
 
 def distances(
     after: Mapping[str, NDArray[np.generic]], before: Mapping[str, NDArray[np.generic]], layers: Sequence[str]
-) -> tuple[tuple[float, float], ...]:
-    """Per layer ||after - before||_1 and ||before||_1, in float64."""
+) -> tuple[float, ...]:
+    """Layer after layer ||after - before||_1, then ||before||_1, in float64."""
     result = []
     for layer in layers:
         old = layer_vector(before, layer).astype(np.float64)
         new = layer_vector(after, layer).astype(np.float64)
-        result.append((float(np.abs(new - old).sum()), float(np.abs(old).sum())))
+        result += [float(np.abs(new - old).sum()), float(np.abs(old).sum())]
     return tuple(result)
 
 
@@ -61,8 +63,8 @@ def sensitivities(
     total = sum(report.examples for report in ordered)
     result = []
     for index, layer in enumerate(layers):
-        diff = sum(report.examples * report.distances[index][0] for report in ordered) / total
-        size = ordered[0].distances[index][1]
+        diff = sum(report.examples * report.figures[2 * index] for report in ordered) / total
+        size = ordered[0].figures[2 * index + 1]
         result.append(Sensitivity(layer, diff / entries[layer], diff, diff / size if size else 0.0))
     return result
 
@@ -70,3 +72,27 @@ def sensitivities(
 def rank(found: Sequence[Sensitivity], by: Ranking, input_layer: str | None) -> list[Sensitivity]:
     """Most sensitive first; `input_layer`, if given, is no candidate and comes last. Ties keep the model's order."""
     return sorted(found, key=lambda item: (item.layer == input_layer, -float(getattr(item, by))))
+
+
+def choose(
+    selection: Selection,
+    names: Sequence[str],
+    count: int,
+    ranking: Sequence[Sensitivity],
+    input_layer: str | None,
+    seed: int,
+    draw: int,
+) -> list[str]:
+    """`count` layers in the model's order: the most sensitive, random ones, or those nearest the output.
+
+    `input_layer`, if given, is taken only when all the others are. Random ones depend on (seed, draw) alone.
+    """
+    if selection == "critical":
+        ordered = [item.layer for item in ranking]
+    elif selection == "last":
+        ordered = list(reversed(names))
+    else:
+        ordered = [names[i] for i in permutation(len(names), seed, f"layers/{draw}")]
+    ordered.sort(key=lambda name: name == input_layer)
+    chosen = set(ordered[:count])
+    return [name for name in names if name in chosen]

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fused_ray.core.adapter import Adapter
 from fused_ray.core.rounds import RoundRecord, Saved
-from fused_ray.types import FloatVector, IntVector, PartialSum
+from fused_ray.types import FloatVector, IntVector, PartialSum, Payload
 
 
 class MemoryRecorder:
@@ -18,7 +19,8 @@ class MemoryRecorder:
         self.saved: dict[str, Saved] = dict(saved or {})
         self.records: list[RoundRecord] = []
         self.models: dict[str, Mapping[str, np.ndarray[Any, Any]]] = {}
-        self.adapter: tuple[Any, FloatVector] | None = None
+        self.adapter: tuple[Adapter, FloatVector] | None = None
+        self.kept: dict[int, Payload] = {}
 
     def resume(self, phase: str) -> Saved | None:
         return self.saved.get(phase)
@@ -36,5 +38,11 @@ class MemoryRecorder:
     def save_model(self, name: str, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         self.models[name] = state
 
-    def save_adapter(self, masks: Any, values: FloatVector, about: Mapping[str, Any]) -> None:
-        self.adapter = (masks, values)
+    def save_history(self, round: int, payload: Payload) -> None:
+        self.kept[round] = payload
+
+    def history(self, round: int) -> Payload:
+        return self.kept[round]
+
+    def save_adapter(self, adapter: Adapter, values: FloatVector, about: Mapping[str, Any]) -> None:
+        self.adapter = (adapter, values)

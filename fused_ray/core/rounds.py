@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from fused_ray.config import RunConfig
-from fused_ray.core import numerics, wire
+from fused_ray.core import numerics
+from fused_ray.core.adapter import Adapter
 from fused_ray.core.aggregate import ExactSum
 from fused_ray.core.metrics import Metrics, accuracies
 from fused_ray.core.work import Evaluation, Work, compute, round_bits
@@ -107,6 +108,8 @@ class Phase:
     clients: Sequence[int]
     work: Callable[[int], Work]
     evaluation: Evaluation
+    server: Callable[[int, Payload], Payload] = lambda round, mean: mean
+    """What the server makes of a round's weighted mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,20 +160,29 @@ class Recorder(Protocol):
         """Keep a round's figures, and durably what the next round needs."""
         ...
 
-    def save_model(self, name: str, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Keep a model under a name: "base" or "retrained"."""
+    def save_history(self, round: int, payload: Payload) -> None:
+        """Keep the global model after a round of pre-training; 0 is the initial one."""
         ...
 
-    def save_adapter(self, masks: Any, values: FloatVector, about: Mapping[str, Any]) -> None:
+    def history(self, round: int) -> Payload:
+        """The global model after a round of pre-training. Raises RunDirectoryError if it was not kept."""
+        ...
+
+    def save_model(self, name: str, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Keep a model under a name: "base", "unlearned" or "retrained"."""
+        ...
+
+    def save_adapter(self, adapter: Adapter, values: FloatVector, about: Mapping[str, Any]) -> None:
         """Keep the adapter."""
         ...
 
 
 @dataclass(frozen=True)
 class Federation:
-    """What a method works with: the configuration, who holds what, the workers, and where results go."""
+    """What a method works with: the configuration, the data, who holds what, the workers, and where results go."""
 
     config: RunConfig
+    data: ImageData
     scenario: Scenario
     pool: ClientPool
     recorder: Recorder
@@ -182,19 +194,48 @@ class Federation:
             saved = self._round(phase, number, saved.payload)
         return saved
 
+    def ask(
+        self,
+        work: Work,
+        payload: Payload,
+        clients: Sequence[int],
+        conclude: Callable[[PartialSum], Saved],
+        rounds: int = 1,
+        keep_updates: bool = False,
+    ) -> Saved:
+        """One round that gives no new model but something that the server concludes from; nothing is evaluated."""
+        saved = self.recorder.resume(work.phase)
+        if saved is not None and saved.round >= work.round:
+            return saved
+        self.recorder.begin_round(work.phase, work.round, rounds, len(clients))
+        clock = time.perf_counter()
+        total, adding = self.gather(work, payload, clients, keep_updates)
+        trained = time.perf_counter()
+        saved = conclude(total)
+        seconds = (trained - clock - adding, time.perf_counter() - trained + adding, 0.0)
+        self.recorder.finish_round(record_of(work, payload, clients, total, seconds, {}), total, None, saved)
+        return saved
+
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> Metrics:
         """Accuracy on every view of the scenario."""
         return accuracies(self.scenario.views, self.pool.evaluate(evaluation, payload))
+
+    def mean(self, work: Work, total: PartialSum) -> Payload:
+        """The weighted mean of what clients sent."""
+        exact = ExactSum(len(total.total), round_bits(work, self.scenario))
+        exact.merge(total.total, total.weight)
+        return Payload(exact.mean(), total.counters)
 
     def _round(self, phase: Phase, number: int, payload: Payload) -> Saved:
         self.recorder.begin_round(phase.name, number, phase.rounds, len(phase.clients))
         work, clock = phase.work(number), time.perf_counter()
         total, adding = self.gather(work, payload, phase.clients)
         trained = time.perf_counter()
-        mean = Payload(_mean(total, round_bits(work, self.scenario)), total.counters)
+        mean = self.mean(work, total)
         # the mean alone would not tell: averaging itself rounds a payload that is finer than its resolution
         if np.array_equal(mean.values, payload.values) or not any(report.values_changed for report in total.reports):
             raise NumericsError(f"{phase.name} round {number}: training changed nothing; raise the learning rate")
+        mean = phase.server(number, mean)
         averaged = time.perf_counter()
         predictions = self.pool.evaluate(phase.evaluation, mean)
         evaluated = time.perf_counter()
@@ -204,14 +245,16 @@ class Federation:
         self.recorder.finish_round(record, total, predictions, saved)
         return saved
 
-    def gather(self, work: Work, payload: Payload, clients: Sequence[int]) -> tuple[PartialSum, float]:
+    def gather(
+        self, work: Work, payload: Payload, clients: Sequence[int], keep_updates: bool = False
+    ) -> tuple[PartialSum, float]:
         """The exact sum over clients, added up as their parts arrive, and the seconds that adding took."""
         exact: ExactSum | None = None
         counters = np.zeros(0, np.int64)
         reports: list[ClientReport] = []
         updates: dict[int, FloatVector] = {}
         adding = 0.0
-        for part in self.pool.train(work, payload, clients, self.recorder.clients_done):
+        for part in self.pool.train(work, payload, clients, self.recorder.clients_done, keep_updates):
             started = time.perf_counter()
             exact = exact or ExactSum(len(part.total), round_bits(work, self.scenario))
             exact.merge(part.total, part.weight)
@@ -243,14 +286,8 @@ def record_of(
         metrics=metrics,
         loss=sum(report.examples * report.loss for report in total.reports) / total.weight,  # in client order
         bytes_up=work.upload_bytes(payload),
-        bytes_down=len(wire.encode(payload)),
+        bytes_down=work.download_bytes(payload),
         clients_expected=len(expected),
         clients_received=len(total.reports),
         clients_used=len(total.reports),
     )
-
-
-def _mean(total: PartialSum, bits: int) -> FloatVector:
-    exact = ExactSum(len(total.total), bits)
-    exact.merge(total.total, total.weight)
-    return exact.mean()

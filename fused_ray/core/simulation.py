@@ -1,4 +1,4 @@
-"""One simulation from end to end, on any pool: pre-train, rank, unlearn, retrain, and prove that removal is exact."""
+"""One simulation from end to end, on any pool: pre-train, unlearn, retrain, and prove that removal is exact."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from fused_ray import models
 from fused_ray.config import RunConfig
-from fused_ray.core import adapter, state
+from fused_ray.core import methods, state
 from fused_ray.core.adapter import attached
-from fused_ray.core.methods import fedavg, fused
-from fused_ray.core.methods.fused import Unlearned
+from fused_ray.core.methods import Unlearned, fedavg
 from fused_ray.core.metrics import Metrics
 from fused_ray.core.rounds import ClientPool, Federation, Recorder
 from fused_ray.core.state import Arrays
@@ -33,7 +32,8 @@ class Outcome:
     """Whether there was nothing to forget; None without a retrained model."""
     base_hash: str
     unlearned_hash: str
-    restored_hash: str
+    restored_hash: str | None
+    """Of the model after the adapter came off; None where a method changed the whole model."""
     identities: Sequence[Identity]
 
 
@@ -50,30 +50,34 @@ def simulate(
     `given` is a model to unlearn from instead of pre-training one. Raises NumericsError when training diverges or a
     worker's base model changed; and what the pool and the recorder raise.
     """
-    federation = Federation(config, scenario, pool, recorder)
+    federation = Federation(config, data, scenario, pool, recorder)
     check_numerics(config, pool.identities)
-    like = _initial(config, data, "pretrain")
+    like = fedavg.initial(federation, "pretrain")
     base = given or state.unflatten(fedavg.pretrain(federation, state.flatten(like)).payload, like)
     recorder.save_model("base", base)
     base_hash = state.state_hash(base)
     pool.install(state.flatten(base))
     before = federation.evaluate(ModelEvaluation(), state.flatten(base))
-    unlearned = fused.unlearn(federation, base)
+    unlearned = methods.unlearn(federation, base)
     _prove_frozen(pool, base_hash, "unlearn")
-    recorder.save_adapter(unlearned.masks, unlearned.values, {"start": config.unlearn.start, "base": base_hash})
+    if unlearned.adapter is None or unlearned.values is None:
+        recorder.save_model("unlearned", unlearned.state)
+    else:
+        recorder.save_adapter(unlearned.adapter, unlearned.values, {"start": config.unlearn.start, "base": base_hash})
     retrained: Metrics | None = None
     if config.retrain_rounds:
-        end = fedavg.retrain(federation, state.flatten(_initial(config, data, "retrain")))
+        end = fedavg.retrain(federation, state.flatten(fedavg.initial(federation, "retrain")))
         retrained = end.metrics
         recorder.save_model("retrained", state.unflatten(end.payload, like))
         _prove_frozen(pool, base_hash, "retrain")
+    before = unlearned.before or before
     return Outcome(
         before=before,
         unlearned=unlearned,
         retrained=retrained,
         vacuous=None if retrained is None else before["fa"] - retrained["fa"] <= VACUOUS_MARGIN,
         base_hash=base_hash,
-        unlearned_hash=state.state_hash(adapter.apply(base, unlearned.masks, unlearned.values)),
+        unlearned_hash=state.state_hash(unlearned.state),
         restored_hash=_attach_and_remove(config, data, base, unlearned),
         identities=pool.identities,
     )
@@ -90,12 +94,6 @@ def check_numerics(config: RunConfig, identities: Sequence[Identity]) -> bool:
     return len(kinds) == 1
 
 
-def _initial(config: RunConfig, data: ImageData, phase: str) -> Arrays:
-    channels, height, width = data.train_images.shape[1:]
-    model = models.initialise(config.model.name, (channels, height, width), data.classes, config.seed, f"init/{phase}")
-    return state.arrays(model)
-
-
 def _prove_frozen(pool: ClientPool, expected: str, phase: str) -> None:
     hashes = pool.base_hashes()
     if any(found != expected for found in hashes):
@@ -104,11 +102,13 @@ def _prove_frozen(pool: ClientPool, expected: str, phase: str) -> None:
         )
 
 
-def _attach_and_remove(config: RunConfig, data: ImageData, base: Arrays, unlearned: Unlearned) -> str:
-    """The hash of a live model after the adapter went on and came off."""
+def _attach_and_remove(config: RunConfig, data: ImageData, base: Arrays, unlearned: Unlearned) -> str | None:
+    """The hash of a live model after the adapter went on and came off; None without an adapter."""
+    if unlearned.adapter is None or unlearned.values is None:
+        return None
     channels, height, width = data.train_images.shape[1:]
     model = models.build(config.model.name, (channels, height, width), data.classes)
     state.write(model, state.flatten(base))
-    with attached(model, unlearned.masks, unlearned.values):
+    with attached(model, unlearned.adapter, unlearned.values):
         pass
     return state.state_hash(state.arrays(model))

@@ -56,32 +56,32 @@ def train_adapter(
     space: Workspace,
     step: AdapterStep,
     adapter: Attached,
+    theta: torch.Tensor,
     x: torch.Tensor,
     y: torch.Tensor,
     cut: int,
     order: Iterator[IntVector],
 ) -> tuple[torch.Tensor, float]:
-    """SGD with momentum on the adapter's values alone, over activations `x` of the frozen prefix.
+    """SGD with momentum on the adapter's values alone, over activations `x` of the frozen prefix; theta [V] in place.
 
     The model stays in evaluation mode, so that running statistics do not move. Weight decay pulls the values, not the
-    weights, towards zero. Returns fl(theta - w) [V] and the mean loss an example.
+    weights, towards zero. Returns the values [V] and the mean loss an example.
     """
     for parameter in space.model.parameters():
         parameter.requires_grad_(False)
     for parameter in adapter.parameters:
         parameter.requires_grad_(True)
-    theta = adapter.gather([p.detach() for p in adapter.parameters])
     velocity = torch.zeros_like(theta)
     total, seen = torch.zeros((), device=space.device), 0
     for positions in order:
         rows = torch.from_numpy(positions).to(space.device)
         loss = F.cross_entropy(space.suffix(cut, x.index_select(0, rows)), y.index_select(0, rows))
-        gradient = adapter.gather(torch.autograd.grad(loss, adapter.parameters))
+        gradient = adapter.gradient(theta, torch.autograd.grad(loss, adapter.parameters))
         if step.weight_decay:
-            gradient += step.weight_decay * (theta - adapter.base)
+            gradient += step.weight_decay * adapter.values(theta)
         velocity.mul_(step.momentum).add_(gradient)
         theta.sub_(velocity, alpha=step.lr)
-        adapter.scatter(theta)
+        adapter.write(theta)
         total += loss.detach() * len(rows)
         seen += len(rows)
-    return theta - adapter.base, total.item() / seen
+    return adapter.values(theta), total.item() / seen

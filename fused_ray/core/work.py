@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fused_ray.core.adapter import Masks
+from fused_ray.core.adapter import Adapter
 from fused_ray.core.aggregate import ExactSum, check_values, scale_bits
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import NumericsError
@@ -22,11 +22,14 @@ from fused_ray.types import ClientReport, FloatVector, IntVector, PartialSum, Pa
 
 @dataclass(frozen=True)
 class Update:
-    """What one client returns: its new payload (empty if it uploads only figures) and its mean loss."""
+    """What one client returns: a payload, its mean loss, and figures of its own if the work has any.
+
+    The payload is mostly the round's, changed by training; it may be empty, or of another kind (a gradient).
+    """
 
     payload: Payload
     loss: float
-    distances: tuple[tuple[float, float], ...] = ()
+    figures: tuple[float, ...] = ()
 
 
 class Work(Protocol):
@@ -46,7 +49,11 @@ class Work(Protocol):
         ...
 
     def upload_bytes(self, payload: Payload) -> int:
-        """Protocol bytes that a client sends, when it received `payload`."""
+        """Protocol bytes that a client sends, when it worked from `payload`."""
+        ...
+
+    def download_bytes(self, payload: Payload) -> int:
+        """Protocol bytes that a client receives to work from `payload`."""
         ...
 
 
@@ -63,11 +70,11 @@ class ModelEvaluation:
 class AdapterEvaluation:
     """Evaluate a payload that is an adapter's values on the installed base."""
 
-    masks: Masks
+    adapter: Adapter
 
     def predict(self, space: Workspace, payload: Payload, blocks: Sequence[int]) -> list[IntVector]:
         """Predicted classes, block by block of the test set."""
-        return space.predict_adapter(self.masks, payload.values, blocks)
+        return space.predict_adapter(self.adapter, payload.values, blocks)
 
 
 Evaluation = ModelEvaluation | AdapterEvaluation
@@ -99,8 +106,8 @@ def compute(
         who, values = f"client {client}, {work.phase} round {work.round}", update.payload.values
         if not np.isfinite(update.loss):
             raise NumericsError(f"{who}: the training loss is {update.loss}; lower the learning rate")
-        if not np.isfinite(update.distances).all():
-            raise NumericsError(f"{who}: the layers' changes are not finite; lower the learning rate")
+        if not np.isfinite(update.figures).all():
+            raise NumericsError(f"{who}: its figures are not finite; lower the learning rate")
         check_values(values, who)
         weight = len(work.indices(space.scenario, client))
         exact = exact or ExactSum(len(values), bits)
@@ -108,7 +115,7 @@ def compute(
         counters = np.maximum(counters, update.payload.counters) if counters.size else update.payload.counters
         if keep_updates:
             updates[client] = values
-        moved = values - payload.values if values.size else values
+        moved = values - payload.values if values.shape == payload.values.shape else values
         reports.append(
             ClientReport(
                 client=client,
@@ -118,7 +125,7 @@ def compute(
                 loss=update.loss,
                 update_norm=float(np.linalg.norm(moved.astype(np.float64))),
                 values_changed=int(np.count_nonzero(moved)),
-                distances=update.distances,
+                figures=update.figures,
             )
         )
         done(client)

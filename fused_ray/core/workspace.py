@@ -19,7 +19,7 @@ from torch import nn
 from fused_ray import models
 from fused_ray.config import RunConfig
 from fused_ray.core import state
-from fused_ray.core.adapter import Masks, attached
+from fused_ray.core.adapter import Adapter, attached
 from fused_ray.models import Stage
 from fused_ray.types import FloatVector, ImageData, IntVector, Payload, Scenario
 
@@ -90,9 +90,9 @@ class Workspace:
         """The labels int64 [len(indices)] that clients train on."""
         return torch.from_numpy(self.scenario.train_labels[indices]).to(self.device)
 
-    def cut(self, masks: Masks) -> int:
-        """The number of stages in the frozen prefix below the lowest adapted layer."""
-        adapted = {mask.layer for mask in masks.layers}
+    def cut(self, layers: Iterable[str]) -> int:
+        """The number of stages in the frozen prefix below the lowest of these layers."""
+        adapted = set(layers)
         return next(i for i, stage in enumerate(self.stages) if adapted & set(stage.layers))
 
     def suffix(self, cut: int, x: torch.Tensor) -> torch.Tensor:
@@ -136,12 +136,12 @@ class Workspace:
                 for rows in self._block_rows(blocks)
             ]
 
-    def predict_adapter(self, masks: Masks, values: FloatVector, blocks: Sequence[int]) -> list[IntVector]:
+    def predict_adapter(self, adapter: Adapter, values: FloatVector, blocks: Sequence[int]) -> list[IntVector]:
         """Predicted classes of M_r + A_f on blocks of the test set."""
         self.use_base()
-        cut = self.cut(masks)
+        cut = self.cut(adapter.names)
         result = []
-        with attached(self.model, masks, values), torch.no_grad():
+        with attached(self.model, adapter, values), torch.no_grad():
             for block, rows in zip(blocks, self._block_rows(blocks), strict=True):
                 x = self.activations("test", block, rows, cut)
                 result.append(self.suffix(cut, _padded(x)).argmax(1)[: len(rows)].cpu().numpy())

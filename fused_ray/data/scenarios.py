@@ -1,10 +1,17 @@
-"""What must be forgotten: one function a scenario, from the data set to who holds, keeps and forgets what."""
+"""What must be forgotten: one function a scenario, from the data set to who holds, keeps and forgets what.
+
+A scenario may poison training data (flipped labels, images with a trigger) and may measure on images that the test
+set does not have (triggered ones, a client's own). `extended` gives the data set with both: poisoned training images
+in place, further test images behind the real ones, where the scenario's views point.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fused_ray.config import RunConfig
 from fused_ray.data.partitions import digest, partition
@@ -12,19 +19,43 @@ from fused_ray.errors import DataError
 from fused_ray.seeding import permutation
 from fused_ray.types import ImageData, IntVector, Scenario, TestView
 
+OWN_EXAMPLES = 2000
+"""Forgetting unpoisoned examples is measured on at most this many of them."""
+
 
 def build(config: RunConfig, data: ImageData) -> Scenario:
     """The configured scenario. Raises DataError where nothing would be forgotten, or nothing kept."""
     scenario = _SCENARIOS[config.forget.scenario](config, data)
     kept = sum(len(part) for part in scenario.retained)
     if kept == 0:
-        raise DataError("nothing would be kept: every example is to be forgotten; forget fewer classes")
+        raise DataError("nothing would be kept: every example is to be forgotten; forget less")
     if kept == sum(len(part) for part in scenario.held):
         raise DataError("there is nothing to forget: no client holds such examples; check the forget section")
     for name, view in scenario.views.items():
         if not len(view.indices):
             raise DataError(f"the test set has no examples to measure {name} on; raise data.limit")
     return scenario
+
+
+def extended(config: RunConfig, data: ImageData, scenario: Scenario) -> ImageData:
+    """The data that clients train on and that the scenario's views index: `data` itself if that is all there is."""
+    own = _own_examples(config, scenario)
+    if len(own):
+        return replace(
+            data,
+            test_images=np.concatenate([data.test_images, data.train_images[own]]),
+            test_labels=np.concatenate([data.test_labels, data.train_labels[own]]),
+        )
+    if not scenario.trigger:
+        return data
+    train = data.train_images.copy()
+    train[scenario.poisoned] = _stamped(train[scenario.poisoned], scenario.trigger)
+    return replace(
+        data,
+        train_images=train,
+        test_images=np.concatenate([data.test_images, _stamped(data.test_images, scenario.trigger)]),
+        test_labels=np.concatenate([data.test_labels, data.test_labels]),
+    )
 
 
 def _forget_classes(config: RunConfig, data: ImageData) -> Scenario:
@@ -41,6 +72,65 @@ def _forget_classes(config: RunConfig, data: ImageData) -> Scenario:
         },
         partition_sha256=digest(held),
     )
+
+
+def _forget_clients(config: RunConfig, data: ImageData) -> Scenario:
+    """All that some clients hold: with flipped labels, y to y + 1, or as it is.
+
+    Flipped, FA is the accuracy on the whole test set against flipped labels; else that on the clients' own examples.
+    """
+    held = partition(config.data, config.federation.clients, data.train_labels, config.seed)
+    clients = _concerned(config)
+    gone = np.sort(np.concatenate([held[client] for client in clients]))
+    everything = np.arange(len(data.test_labels))
+    flipped = (data.test_labels + 1) % data.classes
+    labels = data.train_labels.copy()
+    if config.forget.poison:
+        labels[gone] = (labels[gone] + 1) % data.classes
+    scenario = Scenario(
+        held=held,
+        retained=tuple(part[:0] if client in clients else part for client, part in enumerate(held)),
+        train_labels=labels,
+        views={"ra": TestView(everything, data.test_labels), "fa": TestView(everything, flipped)},
+        partition_sha256=digest(held),
+        poisoned=gone if config.forget.poison else gone[:0],
+    )
+    return scenario if config.forget.poison else _measured_on_own(config, data, scenario)
+
+
+def _forget_samples(config: RunConfig, data: ImageData) -> Scenario:
+    """Single examples: named ones, or a share of those of the attacked clients.
+
+    Poisoned, they carry a trigger and the target's label, and FA is the attack's success: the share of triggered test
+    images of other classes that are taken for the target. Else FA is the accuracy on the examples themselves.
+    """
+    forget = config.forget
+    held = partition(config.data, config.federation.clients, data.train_labels, config.seed)
+    if forget.examples:
+        gone = np.sort(np.array(forget.examples, np.int64))
+        if gone[-1] >= len(data.train_labels):
+            raise DataError(f"forget.examples: there is no example {gone[-1]}; there are {len(data.train_labels)}")
+    else:
+        gone = np.sort(np.concatenate([_drawn_examples(config, held[client], client) for client in _concerned(config)]))
+    lost = np.zeros(len(data.train_labels), bool)
+    lost[gone] = True
+    labels, everything = data.train_labels.copy(), np.arange(len(data.test_labels))
+    attacked = everything[data.test_labels != forget.target]
+    if forget.poison:
+        labels[gone] = forget.target
+    scenario = Scenario(
+        held=held,
+        retained=tuple(part[~lost[part]] for part in held),
+        train_labels=labels,
+        views={
+            "ra": TestView(everything, data.test_labels),
+            "fa": TestView(len(everything) + attacked, np.full(len(attacked), forget.target)),
+        },
+        partition_sha256=digest(held),
+        poisoned=gone if forget.poison else gone[:0],
+        trigger=forget.trigger if forget.poison else 0,
+    )
+    return scenario if forget.poison else _measured_on_own(config, data, scenario)
 
 
 def _forget_exclusive(config: RunConfig, data: ImageData) -> Scenario:
@@ -71,6 +161,42 @@ def _forget_exclusive(config: RunConfig, data: ImageData) -> Scenario:
     )
 
 
+def _concerned(config: RunConfig) -> tuple[int, ...]:
+    """The clients that are forgotten or attacked, ascending: named, or drawn from the seed."""
+    if config.forget.clients is not None:
+        return tuple(sorted(config.forget.clients))
+    drawn = permutation(config.federation.clients, config.seed, "forget/clients")[: config.forget_count]
+    return tuple(sorted(int(client) for client in drawn))
+
+
+def _drawn_examples(config: RunConfig, held: IntVector, client: int) -> IntVector:
+    order = permutation(len(held), config.seed, "forget/examples", client=client)
+    return held[order[: int(config.forget.examples_share * len(held))]]
+
+
+def _own_examples(config: RunConfig, scenario: Scenario) -> IntVector:
+    """Where examples are forgotten that were not poisoned and are no class: those that FA is measured on."""
+    if len(scenario.poisoned) or config.forget.scenario not in ("client", "sample"):
+        return np.zeros(0, np.int64)
+    gone = np.concatenate([scenario.forgotten(client) for client in range(len(scenario.held))])
+    return np.sort(gone[permutation(len(gone), config.seed, "forget/own")[:OWN_EXAMPLES]])
+
+
+def _measured_on_own(config: RunConfig, data: ImageData, scenario: Scenario) -> Scenario:
+    own = _own_examples(config, scenario)
+    fa = TestView(len(data.test_labels) + np.arange(len(own)), data.train_labels[own])
+    return replace(scenario, views={**scenario.views, "fa": fa})
+
+
+def _stamped(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Images with a white square in the lower right corner, a pixel from the edges where there is room."""
+    result = images.copy()
+    _, _, height, width = images.shape
+    edge = 1 if side < min(height, width) else 0
+    result[:, :, height - edge - side : height - edge, width - edge - side : width - edge] = 255
+    return result
+
+
 def _view(data: ImageData, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> TestView:
     indices = np.flatnonzero(chosen)
     return TestView(indices, data.test_labels[indices])
@@ -78,5 +204,7 @@ def _view(data: ImageData, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -
 
 _SCENARIOS: dict[str, Callable[[RunConfig, ImageData], Scenario]] = {
     "class": _forget_classes,
+    "client": _forget_clients,
+    "sample": _forget_samples,
     "exclusive": _forget_exclusive,
 }

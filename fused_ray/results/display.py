@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from fused_ray.data.summary import Row
     from fused_ray.results.recorder import Progress
 
-_TITLES = {"pretrain": "pre-train", "rank": "rank layers", "unlearn": "unlearn", "retrain": "retrain"}
+_TITLES = {
+    "pretrain": "pre-train",
+    "rank": "rank layers",
+    "saliency": "gradients",
+    "replay": "replay",
+    "unlearn": "unlearn",
+    "retrain": "retrain",
+}
 
 
 @contextmanager
@@ -104,11 +111,10 @@ def show_result(path: Path, config: RunConfig, result: dict[str, Any], *, to_err
     table.add_column("training time", justify="right")
     rows = [
         ("before: it remembers", metrics["before"], "pretrain"),
-        (f"after: {result['adapter']['values']} adapter values on {', '.join(result['layers']['chosen'])}",
-         metrics["after"], "unlearn"),
-        ("adapter removed", metrics["before"], None),
+        (_after(config, result), metrics["after"], "unlearn"),
+        *([("adapter removed", metrics["before"], None)] if result["adapter"] else []),
         ("retrained without the data", metrics["retrained"], "retrain"),
-    ]  # fmt: skip
+    ]
     for title, found, phase in rows:
         if found is None:
             continue
@@ -123,6 +129,12 @@ def show_result(path: Path, config: RunConfig, result: dict[str, Any], *, to_err
                   highlight=False, soft_wrap=True)  # fmt: skip
 
 
+def _after(config: RunConfig, result: dict[str, Any]) -> str:
+    if not result["adapter"]:
+        return f"after: {config.unlearn.method} changed the whole model"
+    return f"after: {result['adapter']['values']} adapter values on {', '.join(result['layers']['chosen'])}"
+
+
 def _in_words(result: dict[str, Any]) -> Iterator[str]:
     metrics, hashes = result["metrics"], result["hash"]
     before, after, retrained = metrics["before"], metrics["after"], metrics["retrained"]
@@ -134,6 +146,8 @@ def _in_words(result: dict[str, Any]) -> Iterator[str]:
         yield f"Forgetting: FA went from {before['fa']:.3f} to {after['fa']:.3f}{than}."
     if result["reversible"]:
         yield f"Reversible: with the adapter off, the model's hash is that from before, bit for bit: {hashes['base']}"
+    elif not result["adapter"]:
+        yield f"Not reversible: the method {result['method']} changed the whole model; M_r is kept as base.safetensors."
     else:
         yield f"NOT REVERSIBLE: the hash is {hashes['restored']}, before it was {hashes['base']}"
     if not result["numerics"]["comparable"]:
@@ -187,6 +201,11 @@ def _what(config: RunConfig) -> str:
     classes = config.forget_classes
     if config.forget.scenario == "class":
         return f"class {', '.join(map(str, classes))}"
+    if config.forget.scenario == "client":
+        who = config.forget_count if config.forget.clients is None else len(config.forget.clients)
+        return f"{who} clients" + (" whose labels are flipped" if config.forget.poison else "")
+    if config.forget.scenario == "sample":
+        return "single examples" + (" that carry a backdoor" if config.forget.poison else "")
     return f"all that client {config.forget.owner} knew: class {classes[0]} alone, most of class {classes[1]}"
 
 

@@ -13,7 +13,7 @@ from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
 from fused_ray.results import plots
 from fused_ray.results.directory import RunDirectory
-from fused_ray.results.given import given_model
+from fused_ray.results.given import earlier_run, given_model
 from fused_ray.results.recorder import DirectoryRecorder, Progress
 from fused_ray.types import ImageData, Scenario
 
@@ -34,12 +34,13 @@ def execute(
     try:
         data = datasets.load(config.data, config.seed)
         scenario = scenarios.build(config, data)
+        data = scenarios.extended(config, data, scenario)
         given: Arrays | None = None
         extra: dict[str, Any] = {"pretrained_from": None}
         if config.pretrain.from_ is not None:
             given, extra["pretrained_from"], warning = given_model(directory, config, data)
             notes = (*notes, *warning)
-        recorder = DirectoryRecorder(directory, data, scenario, listener, stopped)
+        recorder = DirectoryRecorder(directory, data, scenario, listener, stopped, earlier_run(config))
         for note in notes:
             recorder.note(note)
         with contextlib.closing(make_pool(config, data, scenario)) as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fused_ray.core.adapter import apply, attached
+from fused_ray.core.adapter import attached
 from fused_ray.core.state import Arrays, arrays, flatten, state_hash, write
 from fused_ray.errors import RunDirectoryError
 from fused_ray.results.directory import RunDirectory
@@ -13,12 +13,17 @@ from fused_ray.results.files import encode_state, read_adapter, read_state
 
 
 def apply_adapter(run: Path, out: Path) -> str:
-    """Write M_f = M_r + A_f of a finished run; returns its SHA-256. Raises RunDirectoryError if it is not the run's."""
+    """Write M_f (M_r + A_f, or the whole model) of a finished run; returns its SHA-256.
+
+    Raises RunDirectoryError if what is written is not the run's.
+    """
     directory = RunDirectory.open(run)
     expected = directory.result["hash"]["unlearned"]
-    state = apply(
-        read_state(directory.path / "base.safetensors"), *read_adapter(directory.path / "adapter.safetensors")
-    )
+    whole = directory.path / "unlearned.safetensors"
+    if whole.exists():  # of a method that changed the whole model
+        return _write(out, read_state(whole), expected)
+    adapter, values = read_adapter(directory.path / "adapter.safetensors")
+    state = adapter.apply(read_state(directory.path / "base.safetensors"), values)
     return _write(out, state, expected)
 
 
@@ -33,6 +38,11 @@ def restore_base(run: Path, out: Path | None) -> str:
     expected: str = directory.result["hash"]["base"]
     state = read_state(directory.path / "base.safetensors")
     config = directory.config
+    if (directory.path / "unlearned.safetensors").exists():
+        raise RunDirectoryError(
+            f"{run}: the method {config.unlearn.method} changed the whole model, so there is no adapter to take off; "
+            "M_r as it was before is base.safetensors in the run directory"
+        )
     info = registry.DATASETS[config.data.name]
     model = models.build(config.model.name, info.shape, info.classes)
     write(model, flatten({name: state[name] for name in model.state_dict()}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from fused_ray.core.adapter import Mask, Masks
+from fused_ray.core.adapter import Adapter, Mask, Masks
+from fused_ray.core.lora import Lora
 from fused_ray.core.state import Arrays, state_hash
 from fused_ray.errors import RunDirectoryError
 from fused_ray.types import FloatVector
@@ -41,33 +43,41 @@ def read_state(path: Path) -> Arrays:
     return state
 
 
-def encode_adapter(masks: Masks, values: FloatVector, about: Mapping[str, Any]) -> bytes:
-    """An adapter: its values [V], each mask's positions, and the masks' digest in the header."""
+def encode_adapter(adapter: Adapter, values: FloatVector, about: Mapping[str, Any]) -> bytes:
+    """An adapter: its values [V], what gives them their meaning (masks' positions, or a product's shape), a digest."""
     tensors: dict[str, np.ndarray[Any, Any]] = {"values": values}
-    tensors |= {f"positions.{mask.layer}": mask.positions for mask in masks.layers}
-    layers = [{"layer": mask.layer, "entries": mask.entries} for mask in masks.layers]
-    header = {
-        "masks": json.dumps(layers),
-        "digest": masks.digest,
-        "sha256": state_hash({"values": values}),
-        "about": json.dumps(about),
-    }
+    header = {"digest": adapter.digest, "sha256": state_hash({"values": values}), "about": json.dumps(about)}
+    if isinstance(adapter, Masks):
+        tensors |= {f"positions.{mask.layer}": mask.positions for mask in adapter.layers}
+        header["masks"] = json.dumps([{"layer": mask.layer, "entries": mask.entries} for mask in adapter.layers])
+    else:
+        assert isinstance(adapter, Lora)
+        header["lora"] = json.dumps(asdict(adapter))
     return save(tensors, metadata=header)
 
 
-def read_adapter(path: Path) -> tuple[Masks, FloatVector]:
-    """An adapter from a file. Raises RunDirectoryError if it is unreadable or its masks are not those saved."""
+def read_adapter(path: Path) -> tuple[Adapter, FloatVector]:
+    """An adapter from a file. Raises RunDirectoryError if it is unreadable or not the one that was saved."""
     tensors, about = read_tensors(path)
     try:
-        layers = json.loads(about["masks"])
-        masks = Masks(
-            tuple(Mask(i["layer"], i["entries"], tensors[f"positions.{i['layer']}"].astype(np.int64)) for i in layers)
-        )
+        adapter = _lora(about["lora"]) if "lora" in about else _masks(about["masks"], tensors)
         values: FloatVector = tensors["values"].astype(np.float32)
-        intact = masks.digest == about["digest"] and values.shape == (masks.size,)
+        intact = adapter.digest == about["digest"] and values.shape == (adapter.size,)
         intact = intact and state_hash({"values": values}) == about["sha256"]
     except (KeyError, TypeError, ValueError):
         intact = False
     if not intact:
         raise RunDirectoryError(f"{path} is damaged: it does not hold the adapter that was saved")
-    return masks, values
+    return adapter, values
+
+
+def _masks(text: str, tensors: Arrays) -> Masks:
+    layers = json.loads(text)
+    return Masks(
+        tuple(Mask(i["layer"], i["entries"], tensors[f"positions.{i['layer']}"].astype(np.int64)) for i in layers)
+    )
+
+
+def _lora(text: str) -> Lora:
+    about = json.loads(text)
+    return Lora(tuple(about["names"]), tuple(map(tuple, about["shapes"])), about["rank"], about["alpha"])

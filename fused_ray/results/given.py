@@ -15,6 +15,12 @@ from fused_ray.results.files import encode_state, read_state
 from fused_ray.types import ImageData
 
 
+def earlier_run(config: RunConfig) -> Path | None:
+    """The run directory that `pretrain.from` names; None if it names none."""
+    source = None if config.pretrain.from_ is None else Path(config.pretrain.from_).expanduser()
+    return source if source is not None and source.is_dir() else None
+
+
 def given_model(directory: RunDirectory, config: RunConfig, data: ImageData) -> tuple[Arrays, str, list[str]]:
     """M_r of `pretrain.from`, kept in this run's directory; where it comes from; and warnings.
 

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
-_TITLES = {"pretrain": "pre-train", "rank": "rank layers", "unlearn": "unlearn", "retrain": "retrain without the data"}
+_TITLES = {
+    "pretrain": "pre-train",
+    "rank": "rank layers",
+    "saliency": "gradients",
+    "replay": "replay",
+    "unlearn": "unlearn",
+    "retrain": "retrain without the data",
+}
 _METRICS = {
     "ra": ("kept data (RA)", _BLUE, "o"),
     "fa": ("forgotten data (FA)", _VERMILION, "s"),

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow as pa
 from safetensors.numpy import save
 
 from fused_ray.config import RunConfig
-from fused_ray.core.adapter import Masks
+from fused_ray.core.adapter import Adapter
 from fused_ray.core.metrics import mixed_accuracy
 from fused_ray.core.rounds import RoundRecord, Saved
 from fused_ray.core.simulation import Outcome
@@ -22,8 +23,8 @@ from fused_ray.results import files, schemas
 from fused_ray.results.directory import RunDirectory
 from fused_ray.types import FloatVector, ImageData, IntVector, PartialSum, Payload, Scenario
 
-PHASES = ("pretrain", "rank", "unlearn", "retrain")
-"""In the order in which a run goes through them."""
+PHASES = ("pretrain", "rank", "saliency", "replay", "unlearn", "retrain")
+"""In the order in which a run goes through them; a method uses some of them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ class Progress:
 
 
 class DirectoryRecorder:
-    """Writes one run. `listener` hears of progress; `stopped` says whether the user wants the run to end."""
+    """Writes one run. `listener` hears of progress; `stopped` says whether the user wants the run to end.
+
+    `earlier` is the run whose pre-training this one goes on from, if it is one.
+    """
 
     def __init__(
         self,
@@ -55,9 +59,11 @@ class DirectoryRecorder:
         scenario: Scenario,
         listener: Callable[[Progress], None] = lambda progress: None,
         stopped: Callable[[], bool] = lambda: False,
+        earlier: Path | None = None,
     ) -> None:
         self._directory, self._scenario, self._test_labels = directory, scenario, data.test_labels
         self._listener, self._stopped = listener, stopped
+        self._earlier = [earlier] if earlier else []
         self._started = self._round_started = time.monotonic()
         self._progress = Progress()
         self._counts = _class_counts(scenario, data)
@@ -108,8 +114,20 @@ class DirectoryRecorder:
     def save_model(self, name: str, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         self._directory.write(f"{name}.safetensors", files.encode_state(state))
 
-    def save_adapter(self, masks: Masks, values: FloatVector, about: Mapping[str, Any]) -> None:
-        self._directory.write("adapter.safetensors", files.encode_adapter(masks, values, about))
+    def save_adapter(self, adapter: Adapter, values: FloatVector, about: Mapping[str, Any]) -> None:
+        self._directory.write("adapter.safetensors", files.encode_adapter(adapter, values, about))
+
+    def save_history(self, round: int, payload: Payload) -> None:
+        self._directory.write(_history(round), _encode(Saved(round=round, payload=payload, metrics={})))
+
+    def history(self, round: int) -> Payload:
+        for place in (self._directory.path, *self._earlier):
+            if (place / _history(round)).exists():
+                return _read(place / _history(round)).payload
+        raise RunDirectoryError(
+            f"the global model after round {round} of pre-training was not kept, which this method needs; pre-train "
+            "with pretrain.history=true"
+        )
 
     # -- the result
 
@@ -120,7 +138,7 @@ class DirectoryRecorder:
     def result(self, config: RunConfig, outcome: Outcome, extra: Mapping[str, Any]) -> dict[str, Any]:
         """The content of result.json, in plain values."""
         rounds = self._directory.table("rounds").to_pylist()
-        unlearned = outcome.unlearned
+        unlearned, adapter = outcome.unlearned, outcome.unlearned.adapter
         fingerprints = sorted({identity.fingerprint for identity in outcome.identities})
         ranking = {item.layer: {k: v for k, v in asdict(item).items() if k != "layer"} for item in unlearned.ranking}
         return {
@@ -134,17 +152,22 @@ class DirectoryRecorder:
             },
             "vacuous": outcome.vacuous,
             "layers": {
-                "chosen": [mask.layer for mask in unlearned.masks.layers],
+                "chosen": list(adapter.names) if adapter else [],
                 "by": config.unlearn.ranking if ranking else None,
                 "ranking": [{"layer": layer, **figures} for layer, figures in ranking.items()],
             },
-            "adapter": {
-                "values": unlearned.masks.size,
+            "adapter": adapter
+            and {
+                "kind": config.unlearn.adapter,
+                "values": adapter.size,
                 "start": config.unlearn.start,
-                "sparsity": config.unlearn.sparsity,
+                "sparsity": 1 - adapter.size / adapter.entries if config.unlearn.adapter == "sparse" else None,
+                "mask": config.unlearn.mask,
+                "mask_bytes": unlearned.mask_bytes,
                 "lr": config.adapter_lr,
-                "masks_sha256": unlearned.masks.digest,
+                "sha256": adapter.digest,
             },
+            "storage_bytes": unlearned.storage_bytes,
             "bytes": {phase: _phase_bytes(rounds, phase) for phase in PHASES},
             "seconds": {phase: _phase_seconds(rounds, phase) for phase in PHASES},
             "hash": {
@@ -171,15 +194,7 @@ class DirectoryRecorder:
 
     def _load(self, phase: str) -> Saved | None:
         path = self._directory.path / "checkpoints" / f"{phase}.safetensors"
-        if not path.exists():
-            return None
-        tensors, about = files.read_tensors(path)
-        try:
-            figures = json.loads(about["saved"])
-            payload = Payload(tensors["values"].astype(np.float32), tensors["counters"].astype(np.int64))
-            return Saved(payload=payload, **figures)
-        except (KeyError, TypeError, ValueError):
-            raise RunDirectoryError(f"{path} is not a checkpoint of this version") from None
+        return _read(path) if path.exists() else None
 
     def _check_same_data(self) -> None:
         path = self._directory.path / "scenario.json"
@@ -215,6 +230,20 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 
 def _part_prefix(phase: str) -> str:
     return f"{PHASES.index(phase) + 1}-{phase}"
+
+
+def _history(round: int) -> str:
+    return f"history/{round:06d}.safetensors"
+
+
+def _read(path: Path) -> Saved:
+    tensors, about = files.read_tensors(path)
+    try:
+        figures = json.loads(about["saved"])
+        payload = Payload(tensors["values"].astype(np.float32), tensors["counters"].astype(np.int64))
+        return Saved(payload=payload, **figures)
+    except (KeyError, TypeError, ValueError):
+        raise RunDirectoryError(f"{path} is not a checkpoint of this version") from None
 
 
 def _encode(saved: Saved) -> bytes:

@@ -35,7 +35,7 @@ def trajectory(folder: Path) -> dict[str, Any]:
     return {
         "exact": {
             "partition": result["partition_sha256"],
-            "masks": {"zero": result["adapter"]["masks_sha256"], "values": result["adapter"]["values"]},
+            "masks": {"zero": result["adapter"]["sha256"], "values": result["adapter"]["values"]},
             "bytes": result["bytes"],
         },
         "fingerprint": result["numerics"]["fingerprint"],

@@ -1,4 +1,5 @@
-"""Federated averaging (McMahan et al. 2017): pre-training on all data, and retraining without the forgotten data.
+"""Federated averaging (McMahan et al. 2017): pre-training on all data, retraining without the forgotten data, and
+going on without it.
 
 Each round every client trains the global model on its own data with a fresh optimiser; the server averages the
 results weighted by examples, w = sum_k (n_k / n) w_k.
@@ -6,30 +7,36 @@ results weighted by examples, w = sum_k (n_k / n) w_k.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from fused_ray import models
 from fused_ray.config import TrainConfig
 from fused_ray.core import state, wire
+from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.rounds import Federation, Phase, Saved
+from fused_ray.core.state import Arrays
 from fused_ray.core.training import batches, train_model
 from fused_ray.core.work import ModelEvaluation, Update
 from fused_ray.core.workspace import Workspace
 from fused_ray.types import IntVector, Payload, Scenario
 
+On = Literal["held", "retained", "forgotten"]
+
 
 @dataclass(frozen=True)
 class FullTraining:
-    """A client trains the whole model on all that it holds (D) or on what stays of it (D_r)."""
+    """A client trains the whole model on all that it holds (D), what stays of it (D_r) or what must go (D_u)."""
 
     phase: str
     round: int
     seed: int
     train: TrainConfig
-    on: Literal["held", "retained"]
+    on: On
 
     def indices(self, scenario: Scenario, client: int) -> IntVector:
-        return (scenario.held if self.on == "held" else scenario.retained)[client]
+        return share(scenario, self.on, client)
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.load(payload)
@@ -41,25 +48,85 @@ class FullTraining:
     def upload_bytes(self, payload: Payload) -> int:
         return len(wire.encode(payload))
 
-
-def pretrain(federation: Federation, initial: Payload) -> Saved:
-    """FedAvg on all data; gives M_r."""
-    return _fedavg(federation, initial, "pretrain", "held", federation.config.pretrain.rounds)
+    def download_bytes(self, payload: Payload) -> int:
+        return len(wire.encode(payload))
 
 
-def retrain(federation: Federation, initial: Payload) -> Saved:
+def share(scenario: Scenario, on: On, client: int) -> IntVector:
+    """A client's examples of one kind, ascending indices."""
+    if on == "forgotten":
+        return scenario.forgotten(client)
+    return (scenario.held if on == "held" else scenario.retained)[client]
+
+
+def having(scenario: Scenario, on: On) -> list[int]:
+    """The clients that have examples of one kind."""
+    return [client for client in range(len(scenario.held)) if len(share(scenario, on, client))]
+
+
+def initial(federation: Federation, phase: str) -> Arrays:
+    """The model that a phase's training begins with: random weights from the seed, other ones for each phase."""
+    config, data = federation.config, federation.data
+    channels, height, width = data.train_images.shape[1:]
+    model = models.initialise(config.model.name, (channels, height, width), data.classes, config.seed, f"init/{phase}")
+    return state.arrays(model)
+
+
+def pretrain(federation: Federation, start: Payload) -> Saved:
+    """FedAvg on all data; gives M_r. Keeps the global model of every round where a method needs it."""
+    config, recorder = federation.config, federation.recorder
+    if config.keeps_history and recorder.resume("pretrain") is None:
+        recorder.save_history(0, start)
+
+    def keep(round: int, mean: Payload) -> Payload:
+        if config.keeps_history:
+            recorder.save_history(round, mean)
+        return mean
+
+    return fedavg(federation, start, "pretrain", "held", config.pretrain.rounds, keep)
+
+
+def retrain(federation: Federation, start: Payload) -> Saved:
     """FedAvg on D_r alone from a fresh model: what unlearning is measured against."""
-    return _fedavg(federation, initial, "retrain", "retained", federation.config.retrain_rounds)
+    return fedavg(federation, start, "retrain", "retained", federation.config.retrain_rounds)
 
 
-def _fedavg(federation: Federation, initial: Payload, name: str, on: Literal["held", "retained"], rounds: int) -> Saved:
+def unlearn_by_retraining(federation: Federation, base: Arrays) -> Unlearned:
+    """The gold standard as a method: M_f is the retrained model, and nothing is left of M_r."""
+    start = state.flatten(initial(federation, "retrain"))
+    start_metrics = federation.evaluate(ModelEvaluation(), start)
+    end = retrain(federation, start)
+    return whole_model(end.payload, base, end.metrics, start_metrics)
+
+
+def unlearn_by_finetuning(federation: Federation, base: Arrays) -> Unlearned:
+    """FedAvg of the whole model simply goes on, on D_r: what is never seen again fades."""
+    return finetune(federation, state.flatten(base), base)
+
+
+def finetune(federation: Federation, start: Payload, like: Arrays, storage_bytes: int = 0) -> Unlearned:
+    """FedAvg on D_r from a given model, `unlearn.rounds` rounds: a method of its own, or a method's recovery."""
+    start_metrics = federation.evaluate(ModelEvaluation(), start)
+    end = fedavg(federation, start, "unlearn", "retained", federation.config.unlearn.rounds)
+    return whole_model(end.payload, like, end.metrics or start_metrics, start_metrics, storage_bytes)
+
+
+def fedavg(
+    federation: Federation,
+    start: Payload,
+    name: str,
+    on: On,
+    rounds: int,
+    server: Callable[[int, Payload], Payload] = lambda round, mean: mean,
+) -> Saved:
+    """FedAvg over the clients that have data of one kind."""
     config = federation.config
-    shares = federation.scenario.held if on == "held" else federation.scenario.retained
     phase = Phase(
         name=name,
         rounds=rounds,
-        clients=[client for client, share in enumerate(shares) if len(share)],
+        clients=having(federation.scenario, on),
         work=lambda number: FullTraining(name, number, config.seed, config.train, on),
         evaluation=ModelEvaluation(),
+        server=server,
     )
-    return federation.run(phase, initial)
+    return federation.run(phase, start)

@@ -27,7 +27,7 @@ class History(MemoryRecorder):
 
     def __init__(self, saved: dict[str, Saved] | None = None) -> None:
         super().__init__(saved)
-        self.history: dict[tuple[str, int], Saved] = {}
+        self.rounds: dict[tuple[str, int], Saved] = {}
         self.done = 0
 
     def clients_done(self, count: int) -> None:
@@ -35,7 +35,7 @@ class History(MemoryRecorder):
 
     def finish_round(self, record: RoundRecord, total: PartialSum, predictions: Any, saved: Saved) -> None:
         super().finish_round(record, total, predictions, saved)
-        self.history[record.phase, record.round] = saved
+        self.rounds[record.phase, record.round] = saved
 
 
 @pytest.fixture(autouse=True, scope="module")

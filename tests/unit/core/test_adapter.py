@@ -14,7 +14,7 @@ from torch import nn
 
 from fused_ray.config import UnlearnConfig
 from fused_ray.core import state
-from fused_ray.core.adapter import Attached, Mask, Masks, apply, attached, random_mask, random_masks, start_values
+from fused_ray.core.adapter import AttachedMasks, Mask, Masks, attached, random_mask, random_masks, start_values
 from fused_ray.core.layers import layer_vector
 
 LAYERS = ("conv", "fc")
@@ -140,7 +140,7 @@ def test_a_reset_reads_exactly_zero_and_a_negation_exactly_minus_the_weight(weig
     base = {"fc.weight": weights[:4].reshape(2, 2), "fc.bias": weights[4:], "in.weight": weights[:2]}
     masks = Masks((Mask("fc", 6, np.array([0, 2, 5])),))
     for start, factor in (("zero", 1), ("reset", 0), ("negate", -1)):
-        after = layer_vector(apply(base, masks, start_values(masks, base, start, "in")), "fc")
+        after = layer_vector(masks.apply(base, start_values(masks, base, start, "in")), "fc")
         assert after[[0, 2, 5]].tolist() == (factor * weights[[0, 2, 5]]).tolist()
         assert after[[1, 3, 4]].tobytes() == weights[[1, 3, 4]].tobytes()
 
@@ -162,9 +162,10 @@ def test_an_adapter_that_was_trained_comes_off_without_a_trace(case, data):
     before = state.arrays(model)
     masks = random_masks(seed, before, LAYERS, density)
     values = data.draw(arrays(np.float32, masks.size, elements=VALUES))
-    with attached(model, masks, values) as live:
+    with attached(model, masks, values) as (live, theta):
         for _ in range(2):
-            live.scatter(live.gather([p.detach() for p in live.parameters]) * 1.7 + 0.1)
+            theta.mul_(1.7).add_(0.1)
+            live.write(theta)
     assert bits(state.arrays(model)) == bits(before)
 
 
@@ -177,7 +178,7 @@ def test_applying_to_arrays_gives_the_bits_of_the_live_model(case, data):
     values = data.draw(arrays(np.float32, masks.size, elements=VALUES))
     untouched = bits(before)
     with attached(model, masks, values):
-        assert bits(state.arrays(model)) == bits(apply(before, masks, values))
+        assert bits(state.arrays(model)) == bits(masks.apply(before, values))
     assert bits(before) == untouched
 
 
@@ -193,7 +194,7 @@ def test_the_adapter_comes_off_when_training_fails():
 def test_applying_changes_the_masked_entries_alone():
     before = state.arrays(numbered(small_model()))
     masks = random_masks(3, before, LAYERS, 0.3)
-    after = apply(before, masks, np.full(masks.size, 0.5, np.float32))
+    after = masks.apply(before, np.full(masks.size, 0.5, np.float32))
     assert [array.shape for array in after.values()] == [array.shape for array in before.values()]
     for mask in masks.layers:
         changed = np.flatnonzero(layer_vector(after, mask.layer) != layer_vector(before, mask.layer))
@@ -205,10 +206,10 @@ def test_positions_mean_the_logical_order_in_every_memory_format(memory_format):
     model = numbered(small_model(memory_format))
     assert model.conv.weight.is_contiguous() == (memory_format is torch.contiguous_format)
     masks = random_masks(1, state.arrays(model), LAYERS, 0.4)
-    adapter = Attached(model, masks)
+    adapter = AttachedMasks(model, masks)
     expected = np.concatenate([mask.positions for mask in masks.layers])
     assert adapter.base.tolist() == expected.tolist()
-    adapter.scatter(torch.arange(masks.size) + 1000.0)
+    adapter.write(torch.arange(masks.size) + 1000.0)
     found = [layer_vector(state.arrays(model), mask.layer)[mask.positions] for mask in masks.layers]
     assert np.concatenate(found).tolist() == [1000 + i for i in range(masks.size)]
     assert model.conv.weight.is_contiguous() == (memory_format is torch.contiguous_format)
@@ -219,7 +220,7 @@ def test_positions_mean_the_logical_order_in_every_memory_format(memory_format):
 def test_gradients_in_another_memory_format_are_gathered_in_the_same_order(of_model, of_gradient):
     model = numbered(small_model(of_model))
     masks = random_masks(2, state.arrays(model), LAYERS, 0.4)
-    adapter = Attached(model, masks)
+    adapter = AttachedMasks(model, masks)
     gradients = [
         p.detach().clone().contiguous(memory_format=of_gradient if p.dim() == 4 else torch.contiguous_format)
         for p in adapter.parameters
@@ -229,10 +230,10 @@ def test_gradients_in_another_memory_format_are_gathered_in_the_same_order(of_mo
 
 def test_parameters_without_a_masked_entry_are_left_out():
     model = small_model()
-    adapter = Attached(model, Masks((Mask("conv", 76, np.array([75])), Mask("fc", 45, np.array([0, 39])))))
+    adapter = AttachedMasks(model, Masks((Mask("conv", 76, np.array([75])), Mask("fc", 45, np.array([0, 39])))))
     assert [id(p) for p in adapter.parameters] == [id(model.conv.bias), id(model.fc.weight)]
 
 
 def test_a_mask_made_for_another_size_is_refused():
     with pytest.raises(AssertionError, match="the mask of fc is for 44 entries, the layer has 45"):
-        Attached(small_model(), Masks((Mask("fc", 44, np.array([0])),)))
+        AttachedMasks(small_model(), Masks((Mask("fc", 44, np.array([0])),)))

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from fused_ray.core.layers import Sensitivity, distances, layer_parameters, layer_vector, rank, sensitivities
+from fused_ray.core.layers import Sensitivity, choose, distances, layer_parameters, layer_vector, rank, sensitivities
 from fused_ray.types import ClientReport
 
 LAYERS = ("A", "B")
@@ -29,8 +29,8 @@ def reports():
 
 
 def test_distances_are_the_l1_norms_of_change_and_layer():
-    assert np.allclose(distances(ONE, BEFORE, LAYERS), [(0.4, 10), (0.2, 2)], atol=1e-6)
-    assert np.allclose(distances(TWO, BEFORE, LAYERS), [(1.2, 10), (0.4, 2)], atol=1e-6)
+    assert np.allclose(distances(ONE, BEFORE, LAYERS), [0.4, 10, 0.2, 2], atol=1e-6)
+    assert np.allclose(distances(TWO, BEFORE, LAYERS), [1.2, 10, 0.4, 2], atol=1e-6)
 
 
 def test_sensitivities_of_two_layers_by_hand():
@@ -61,7 +61,7 @@ def test_ties_keep_the_order_of_the_model():
 
 def test_the_order_in_which_reports_arrive_changes_no_bit():
     random = np.random.default_rng(0)
-    some = [report(c, 3 + 7 * c, ((random.random(), 1.5), (random.random(), 0.7))) for c in range(5)]
+    some = [report(c, 3 + 7 * c, (random.random(), 1.5, random.random(), 0.7)) for c in range(5)]
     expected = sensitivities(some, LAYERS, ENTRIES)
     for order in itertools.permutations(some):
         assert sensitivities(order, LAYERS, ENTRIES) == expected
@@ -84,5 +84,25 @@ def test_layers_whose_names_begin_alike_are_not_mixed_up():
 
 
 def test_a_layer_of_zeros_has_no_relative_sensitivity():
-    zeros = [report(0, 5, ((0.5, 0.0),))]
+    zeros = [report(0, 5, (0.5, 0.0))]
     assert sensitivities(zeros, ("A",), {"A": 5}) == [Sensitivity("A", 0.1, 0.5, 0.0)]
+
+
+NAMES = ("in", "one", "two", "three", "out")
+
+
+def test_layers_are_chosen_by_sensitivity_from_the_end_or_at_random():
+    ranking = [Sensitivity(name, 0, 0, 0) for name in ("two", "out", "in", "one", "three")]
+    assert choose("critical", NAMES, 2, ranking, None, 0, 0) == ["two", "out"]
+    assert choose("last", NAMES, 2, [], None, 0, 0) == ["three", "out"]
+    drawn = {tuple(choose("random", NAMES, 2, [], None, 0, draw)) for draw in range(40)}
+    assert len(drawn) == 10
+    assert choose("random", NAMES, 2, [], None, 5, 1) == choose("random", NAMES, 2, [], None, 5, 1)
+
+
+@pytest.mark.parametrize("selection", ["critical", "random", "last"])
+def test_the_input_layer_is_chosen_only_when_nothing_else_is_left(selection):
+    ranking = [Sensitivity(name, 0, 0, 0) for name in NAMES]
+    for draw in range(10):
+        assert "in" not in choose(selection, NAMES, 4, ranking, "in", 0, draw)
+    assert choose(selection, NAMES, 5, ranking, "in", 0, 0) == list(NAMES)

@@ -35,10 +35,10 @@ def two_steps(step, weight=0.0):
     """Two steps on the example x = 1 of class 0, with the first weight and the second bias free."""
     space = linear_space(weight)
     masks = Masks((Mask("fc", 4, np.array([0, 3])),))
-    with attached(space.model, masks, np.zeros(2, np.float32)) as adapter:
+    with attached(space.model, masks, np.zeros(2, np.float32)) as (adapter, theta):
         order = iter([np.array([0]), np.array([0])])
         y = torch.zeros(1, dtype=torch.int64)
-        values, loss = train_adapter(space, step, adapter, torch.ones(1, 1), y, 0, order)
+        values, loss = train_adapter(space, step, adapter, theta, torch.ones(1, 1), y, 0, order)
         return values, loss, copy.deepcopy(space.model.fc)
 
 
@@ -90,8 +90,8 @@ def test_entries_outside_the_mask_never_change(space):
     indices = space.scenario.retained[4]
     x, y = space.activations("train", 4, indices, 1), space.labels(indices)
     order = batches(len(indices), TrainConfig(batch_size=8), 0, "unlearn", 1, 4)
-    with attached(space.model, masks, np.zeros(masks.size, np.float32)) as adapter:
-        values, _ = train_adapter(space, AdapterStep(0.1, 0.9, 0.01), adapter, x, y, 1, order)
+    with attached(space.model, masks, np.zeros(masks.size, np.float32)) as (adapter, theta):
+        values, _ = train_adapter(space, AdapterStep(0.1, 0.9, 0.01), adapter, theta, x, y, 1, order)
         for name, array in state.arrays(space.model).items():
             changed = array.ravel() != before[name].ravel()
             assert not (changed & ~free[name]).any(), name
@@ -109,9 +109,9 @@ def test_an_adapter_over_everything_trains_like_torch_sgd(space):
     indices = space.scenario.held[3]
     x, y = space.activations("train", 3, indices, 0), space.labels(indices)
     train = TrainConfig(lr=0.05, batch_size=16, local_epochs=2, weight_decay=0.0)
-    with attached(space.model, masks, np.zeros(masks.size, np.float32)) as adapter:
+    with attached(space.model, masks, np.zeros(masks.size, np.float32)) as (adapter, theta):
         step = AdapterStep(train.lr, train.momentum, 0.0)
-        _, loss = train_adapter(space, step, adapter, x, y, 0, batches(len(x), train, 0, "p", 1, 3))
+        _, loss = train_adapter(space, step, adapter, theta, x, y, 0, batches(len(x), train, 0, "p", 1, 3))
         found = state.read(space.model).values
     expected, expected_loss = plain_sgd(space, base, train, indices, batches(len(x), train, 0, "p", 1, 3))
     assert np.allclose(found, expected, rtol=1e-4, atol=1e-6)
@@ -171,8 +171,10 @@ def test_a_model_trains_whole_after_an_adapter_froze_most_of_it(space):
     indices = space.scenario.held[1]
     x, y = space.activations("train", 1, indices, 4), space.labels(indices)
     train = TrainConfig(batch_size=16)
-    with attached(space.model, masks, np.zeros(masks.size, np.float32)) as adapter:
-        train_adapter(space, AdapterStep(0.1, 0.9, 0), adapter, x, y, 4, batches(len(x), train, 0, "unlearn", 1, 1))
+    with attached(space.model, masks, np.zeros(masks.size, np.float32)) as (adapter, theta):
+        train_adapter(
+            space, AdapterStep(0.1, 0.9, 0), adapter, theta, x, y, 4, batches(len(x), train, 0, "unlearn", 1, 1)
+        )
     space.load(start)
     train_model(space, train, indices, batches(len(indices), train, 0, "retrain", 1, 1))
     after = state.arrays(space.model)

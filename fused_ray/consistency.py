@@ -1,0 +1,166 @@
+"""What must hold between the fields of a configuration. Each function raises ValueError: key, what, how to mend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fused_ray import registry
+
+if TYPE_CHECKING:
+    from fused_ray.config import RunConfig
+
+
+def check(config: RunConfig) -> None:
+    """All of them. Raises ValueError at the first that does not hold."""
+    _data(config)
+    _method(config)
+    _what_is_forgotten(config)
+    _layers(config)
+    _adapter(config)
+
+
+def _data(config: RunConfig) -> None:
+    data = registry.DATASETS[config.data.name]
+    if config.data.classes_per_client > data.classes:
+        raise ValueError(
+            f"data.classes_per_client: {config.data.classes_per_client} is more than the {data.classes} classes "
+            f"of {config.data.name}"
+        )
+    if config.data.limit is not None and config.data.limit < data.classes:
+        raise ValueError(f"data.limit: must be at least {data.classes}, one example a class")
+    examples = min(config.data.limit or data.train_examples, data.train_examples)
+    if config.federation.clients * config.data.min_examples > examples:
+        raise ValueError(
+            f"federation.clients: {config.federation.clients} clients of at least {config.data.min_examples} "
+            f"examples (data.min_examples) need more than the {examples} training examples of {config.data.name}"
+        )
+
+
+def _method(config: RunConfig) -> None:
+    method, scenario = config.unlearn.method, config.forget.scenario
+    able = registry.METHODS[method].scenarios
+    if scenario not in able:
+        raise ValueError(
+            f"unlearn.method: {method} forgets whole clients and cannot do the scenario {scenario!r}; it can do "
+            f"{', '.join(able)}"
+        )
+    if method == "retrain" and config.retrain_rounds == 0:
+        raise ValueError("retrain.rounds: the method retrain needs at least 1")
+
+
+def _what_is_forgotten(config: RunConfig) -> None:
+    _classes(config)
+    {"class": _class, "client": _client, "sample": _sample, "exclusive": _exclusive}[config.forget.scenario](config)
+
+
+def _classes(config: RunConfig) -> None:
+    classes, known = config.forget_classes, registry.DATASETS[config.data.name].classes
+    for c in (*classes, *([config.forget.target] if config.forget.scenario == "sample" else [])):
+        if not 0 <= c < known:
+            key = "forget.classes" if c in classes else "forget.target"
+            raise ValueError(f"{key}: there is no class {c}; {config.data.name} has 0 to {known - 1}")
+    if len(set(classes)) != len(classes):
+        raise ValueError(f"forget.classes: {list(classes)} names a class twice")
+
+
+def _class(config: RunConfig) -> None:
+    _no_clients(config)
+    if not config.forget_classes:
+        raise ValueError("forget.classes: name at least one class to forget")
+    if len(config.forget_classes) == registry.DATASETS[config.data.name].classes:
+        raise ValueError("forget.classes: forgetting every class leaves nothing to remember; name fewer")
+
+
+def _client(config: RunConfig) -> None:
+    _no_classes(config)
+    clients = _clients(config)
+    if clients == config.federation.clients:
+        raise ValueError("forget.clients: forgetting every client leaves nothing to remember; name or draw fewer")
+
+
+def _sample(config: RunConfig) -> None:
+    _no_classes(config)
+    _clients(config)
+    shape, trigger = registry.DATASETS[config.data.name].shape, config.forget.trigger
+    if trigger > min(shape[1:]):
+        raise ValueError(f"forget.trigger: {trigger} pixels do not fit into images of {shape[1]} x {shape[2]}")
+    if len(set(config.forget.examples)) != len(config.forget.examples) or min(config.forget.examples, default=0) < 0:
+        raise ValueError("forget.examples: name each example once, by its position in the training set, from 0")
+    if config.forget.examples and config.forget.clients is not None:
+        raise ValueError("forget.examples: the examples say which clients are concerned; leave forget.clients unset")
+
+
+def _exclusive(config: RunConfig) -> None:
+    _no_clients(config)
+    forget, clients = config.forget, config.federation.clients
+    if len(config.forget_classes) != 2:
+        raise ValueError("forget.classes: exclusive takes two, the owner's alone and the overlapping one ([1, 0])")
+    if forget.owner >= clients:
+        raise ValueError(f"forget.owner: there is no client {forget.owner}; clients are 0 to {clients - 1}")
+    if clients < 2:
+        raise ValueError("federation.clients: exclusive needs at least 2, the owner and one that remembers")
+
+
+def _no_clients(config: RunConfig) -> None:
+    if config.forget.clients or config.forget.share is not None:
+        raise ValueError(
+            f"forget.clients: the scenario {config.forget.scenario!r} forgets no whole clients; leave it and "
+            "forget.share unset"
+        )
+
+
+def _no_classes(config: RunConfig) -> None:
+    if config.forget.classes is not None:
+        raise ValueError(f"forget.classes: the scenario {config.forget.scenario!r} forgets no classes; leave it unset")
+
+
+def _clients(config: RunConfig) -> int:
+    """How many clients are named or drawn."""
+    named, there_are = config.forget.clients, config.federation.clients
+    if named is None:
+        return config.forget_count
+    if not named:
+        raise ValueError("forget.clients: name at least one client, or leave it unset")
+    for client in named:
+        if not 0 <= client < there_are:
+            raise ValueError(f"forget.clients: there is no client {client}; clients are 0 to {there_are - 1}")
+    if len(set(named)) != len(named):
+        raise ValueError(f"forget.clients: {list(named)} names a client twice")
+    if config.forget.share is not None:
+        raise ValueError("forget.share: clients are named already; leave one of the two unset")
+    return len(named)
+
+
+def _layers(config: RunConfig) -> None:
+    unlearn, layers = config.unlearn, registry.MODELS[config.model.name].layers
+    if isinstance(unlearn.layers, int):
+        if unlearn.layers > len(layers):
+            raise ValueError(
+                f"unlearn.layers: {unlearn.layers} is more than the {len(layers)} layers of "
+                f"{config.model.name} ({', '.join(layers)})"
+            )
+        return
+    for name in unlearn.layers:
+        if name not in layers:
+            raise ValueError(f"unlearn.layers: {config.model.name} has no layer {name!r}; it has {', '.join(layers)}")
+    if not unlearn.layers or len(set(unlearn.layers)) != len(unlearn.layers):
+        raise ValueError("unlearn.layers: name one or more layers, each once")
+
+
+def _adapter(config: RunConfig) -> None:
+    unlearn, layers = config.unlearn, registry.MODELS[config.model.name].layers
+    if unlearn.adapter == "lora":
+        if unlearn.start != "zero":
+            raise ValueError(f"unlearn.start: a lora adapter has no entries to {unlearn.start}; it starts at zero")
+        if unlearn.mask != "random" or unlearn.budget is not None:
+            raise ValueError("unlearn.adapter: lora has no mask; unlearn.mask and unlearn.budget are for sparse ones")
+        return
+    if isinstance(unlearn.layers, int):
+        chosen = unlearn.layers - (unlearn.layers == len(layers))
+    else:
+        chosen = len([name for name in unlearn.layers if name != layers[0]])
+    if unlearn.start == "reset" and unlearn.sparsity == 0 and unlearn.budget is None and chosen > 1:
+        raise ValueError(
+            f"unlearn.start: reset at sparsity 0 would set {chosen} whole layers to zero, and then no "
+            "gradient reaches them; use one layer, or a sparsity of 0.5 or more"
+        )

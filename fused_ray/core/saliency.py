@@ -1,0 +1,111 @@
+"""Masks chosen by saliency: the entries whose removal most raises the loss on what must be forgotten.
+
+The clients that hold D_u send one gradient g_u of their mean loss at M_r, averaged exactly. Setting an entry w to zero
+changes that loss by about -w * g_u; the entries where this is largest form the mask. `difference` uses g_u - g_r, so
+that the retained loss rises least. Relatives in central unlearning: SalUn (arXiv 2310.12508), SSD (arXiv 2308.07707).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fused_ray.config import density_count
+from fused_ray.core import wire
+from fused_ray.core.adapter import Masks, masks_of
+from fused_ray.core.layers import layer_parameters, layer_vector
+from fused_ray.core.rounds import Federation, Saved
+from fused_ray.core.state import Arrays
+from fused_ray.core.work import Update
+from fused_ray.core.workspace import BLOCK, Workspace
+from fused_ray.types import FloatVector, IntVector, PartialSum, Payload, Scenario
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A client sends the gradient of its mean loss at M_r, over the entries of some layers, laid end to end."""
+
+    phase: str
+    round: int
+    on: Literal["forgotten", "retained"]
+    layers: tuple[str, ...]
+
+    def indices(self, scenario: Scenario, client: int) -> IntVector:
+        return scenario.forgotten(client) if self.on == "forgotten" else scenario.retained[client]
+
+    def update(self, space: Workspace, payload: Payload, client: int) -> Update:
+        space.use_base()
+        indices = self.indices(space.scenario, client)
+        named = dict(space.model.named_parameters())
+        wanted = [named[name] for layer in self.layers for name in layer_parameters(named, layer)]
+        for parameter in named.values():
+            parameter.requires_grad_(False)
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+        sums = [torch.zeros_like(parameter) for parameter in wanted]
+        loss = 0.0
+        for start in range(0, len(indices), BLOCK):  # in index order and evaluation mode, like the frozen prefix
+            rows = indices[start : start + BLOCK]
+            part = F.cross_entropy(space.suffix(0, space.images("train", rows)), space.labels(rows), reduction="sum")
+            for total, gradient in zip(sums, torch.autograd.grad(part, wanted), strict=True):
+                total += gradient
+            loss += part.item()
+        flat = torch.cat([total.contiguous().reshape(-1) for total in sums]) / len(indices)
+        return Update(Payload(flat.cpu().numpy()), loss / len(indices))
+
+    def upload_bytes(self, payload: Payload) -> int:
+        return wire.values_bytes(payload.values.size)
+
+    def download_bytes(self, payload: Payload) -> int:
+        return 0  # clients have M_r
+
+
+def masks(federation: Federation, base: Arrays, layers: Sequence[str]) -> Masks:
+    """The saliency mask over some layers, of `unlearn.budget` entries or of the sparsity's number in each layer."""
+    wanted = federation.config.unlearn
+    gradient = _mean_gradient(federation, base, layers, 1, "forgotten")
+    if wanted.saliency == "difference":
+        gradient = gradient - _mean_gradient(federation, base, layers, 2, "retained")
+    return choose(base, layers, gradient, wanted.budget, wanted.density)
+
+
+def choose(base: Arrays, layers: Sequence[str], gradient: FloatVector, budget: int | None, density: float) -> Masks:
+    """The entries with the largest -w * g: `budget` over all layers together, or each layer's share `density`."""
+    vectors = {layer: layer_vector(base, layer) for layer in layers}
+    entries = {layer: vector.size for layer, vector in vectors.items()}
+    score = -np.concatenate(list(vectors.values())) * gradient
+    if budget is not None:
+        return masks_of(entries, _largest(score, budget))
+    chosen, at = [], 0
+    for size in entries.values():
+        chosen.append(at + _largest(score[at : at + size], density_count(density, size)))
+        at += size
+    return masks_of(entries, np.concatenate(chosen))
+
+
+def _largest(score: FloatVector, count: int) -> IntVector:
+    return np.argsort(-score, kind="stable")[:count]
+
+
+def _mean_gradient(
+    federation: Federation, base: Arrays, layers: Sequence[str], round: int, on: Literal["forgotten", "retained"]
+) -> FloatVector:
+    """The mean gradient over D_u or D_r; both are kept in one checkpoint, the first round's first."""
+    work = Gradient("saliency", round, on, tuple(layers))
+    clients = [c for c in range(len(federation.scenario.held)) if len(work.indices(federation.scenario, c))]
+    size = sum(layer_vector(base, layer).size for layer in layers)
+    earlier = federation.recorder.resume("saliency")
+    before = earlier.payload.values[: size * (round - 1)] if earlier else np.zeros(0, np.float32)
+
+    def conclude(total: PartialSum) -> Saved:
+        values = np.concatenate([before, federation.mean(work, total).values])
+        return Saved(round=round, payload=Payload(values), metrics={})
+
+    rounds = 2 if federation.config.unlearn.saliency == "difference" else 1
+    saved = federation.ask(work, Payload(np.zeros(size, np.float32)), clients, conclude, rounds)
+    return saved.payload.values[size * (round - 1) : size * round]
