@@ -1,6 +1,6 @@
 """Whether the scenarios have something to forget: FA before against FA of a retrained model, seeds 100 to 102.
 
-    python benchmarks/presets.py [--data fashion-mnist] [--scenarios sample ...] [--shares 0.1 0.2 0.4] [--seeds 100]
+    python benchmarks/presets.py [--data fashion-mnist] [--scenarios sample ...] [--shares 0.2 0.4] [--seeds 100]
 
 Pre-trains and retrains (LeNet, 50 clients, 20 rounds each) and prints a Markdown table. A scenario whose FA before is
 not clearly above the retrained model's is vacuous: any method "forgets" it. The scenarios' defaults were chosen by it.
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", default=["fashion-mnist-mini", "fashion-mnist"])
     parser.add_argument("--scenarios", nargs="+", default=["class", "client", "sample", "exclusive"])
-    parser.add_argument("--shares", nargs="+", type=float, default=[0.4], help="of clients, in client and sample")
+    parser.add_argument("--shares", nargs="+", type=float, default=[None], help="of clients; unset: the defaults")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--out", type=Path, default=Path("runs/presets"))
     given = parser.parse_args(arguments)

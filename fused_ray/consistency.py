@@ -28,12 +28,17 @@ def _data(config: RunConfig) -> None:
         )
     if config.data.limit is not None and config.data.limit < data.classes:
         raise ValueError(f"data.limit: must be at least {data.classes}, one example a class")
-    examples = min(config.data.limit or data.train_examples, data.train_examples)
+    examples = _train_examples(config)
     if config.federation.clients * config.data.min_examples > examples:
         raise ValueError(
             f"federation.clients: {config.federation.clients} clients of at least {config.data.min_examples} "
             f"examples (data.min_examples) need more than the {examples} training examples of {config.data.name}"
         )
+
+
+def _train_examples(config: RunConfig) -> int:
+    there_are = registry.DATASETS[config.data.name].train_examples
+    return min(config.data.limit or there_are, there_are)
 
 
 def _method(config: RunConfig) -> None:
@@ -73,21 +78,42 @@ def _class(config: RunConfig) -> None:
 
 def _client(config: RunConfig) -> None:
     _no_classes(config)
-    clients = _clients(config)
-    if clients == config.federation.clients:
-        raise ValueError("forget.clients: forgetting every client leaves nothing to remember; name or draw fewer")
+    clients, there_are = _clients(config), config.federation.clients
+    if there_are < 2:
+        raise ValueError("federation.clients: forgetting a client needs at least 2, it and one that remembers")
+    if clients == there_are:
+        key = "forget.share" if config.forget.clients is None else "forget.clients"
+        raise ValueError(f"{key}: forgetting every client leaves nothing to remember; forget fewer")
 
 
 def _sample(config: RunConfig) -> None:
     _no_classes(config)
-    _clients(config)
-    shape, trigger = registry.DATASETS[config.data.name].shape, config.forget.trigger
-    if trigger > min(shape[1:]):
-        raise ValueError(f"forget.trigger: {trigger} pixels do not fit into images of {shape[1]} x {shape[2]}")
-    if len(set(config.forget.examples)) != len(config.forget.examples) or min(config.forget.examples, default=0) < 0:
+    clients, forget = _clients(config), config.forget
+    shape = registry.DATASETS[config.data.name].shape
+    if forget.trigger > min(shape[1:]):
+        raise ValueError(f"forget.trigger: {forget.trigger} pixels do not fit into images of {shape[1]} x {shape[2]}")
+    if forget.examples:
+        _examples(config)
+    elif clients == config.federation.clients and forget.examples_share == 1:
+        raise ValueError(
+            "forget.examples_share: all examples of every client leave nothing to remember; lower it, or attack fewer "
+            "clients (forget.clients, forget.share)"
+        )
+
+
+def _examples(config: RunConfig) -> None:
+    forget, there_are = config.forget, _train_examples(config)
+    if len(set(forget.examples)) != len(forget.examples) or min(forget.examples) < 0:
         raise ValueError("forget.examples: name each example once, by its position in the training set, from 0")
-    if config.forget.examples and config.forget.clients is not None:
-        raise ValueError("forget.examples: the examples say which clients are concerned; leave forget.clients unset")
+    last = max(forget.examples)
+    if last >= there_are:
+        raise ValueError(f"forget.examples: there is no example {last}; examples are 0 to {there_are - 1}")
+    if len(forget.examples) == there_are:
+        raise ValueError("forget.examples: forgetting every example leaves nothing to remember; name fewer")
+    if forget.clients is not None or forget.share is not None:
+        raise ValueError(
+            "forget.examples: the examples say which clients are concerned; leave forget.clients and forget.share unset"
+        )
 
 
 def _exclusive(config: RunConfig) -> None:
@@ -102,11 +128,10 @@ def _exclusive(config: RunConfig) -> None:
 
 
 def _no_clients(config: RunConfig) -> None:
-    if config.forget.clients or config.forget.share is not None:
-        raise ValueError(
-            f"forget.clients: the scenario {config.forget.scenario!r} forgets no whole clients; leave it and "
-            "forget.share unset"
-        )
+    for key, given in (("clients", config.forget.clients), ("share", config.forget.share)):
+        if given:
+            scenario = config.forget.scenario
+            raise ValueError(f"forget.{key}: the scenario {scenario!r} forgets no whole clients; leave it unset")
 
 
 def _no_classes(config: RunConfig) -> None:

@@ -64,7 +64,7 @@ def read_adapter(path: Path) -> tuple[Adapter, FloatVector]:
         values: FloatVector = tensors["values"].astype(np.float32)
         intact = adapter.digest == about["digest"] and values.shape == (adapter.size,)
         intact = intact and state_hash({"values": values}) == about["sha256"]
-    except (KeyError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError):
         intact = False
     if not intact:
         raise RunDirectoryError(f"{path} is damaged: it does not hold the adapter that was saved")

@@ -60,7 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("trian.lr=0.1", "trian"),
         ("forget.classes=[12]", "class 12"),
         ("forget.classes=[0,1,2,3,4,5,6,7,8,9]", "nothing to remember"),
-        ("forget.clients=[99]", "client 99"),
+        ("forget.clients=[99]", "forget.clients"),
         ("forget.scenario=half", "forget.scenario"),
         ("data.name=imagenet", "imagenet"),
         ("data.root=/nowhere", "data.root"),

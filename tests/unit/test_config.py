@@ -41,23 +41,48 @@ OTHER: dict[str, str | None] = {
     "train.batch_size": "32",
     "train.local_epochs": "2",
     "pretrain.rounds": "3",
+    "pretrain.history": "true",
     "pretrain.from": "runs/earlier",
     "forget.scenario": "exclusive",
     "forget.classes": "[2, 3]",
-    "forget.clients": None,  # for scenarios yet to come
+    "forget.clients": "[3, 4]",
+    "forget.share": "0.3",
+    "forget.poison": "false",
+    "forget.examples": "[7, 3]",
+    "forget.examples_share": "0.25",
+    "forget.target": "3",
+    "forget.trigger": "3",
     "forget.owner": "4",
     "forget.overlap": "0.5",
-    "unlearn.method": None,
+    "unlearn.method": "finetune",
+    "unlearn.rounds": "0",
     "unlearn.layers": "[fc3, conv2]",
-    "unlearn.selection": None,
+    "unlearn.selection": "last",
     "unlearn.ranking": "sum",
     "unlearn.input_layer": "true",
+    "unlearn.adapter": "lora",
     "unlearn.sparsity": "0.9",
+    "unlearn.budget": "85",
+    "unlearn.mask": "saliency",
+    "unlearn.saliency": "difference",
     "unlearn.draw": "1",
     "unlearn.start": "reset",
+    "unlearn.rank": "4",
+    "unlearn.alpha": "8",
     "unlearn.lr": "0.3",
     "unlearn.weight_decay": "0.001",
-    "unlearn.rounds": "0",
+    "federaser.interval": "1",
+    "federaser.ratio": "0.2",
+    "eraseclient.lr": "0.1",
+    "eraseclient.momentum": "0",
+    "eraseclient.clip": "1",
+    "eraseclient.batch_size": "64",
+    "eraseclient.epochs": "2",
+    "eraseclient.stop_accuracy": "0.1",
+    "exactfun.step": "0.0125",
+    "exactfun.rounds": "4",
+    "puf.variant": "special",
+    "puf.eta": "3",
     "retrain.rounds": "0",
     "engine.backend": "local",
     "engine.address": "10.0.0.1:6379",
@@ -70,6 +95,8 @@ OTHER: dict[str, str | None] = {
     "output.plots": "false",
 }
 CHANGES = [f"{key}={value}" for key, value in OTHER.items() if value is not None]
+# Fields that the default scenario refuses, and a scenario that takes them.
+NEEDS = {"forget.clients": "forget.scenario=client", "forget.share": "forget.scenario=client"}
 
 
 def make(*overrides: str) -> RunConfig:
@@ -116,10 +143,11 @@ def test_every_field_is_described(key: str) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_field_can_be_set(change: str) -> None:
     key = change.partition("=")[0]
-    config = make(change)
+    before = [NEEDS[key]] if key in NEEDS else []
+    plain, config = make(*before), make(*before, change)
     assert value_of(config, key) != FIELDS[key][1]
     others = [other for other in FIELDS if other != key]
-    assert [value_of(config, other) for other in others] == [FIELDS[other][1] for other in others]
+    assert [value_of(config, other) for other in others] == [value_of(plain, other) for other in others]
 
 
 ANY_WORD = {"data.root", "pretrain.from", "engine.address", "output.dir"}
@@ -162,11 +190,18 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
         *("pretrain.rounds=0", "pretrain.rounds=100001"),
         *("forget.scenario=all", "forget.classes=[]", "forget.classes=[10]", "forget.classes=[-1]"),
         *("forget.classes=[1, 1]", "forget.classes=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "forget.clients=[50]"),
-        *("forget.clients=[0]", "forget.owner=-1", "forget.overlap=0", "forget.overlap=1"),
+        *("forget.clients=[0]", "forget.share=0", "forget.share=1.1", "forget.share=0.2", "forget.poison=perhaps"),
+        *("forget.examples_share=0", "forget.examples_share=1.1", "forget.target=-1", "forget.trigger=0"),
+        *("forget.owner=-1", "forget.overlap=0", "forget.overlap=1"),
         *("unlearn.method=none", "unlearn.layers=0", "unlearn.layers=6", "unlearn.layers=[]", "unlearn.layers=[fc9]"),
-        *("unlearn.layers=[fc1, fc1]", "unlearn.selection=best", "unlearn.ranking=max"),
-        *("unlearn.sparsity=1", "unlearn.sparsity=-0.1", "unlearn.draw=-1", "unlearn.start=one", "unlearn.lr=0"),
-        *("unlearn.weight_decay=2", "unlearn.rounds=-1", "unlearn.rounds=100001"),
+        *("unlearn.layers=[fc1, fc1]", "unlearn.selection=best", "unlearn.ranking=max", "unlearn.adapter=dense"),
+        *("unlearn.sparsity=1", "unlearn.sparsity=-0.1", "unlearn.budget=0", "unlearn.mask=largest"),
+        *("unlearn.saliency=both", "unlearn.draw=-1", "unlearn.start=one", "unlearn.rank=0", "unlearn.alpha=0"),
+        *("unlearn.lr=0", "unlearn.weight_decay=2", "unlearn.rounds=-1", "unlearn.rounds=100001"),
+        *("federaser.interval=0", "federaser.ratio=0", "federaser.ratio=1.1"),
+        *("eraseclient.lr=0", "eraseclient.momentum=1", "eraseclient.clip=0", "eraseclient.batch_size=0"),
+        *("eraseclient.epochs=0", "eraseclient.stop_accuracy=-0.1", "eraseclient.stop_accuracy=1.1"),
+        *("exactfun.step=0", "exactfun.step=1.1", "exactfun.rounds=0", "puf.variant=other", "puf.eta=0"),
         "retrain.rounds=-1",
         *("engine.backend=mpi", "engine.numerics=ignore", "engine.max_attempts=0", "engine.start_timeout=0"),
         *("engine.client_timeout=0", "engine.prefix_cache_mb=-1"),
@@ -177,19 +212,57 @@ def test_values_out_of_range_are_refused(wrong: str) -> None:
     assert wrong.partition("=")[0] in refusal({}, wrong)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "key"),
-    [
-        (["forget.scenario=exclusive", "forget.classes=[1]"], "forget.classes"),
-        (["forget.scenario=exclusive", "forget.owner=50"], "forget.owner"),
-        (["forget.scenario=exclusive", "federation.clients=1"], "federation.clients"),
-        (["federation.clients=50", "data.limit=499"], "federation.clients"),
-        (["unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=2"], "unlearn.start"),
-        (["unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=[fc1, fc2]"], "unlearn.start"),
-    ],
-)
-def test_values_that_do_not_go_together_are_refused(overrides: list[str], key: str) -> None:
-    assert refusal({}, *overrides).startswith(key)
+# The key that is named, and what does not go together.
+CLASHES = """
+federation.clients     data.limit=499
+federation.clients     forget.scenario=exclusive federation.clients=1
+federation.clients     forget.scenario=client federation.clients=1
+forget.classes         forget.scenario=exclusive forget.classes=[1]
+forget.classes         forget.scenario=client forget.classes=[0]
+forget.classes         forget.scenario=sample forget.classes=[0]
+forget.owner           forget.scenario=exclusive forget.owner=50
+forget.clients         forget.clients=[3]
+forget.clients         forget.scenario=exclusive forget.clients=[3]
+forget.clients         forget.scenario=client forget.clients=[]
+forget.clients         forget.scenario=client forget.clients=[50]
+forget.clients         forget.scenario=client forget.clients=[-1]
+forget.clients         forget.scenario=client forget.clients=[3,3]
+forget.clients         forget.scenario=client forget.clients=[0,1,2] federation.clients=3
+forget.clients         forget.scenario=sample forget.clients=[]
+forget.clients         forget.scenario=sample forget.clients=[50]
+forget.clients         forget.scenario=sample forget.clients=[3,3]
+forget.share           forget.share=0.2
+forget.share           forget.scenario=exclusive forget.share=0.2
+forget.share           forget.scenario=client forget.clients=[3] forget.share=0.2
+forget.share           forget.scenario=client forget.share=1
+forget.share           forget.scenario=client forget.share=0.9 federation.clients=5
+forget.share           forget.scenario=sample forget.clients=[3] forget.share=0.2
+forget.target          forget.scenario=sample forget.target=10
+forget.trigger         forget.scenario=sample forget.trigger=29
+forget.examples        forget.scenario=sample forget.examples=[3,3]
+forget.examples        forget.scenario=sample forget.examples=[3,-1]
+forget.examples        forget.scenario=sample forget.examples=[10000]
+forget.examples        forget.scenario=sample forget.examples=[500] data.limit=500
+forget.examples        forget.scenario=sample forget.examples=[99999999999999999999]
+forget.examples        forget.scenario=sample forget.examples=[0,1,2,3,4,5,6,7,8,9] data.limit=10 federation.clients=1
+forget.examples        forget.scenario=sample forget.examples=[3] forget.clients=[1]
+forget.examples        forget.scenario=sample forget.examples=[3] forget.share=0.1
+forget.examples_share  forget.scenario=sample forget.examples_share=1 forget.share=1
+retrain.rounds         unlearn.method=retrain retrain.rounds=0
+unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=2
+unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=[fc1,fc2]
+unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=2 unlearn.mask=saliency
+unlearn.start          unlearn.adapter=lora unlearn.start=reset
+unlearn.start          unlearn.adapter=lora unlearn.start=negate
+unlearn.adapter        unlearn.adapter=lora unlearn.mask=saliency
+unlearn.adapter        unlearn.adapter=lora unlearn.budget=85
+"""
+
+
+@pytest.mark.parametrize("clash", CLASHES.strip().splitlines())
+def test_values_that_do_not_go_together_are_refused(clash: str) -> None:
+    key, *overrides = clash.split()
+    assert refusal({}, *overrides).startswith(f"{key}: ")
 
 
 def test_values_at_the_edge_are_taken() -> None:
@@ -198,7 +271,24 @@ def test_values_at_the_edge_are_taken() -> None:
     make("unlearn.layers=5")
     make("unlearn.sparsity=0")
     make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=1")
+    make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=2", "unlearn.budget=85")
     make(f"seed={2**63 - 1}")
+    make("forget.scenario=client", "forget.share=0.89", "federation.clients=5")
+    make("forget.scenario=sample", "forget.target=9", "forget.trigger=28", "forget.examples=[9999, 0]")
+    make("forget.scenario=sample", "forget.share=1")
+    make("forget.scenario=sample", "forget.examples_share=1")
+    make("forget.target=99", "forget.trigger=99", "forget.examples=[3, 3]")  # of no concern to this scenario
+
+
+@pytest.mark.parametrize("method", registry.METHODS)
+@pytest.mark.parametrize("scenario", ["class", "client", "sample", "exclusive"])
+def test_a_method_is_taken_for_the_scenarios_that_it_can_do(method: str, scenario: str) -> None:
+    able = registry.METHODS[method].scenarios
+    message = attempt({}, f"forget.scenario={scenario}", f"unlearn.method={method}")
+    assert (message == "") == (scenario in able)
+    if message:
+        assert message.startswith("unlearn.method: ")
+        assert all(name in message for name in (method, *able))
 
 
 # --- keys ------------------------------------------------------------------------------------------------
@@ -275,7 +365,7 @@ def test_an_override_below_a_value_is_refused() -> None:
 # --- files -----------------------------------------------------------------------------------------------
 
 
-@given(st.sets(st.sampled_from(CHANGES)))
+@given(st.sets(st.sampled_from([*CHANGES, *NEEDS.values()])))
 @settings(max_examples=60, deadline=None)
 def test_yaml_gives_back_an_equal_config(changes: set[str]) -> None:
     try:
@@ -388,26 +478,40 @@ def test_a_path_is_taken_as_its_text() -> None:
 
 # --- what is derived -------------------------------------------------------------------------------------
 
-# What pre-training reads in the scenario `class`, and what it reads besides in `exclusive`.
+# What pre-training reads in every scenario, and what it reads besides: who holds what, and what poison says.
 READ = {
     "seed",
     *(key for key in FIELDS if key.startswith(("data.", "model.", "train."))),
-    *("federation.clients", "pretrain.rounds", "forget.scenario"),
+    *("federation.clients", "pretrain.rounds"),
 } - {"data.root"}
-READ_IN_EXCLUSIVE = {"forget.classes", "forget.owner", "forget.overlap"}
+POISONED = {"forget.clients", "forget.share", "forget.poison"}
+READ_BESIDES: dict[tuple[str, ...], set[str]] = {
+    ("forget.scenario=class",): set(),
+    ("forget.scenario=exclusive",): {"forget.classes", "forget.owner", "forget.overlap"},
+    ("forget.scenario=client",): POISONED,
+    ("forget.scenario=sample",): POISONED
+    | {"forget.examples", "forget.examples_share", "forget.target", "forget.trigger"},
+    ("forget.scenario=client", "forget.poison=false"): set(),
+    ("forget.scenario=sample", "forget.poison=false"): set(),
+}
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("scenario", ["class", "exclusive"])
-def test_pretrain_key_changes_with_what_pretraining_reads(scenario: str, change: str) -> None:
+@pytest.mark.parametrize("change", [change for change in CHANGES if not change.startswith("forget.scenario")])
+@pytest.mark.parametrize("scenario", READ_BESIDES, ids=" ".join)
+def test_pretrain_key_changes_with_what_pretraining_reads(scenario: tuple[str, ...], change: str) -> None:
     key = change.partition("=")[0]
-    if key == "forget.scenario":
-        assert make(change).pretrain_key() != RunConfig().pretrain_key()
+    if attempt({}, *scenario, change):
+        assert key in ("forget.classes", "forget.clients", "forget.share")  # which some scenarios refuse
         return
-    expected = key in READ | (READ_IN_EXCLUSIVE if scenario == "exclusive" else set())
-    before = make(f"forget.scenario={scenario}")
-    after = make(f"forget.scenario={scenario}", change)
-    assert (after.pretrain_key() != before.pretrain_key()) == expected
+    changed = make(*scenario, change).pretrain_key() != make(*scenario).pretrain_key()
+    assert changed == (key in READ | READ_BESIDES[scenario])
+
+
+def test_pretrain_key_changes_with_the_scenario_where_it_shapes_the_data() -> None:
+    keys = [make(*scenario).pretrain_key() for scenario in READ_BESIDES]
+    plain, exclusive, clients, samples, *unpoisoned = keys
+    assert len({plain, exclusive, clients, samples}) == 4
+    assert unpoisoned == [plain, plain]
 
 
 def test_pretrain_key_changes_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,6 +523,9 @@ def test_pretrain_key_knows_defaults() -> None:
     """Writing a default out is no change."""
     exclusive = make("forget.scenario=exclusive")
     assert make("forget.scenario=exclusive", "forget.classes=[1, 0]").pretrain_key() == exclusive.pretrain_key()
+    for scenario in ("client", "sample"):
+        drawn = make(f"forget.scenario={scenario}")
+        assert make(f"forget.scenario={scenario}", "forget.share=0.4").pretrain_key() == drawn.pretrain_key()
     assert RunConfig.from_dict({"train": {"lr": 0.02}}).pretrain_key() == RunConfig().pretrain_key()
 
 
@@ -430,6 +537,28 @@ def test_defaults_that_depend_on_other_fields() -> None:
     assert make("pretrain.rounds=7", "retrain.rounds=0").retrain_rounds == 0
     assert make("train.lr=0.1").adapter_lr == pytest.approx(1.0)
     assert make("unlearn.sparsity=0.75", "unlearn.lr=0.3").adapter_lr == 0.3
+    assert make("train.lr=0.1", "unlearn.adapter=lora").adapter_lr == 0.1
+    assert make("forget.scenario=sample").forget_classes == ()
+    assert [make(f"forget.scenario={name}").forget_share for name in ("client", "sample")] == [0.4, 0.4]
+    assert [make(f"puf.variant={name}").puf_eta for name in ("regular", "special")] == [20, 2]
+    assert make("puf.eta=3").puf_eta == 3
+    rounds = [make("pretrain.rounds=7", f"exactfun.rounds={n}").exactfun_rounds for n in ("null", 3, 9)]
+    assert rounds == [7, 3, 7]
+
+
+def test_history_is_kept_where_it_was_asked_for_or_a_method_needs_it() -> None:
+    assert make("pretrain.history=true").keeps_history
+    for name, method in registry.METHODS.items():
+        assert make("forget.scenario=client", f"unlearn.method={name}").keeps_history == method.needs_history
+
+
+@pytest.mark.parametrize(
+    ("share", "clients", "drawn"),
+    [("null", 50, 20), (0.5, 5, 3), (0.3, 5, 2), (0.29, 5, 1), (0.01, 50, 1), (0.29, 100, 29), (1, 7, 7)],
+)
+def test_the_nearest_whole_number_of_clients_is_drawn_and_at_least_one(share: Any, clients: int, drawn: int) -> None:
+    config = make("forget.scenario=sample", f"forget.share={share}", f"federation.clients={clients}")
+    assert config.forget_count == drawn
 
 
 def test_density_count_rounds_to_the_nearest_and_leaves_one() -> None:

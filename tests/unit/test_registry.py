@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from importlib import import_module
 from itertools import chain
+from typing import get_args
 
 import pytest
 
 from fused_ray import models, registry
-from fused_ray.config import DataConfig
-from fused_ray.data import datasets
+from fused_ray.config import DataConfig, ForgetConfig
+from fused_ray.data import datasets, scenarios
 
 COLOUR = (3, 32, 32)
 
@@ -42,3 +45,20 @@ def test_the_shape_of_a_data_set(name: str) -> None:
 def test_every_class_has_a_name_of_its_own(name: str) -> None:
     info = registry.DATASETS[name]
     assert len(set(info.class_names)) == len(info.class_names) == info.classes
+
+
+@pytest.mark.parametrize("name", registry.METHODS)
+def test_a_method_is_called_with_a_federation_and_the_model_that_remembers(name: str) -> None:
+    module, _, function = registry.METHODS[name].entry.partition(":")
+    signature = inspect.signature(getattr(import_module(module), function))
+    signature.bind("federation", "base")
+    assert signature.return_annotation == "Unlearned"
+
+
+@pytest.mark.parametrize("name", registry.METHODS)
+def test_a_method_can_do_scenarios_that_there_are(name: str) -> None:
+    known = get_args(ForgetConfig.model_fields["scenario"].annotation)
+    assert set(known) == set(scenarios._SCENARIOS)
+    able = registry.METHODS[name].scenarios
+    assert able
+    assert set(able) <= set(known)

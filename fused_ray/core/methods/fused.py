@@ -26,6 +26,7 @@ from fused_ray.core.state import Arrays
 from fused_ray.core.training import AdapterStep, batches, train_adapter
 from fused_ray.core.work import AdapterEvaluation, Update
 from fused_ray.core.workspace import Workspace
+from fused_ray.errors import ConfigError
 from fused_ray.types import FloatVector, IntVector, PartialSum, Payload, Scenario
 
 
@@ -120,6 +121,12 @@ def make_adapter(federation: Federation, base: Arrays, chosen: Sequence[str]) ->
     else:
         masks = adapter.random_masks(config.seed, base, chosen, wanted.density, wanted.draw)
     input_layer = registry.MODELS[config.model.name].layers[0]
+    whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
+    if wanted.start == "reset" and len(whole) > 1:
+        raise ConfigError(
+            f"unlearn.start: reset with this unlearn.budget would set {' and '.join(whole)} wholly to zero, and then "
+            "no gradient reaches them; use one layer or a smaller budget"
+        )
     return masks, adapter.start_values(masks, base, wanted.start, input_layer), mask_bytes
 
 

@@ -14,7 +14,17 @@ from torch import nn
 
 from fused_ray.config import UnlearnConfig
 from fused_ray.core import state
-from fused_ray.core.adapter import AttachedMasks, Mask, Masks, attached, random_mask, random_masks, start_values
+from fused_ray.core.adapter import (
+    AttachedMasks,
+    Mask,
+    Masks,
+    attached,
+    masks_of,
+    random_budget,
+    random_mask,
+    random_masks,
+    start_values,
+)
 from fused_ray.core.layers import layer_vector
 
 LAYERS = ("conv", "fc")
@@ -108,6 +118,53 @@ def test_the_digest_changes_with_any_position_size_and_name():
     assert Masks((Mask("fc", 10, positions),)).digest != first.digest
     assert Masks((Mask("fd", 9, positions),)).digest != first.digest
     assert Masks((Mask("fc", 9, positions.copy()),)).digest == first.digest
+
+
+# -- masks over several layers together
+
+BUDGET_BASE = {name: np.zeros(size, np.float32) for name, size in (("a.weight", 40), ("a.bias", 4), ("b.weight", 16))}
+
+
+def laid_end_to_end(masks):
+    """The chosen positions among a's 44 entries and, behind them, b's 16."""
+    return {start + p for mask in masks.layers for start in ({"a": 0, "b": 44}[mask.layer],) for p in mask.positions}
+
+
+@given(st.integers(1, 80), st.integers(0, 5))
+def test_a_random_budget_is_that_many_entries_over_all_layers_and_grows_by_adding(budget, draw):
+    masks = random_budget(3, BUDGET_BASE, ("a", "b"), budget, draw)
+    assert masks.size == min(budget, 60)
+    for mask in masks.layers:
+        assert mask.entries == {"a": 44, "b": 16}[mask.layer]
+        assert mask.positions.dtype == np.int64
+        assert np.array_equal(mask.positions, np.unique(mask.positions))
+        assert 0 <= mask.positions[0] <= mask.positions[-1] < mask.entries
+    more = random_budget(3, BUDGET_BASE, ("a", "b"), budget + 1, draw)
+    assert laid_end_to_end(masks) <= laid_end_to_end(more)
+
+
+def test_a_random_budget_depends_on_seed_layers_and_draw():
+    def found(*arguments):
+        return random_budget(*arguments).digest
+
+    first = found(1, BUDGET_BASE, ("a", "b"), 12, 0)
+    assert found(1, BUDGET_BASE, ("a", "b"), 12, 0) == first
+    others = [found(2, BUDGET_BASE, ("a", "b"), 12, 0), found(1, BUDGET_BASE, ("a", "b"), 12, 1)]
+    others.append(found(1, BUDGET_BASE, ("a",), 12, 0))
+    assert len({first, *others}) == 4
+
+
+def test_a_random_budget_reaches_every_layer_in_proportion():
+    drawn = [laid_end_to_end(random_budget(0, BUDGET_BASE, ("a", "b"), 15, draw)) for draw in range(200)]
+    counts = np.array([sum(position in one for one in drawn) for position in range(60)])
+    assert counts.min() > 25  # 50 on average, with a standard deviation of 6
+    assert counts.max() < 75
+
+
+def test_positions_laid_end_to_end_are_split_into_the_layers_that_have_some():
+    masks = masks_of({"a": 3, "b": 2, "c": 4}, np.array([8, 2, 5, 0]))
+    assert [(m.layer, m.entries, m.positions.tolist()) for m in masks.layers] == [("a", 3, [0, 2]), ("c", 4, [0, 3])]
+    assert (masks.names, masks.size, masks.entries) == (("a", "c"), 4, 7)
 
 
 def test_values_are_split_layer_after_layer():

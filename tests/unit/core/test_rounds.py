@@ -19,7 +19,7 @@ from fused_ray.core.simulation import simulate
 from fused_ray.core.training import AdapterStep, batches
 from fused_ray.core.work import Update, compute
 from fused_ray.core.workspace import Workspace
-from fused_ray.errors import Interrupted, NumericsError
+from fused_ray.errors import ConfigError, Interrupted, NumericsError
 from fused_ray.types import Payload
 
 ROUNDS = {"pretrain": 2, "rank": 1, "unlearn": 3, "retrain": 2}
@@ -459,3 +459,12 @@ def test_a_phase_that_was_finished_is_not_run_again(federate, data):
     federation.recorder.saved["pretrain"] = end
     assert fedavg.pretrain(federation, initial(data, 1)) is end
     assert federation.recorder.records == []
+
+
+def test_a_budget_that_would_reset_two_whole_layers_is_refused(federate, data):
+    fields = ("unlearn.layers=[fc2, fc3]", "unlearn.budget=20000", "unlearn.start=reset")
+    federation = federate(*fields)
+    base = models.initialise("lenet", (1, 28, 28), data.classes, 0, "init")
+    federation.pool.install(state.read(base))
+    with pytest.raises(ConfigError, match=r"unlearn\.start: reset with this unlearn\.budget .* fc2 and fc3"):
+        fused.unlearn(federation, state.arrays(base))

@@ -192,7 +192,7 @@ def test_a_file_is_replaced_whole_and_nothing_partial_stays(run, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fused_ray.results.directory.os.fsync", full)
+    monkeypatch.setattr("fused_ray.results.folder.os.fsync", full)
     with pytest.raises((OSError, RunDirectoryError)):
         run.write("checkpoints/unlearn.safetensors", b"second")
     monkeypatch.undo()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
 from fused_ray.core.adapter import Mask, Masks
+from fused_ray.core.lora import Lora
+from fused_ray.core.state import state_hash
 from fused_ray.errors import RunDirectoryError
 from fused_ray.results.files import encode_adapter, encode_state, read_adapter, read_state, read_tensors
 
@@ -16,6 +21,8 @@ STATE = {
 }
 MASKS = Masks((Mask("conv", 6, np.array([0, 3, 5])), Mask("fc", 4, np.array([2]))))
 VALUES = np.array([0.5, -0.0, 1e-45, -1e30], np.float32)
+LORA = Lora(("conv", "fc"), ((2, 1, 3, 1), (4, 2)), 2, 0.1)
+FACTORS = np.arange(LORA.size, dtype=np.float32) / 3 - 1
 
 
 def written(tmp_path, content):
@@ -67,6 +74,13 @@ def test_an_adapter_comes_back_bit_for_bit(tmp_path):
     assert (values.dtype, values.tobytes()) == (np.float32, VALUES.tobytes())
 
 
+def test_a_low_rank_adapter_comes_back_bit_for_bit(tmp_path):
+    adapter, values = read_adapter(written(tmp_path, encode_adapter(LORA, FACTORS, {"start": "zero"})))
+    assert adapter == LORA
+    assert adapter.digest == LORA.digest
+    assert (values.dtype, values.tobytes()) == (np.float32, FACTORS.tobytes())
+
+
 def adapter_bytes(of):
     """The adapter's file, and where in it the tensor's bytes are."""
     content = encode_adapter(MASKS, VALUES, {})
@@ -89,6 +103,36 @@ def test_any_flipped_byte_of_an_adapters_values_is_noticed(tmp_path):
             read_adapter(written(tmp_path, flipped(content, at)))
 
 
+def test_any_flipped_byte_of_a_low_rank_adapters_values_is_noticed(tmp_path):
+    content = encode_adapter(LORA, FACTORS, {})
+    assert len(content) - body(content) == FACTORS.nbytes
+    for at in range(body(content), len(content)):
+        with pytest.raises(RunDirectoryError, match="is damaged"):
+            read_adapter(written(tmp_path, flipped(content, at)))
+
+
+@pytest.mark.parametrize(("adapter", "values"), [(MASKS, VALUES), (LORA, FACTORS)], ids=["masks", "lora"])
+def test_a_flipped_byte_of_an_adapters_header_is_noticed_or_changes_nothing(tmp_path, adapter, values):
+    content = encode_adapter(adapter, values, {})
+    noticed = 0
+    for at in range(body(content)):
+        try:
+            found, read = read_adapter(written(tmp_path, flipped(content, at)))
+        except RunDirectoryError:
+            noticed += 1
+        else:
+            assert (found.digest, read.tobytes()) == (adapter.digest, values.tobytes())
+    assert noticed > 0.8 * body(content)
+
+
+def lora_file(values=FACTORS, **changes):
+    """A low-rank adapter's file that was written by somebody else, with digests that agree."""
+    about = dataclasses.asdict(LORA) | changes
+    told = Lora(tuple(about["names"]), tuple(map(tuple, about["shapes"])), about["rank"], about["alpha"])
+    header = {"lora": json.dumps(about), "digest": told.digest, "sha256": state_hash({"values": values})}
+    return save({"values": values}, metadata=header)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -98,6 +142,14 @@ def test_any_flipped_byte_of_an_adapters_values_is_noticed(tmp_path):
         save({"values": VALUES}, metadata={"masks": "[1]", "digest": MASKS.digest}),
         save({"values": VALUES}, metadata={"masks": '[{"layer": "fc", "entries": 4}]', "digest": MASKS.digest}),
         encode_adapter(MASKS, VALUES[:3], {}),
+        save({"values": FACTORS}, metadata={"lora": "[", "digest": LORA.digest}),
+        save({"values": FACTORS}, metadata={"lora": "[]", "digest": LORA.digest}),
+        save({"values": FACTORS}, metadata={"lora": "null", "digest": LORA.digest}),
+        save({"values": FACTORS}, metadata={"lora": '{"names": ["fc"]}', "digest": LORA.digest}),
+        encode_adapter(LORA, FACTORS[:-1], {}),
+        lora_file(rank=1),
+        lora_file(shapes=[[], []]),
+        lora_file(shapes=[["a"], ["b"]]),
         encode_state(STATE),
     ],
 )

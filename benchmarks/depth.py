@@ -1,0 +1,198 @@
+"""How deep is the forgetting? Starts, masks and layers side by side, with relearning and distance to retraining.
+
+    python benchmarks/depth.py run --scenario class [--seeds 0 1 2] [--settings saliency|depth] [--bases DIR ...]
+    python benchmarks/depth.py report
+
+`run` pre-trains and retrains once per scenario and seed (LeNet, full Fashion-MNIST, 50 clients), unlearns with every
+setting, and measures after 0, 1 and all rounds: RA, FA, the steps to relearn half of the old FA against the retrained
+model's, and the Jensen-Shannon distance to that model. It appends to runs/depth/<scenario>-<settings>.csv and goes on
+where it stopped. `report` prints the tables of docs/results.md and draws depth against bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from experiment import Bench, Setting, base_run, draws, read_csv, write_csv
+
+from fused_ray import registry
+from fused_ray.audit.distance import distance
+from fused_ray.audit.outputs import logits
+from fused_ray.audit.relearning import Relearning, ratio, relearn
+from fused_ray.core import state
+from fused_ray.core.adapter import Masks, start_values
+from fused_ray.core.rounds import LocalPool, one_thread
+from fused_ray.core.state import Arrays
+from fused_ray.core.workspace import Workspace
+
+STEPS = 25
+SCENARIOS = ("class", "client", "sample", "exclusive")
+
+
+def saliency_settings() -> Iterator[Setting]:
+    """18 values of fc3 and other numbers, by saliency and at random, zero to five rounds."""
+    for values, start, mask in itertools.product((9, 18, 43, 85), ("negate", "reset"), ("saliency", "random")):
+        fields = ("unlearn.layers=[fc3]", f"unlearn.budget={values}", f"unlearn.start={start}", f"unlearn.mask={mask}")
+        yield Setting(f"fc3 {values} {start} {mask}", fields)
+    for values, start in itertools.product((18, 85), ("negate", "reset")):
+        fields = ("unlearn.layers=[fc3]", f"unlearn.budget={values}", f"unlearn.start={start}", "unlearn.mask=saliency")
+        yield Setting(f"fc3 {values} {start} difference", (*fields, "unlearn.saliency=difference"))
+
+
+def depth_settings() -> Iterator[Setting]:
+    """Layers x start x mask, at the sizes that METHOD's figures and the paper have."""
+    where = (("fc3", "[fc3]", 425), ("fc3", "[fc3]", 85), ("fc2+fc3", "[fc2, fc3]", 1101), ("all", "5", 3087))
+    for (name, layers, values), start, mask in itertools.product(
+        where, ("zero", "reset", "negate"), ("random", "saliency")
+    ):
+        fields = (f"unlearn.layers={layers}", f"unlearn.budget={values}", f"unlearn.start={start}")
+        yield Setting(f"{name} {values} {start} {mask}", (*fields, f"unlearn.mask={mask}"))
+
+
+def curve_settings() -> Iterator[Setting]:
+    """Adapters from a thousandth to a tenth of the model, random masks: how RA grows with bytes."""
+    for layers, values in (("[fc3]", 100), ("[fc3]", 425), ("[fc3]", 850), ("[fc2, fc3]", 1333), ("[fc2, fc3]", 4442)):
+        for start in ("zero", "reset"):
+            fields = (f"unlearn.layers={layers}", f"unlearn.budget={values}", f"unlearn.start={start}")
+            if not (values == 850 and start == "reset"):
+                yield Setting(f"{layers} {values} {start}", fields, rounds=10)
+    for values in (1333, 4442):
+        yield Setting(f"all {values} zero", ("unlearn.layers=5", f"unlearn.budget={values}"), rounds=10)
+
+
+def thesis_settings() -> Iterator[Setting]:
+    """The paper's sparse adapters on fc3: every start, sparsity 0.5 and 0.9, three masks."""
+    for sparsity, start in itertools.product((0.5, 0.9), ("zero", "reset", "negate")):
+        fields = ("unlearn.layers=[fc3]", f"unlearn.sparsity={sparsity}", f"unlearn.start={start}")
+        yield Setting(f"fc3 {sparsity} {start}", fields, draws=3)
+
+
+SETTINGS = {
+    "saliency": saliency_settings,
+    "depth": depth_settings,
+    "curve": curve_settings,
+    "thesis": thesis_settings,
+}
+
+
+class Measure:
+    """RA and FA aside, what tells how deep a model forgot."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.space = Workspace(bench.config, bench.data, bench.scenario)
+        self._view = bench.scenario.views["fa"].indices
+        retrained = bench.model("retrained")
+        self._reference = logits(self.space, state.flatten(retrained), "test", self._view)
+        self.standard = self.relearning(retrained)
+
+    def relearning(self, model: Arrays) -> Relearning:
+        return relearn(self.space, state.flatten(model), self.bench.before["fa"], steps=STEPS)
+
+    def row(self, model: Arrays) -> dict[str, Any]:
+        found = self.relearning(model)
+        outputs = logits(self.space, state.flatten(model), "test", self._view)
+        relative = ratio(found, self.standard)
+        return {
+            "rea": found.accuracy,
+            "steps": STEPS + 1 if found.steps is None else found.steps,
+            "steps_retrained": STEPS + 1 if self.standard.steps is None else self.standard.steps,
+            "ratio": "" if relative is None else relative,
+            "js": distance(outputs, self._reference).js,
+        }
+
+
+def measure(bench: Bench, settings: Iterator[Setting], done: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """A row per setting, draw and measured round; those that are done already are left out."""
+    assert bench.retrained is not None
+    judge = Measure(bench)
+    input_layer = registry.MODELS[bench.config.model.name].layers[0]
+    with closing(LocalPool(bench.config, bench.data, bench.scenario)) as pool:
+        bench.install(pool)
+        for setting in settings:
+            for draw, config in draws(setting, bench):
+                if (setting.name, str(draw)) in done:
+                    continue
+                found, recorder = bench.unlearn(config, pool)
+                assert isinstance(found.adapter, Masks)
+                gradient = max((r.bytes_up for r in recorder.records if r.phase == "saliency"), default=0)
+                shared = {
+                    "scenario": bench.config.forget.scenario,
+                    "seed": bench.config.seed,
+                    "setting": setting.name,
+                    "draw": draw,
+                    "values": found.adapter.size,
+                    "once_bytes": found.mask_bytes + gradient,
+                    "ra_before": bench.before["ra"],
+                    "fa_before": bench.before["fa"],
+                    "ra_retrained": bench.retrained["ra"],
+                    "fa_retrained": bench.retrained["fa"],
+                }
+                start = start_values(found.adapter, bench.base, config.unlearn.start, input_layer)
+                for number in range(config.unlearn.rounds + 1):
+                    values = start if number == 0 else recorder.rounds["unlearn", number].payload.values
+                    metrics = found.start_metrics if number == 0 else recorder.rounds["unlearn", number].metrics
+                    row = shared | {"round": number, **metrics}
+                    if number in (0, 1, config.unlearn.rounds):
+                        row |= judge.row(found.adapter.apply(bench.base, values))
+                    yield row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("--scenario", choices=SCENARIOS, default="class")
+    parser.add_argument("--settings", choices=tuple(SETTINGS), default="saliency")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
+    parser.add_argument("--bases", nargs="*", type=Path, default=[], help="folders where base runs may be")
+    parser.add_argument("--out", type=Path, default=Path("runs/depth"))
+    given = parser.parse_args()
+    if given.what == "report":
+        for path in sorted(given.out.glob("*.csv")):
+            print(f"\n### {path.stem}\n")
+            print(*report(read_csv(path)), sep="\n")
+        return
+    path = given.out / f"{given.scenario}-{given.settings}.csv"
+    rows: list[dict[str, Any]] = list(read_csv(path))
+    with one_thread():
+        for seed in given.seeds:
+            bench = Bench.load(base_run(given.scenario, seed, [*given.bases, given.out / "bases"]))
+            print(bench.path, bench.before, bench.retrained, flush=True)
+            done = {(row["setting"], row["draw"]) for row in rows if row["seed"] == str(seed)}
+            for row in measure(bench, SETTINGS[given.settings](), done):
+                rows.append(row)
+                if row.get("js") is not None:
+                    told = {name: row[name] for name in ("setting", "draw", "round", "ra", "fa", "steps", "js")}
+                    print(seed, *(f"{v:.3f}" if isinstance(v, float) else v for v in told.values()), flush=True)
+                write_csv(path, rows)
+
+
+def report(rows: list[dict[str, str]]) -> Iterator[str]:
+    """A Markdown table: a line per setting and measured round, means over seeds and draws."""
+    yield "| setting | values | once, B | round | RA - retrained | FA | worst FA | steps / retrained's | JS | n |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    measured = [row for row in rows if row["js"]]
+    for name in dict.fromkeys(row["setting"] for row in measured):
+        for number in sorted({int(row["round"]) for row in measured}):
+            at = [row for row in measured if row["setting"] == name and int(row["round"]) == number]
+            if not at:
+                continue
+            gap = statistics.mean(float(r["ra"]) - float(r["ra_retrained"]) for r in at)
+            fa = [float(row["fa"]) for row in at]
+            steps = [float(row["ratio"]) for row in at if row["ratio"]]
+            depth = f"{statistics.mean(steps):.2f} ({min(steps):.2f})" if steps else "-"
+            js = statistics.mean(float(row["js"]) for row in at)
+            yield (
+                f"| {name} | {at[0]['values']} | {at[0]['once_bytes']} | {number} | {gap:+.3f} | "
+                f"{statistics.mean(fa):.3f} | {max(fa):.3f} | {depth} | {js:.4f} | {len(at)} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Member or not? What an attacker who sees a model's outputs learns about who was in its training data.
+
+Members are examples of D_u. Non-members are test examples that no model has seen, of the same distribution: those of
+the view `fa` with the labels that count as right there (a flipped client's labels are flipped, a backdoor's images
+triggered and labelled with the target). Where the forgotten data is clean data like all other, `fa` is measured on D_u
+itself, and the view `ra`, the test set, is taken instead. Both sides have the same mix of (true class, label), so that
+nothing but membership tells them apart.
+
+An unlearned model should answer like a retrained one: an AUC above its shows that the forgotten is remembered, one
+below it that forgetting left a mark. n examples a side, C classes, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fused_ray.audit.outputs import Logits, Vector, forgotten, log_probabilities, logits
+from fused_ray.audit.shadow import Shadow
+from fused_ray.core.workspace import Workspace
+from fused_ray.errors import DataError
+from fused_ray.seeding import permutation
+from fused_ray.types import IntVector, Payload
+
+MOST = 2_000
+"""Most examples a side."""
+ENOUGH = 100
+"""Fewest examples a side, over all shadow models, to learn from the forgotten kind alone."""
+LOW_FPR = 0.01
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Members and as many non-members, with the same mix of classes and labels."""
+
+    members: IntVector
+    """Training examples [n]."""
+    member_labels: IntVector
+    others: IntVector
+    """Test examples [n]."""
+    other_labels: IntVector
+
+
+@dataclass(frozen=True)
+class Attack:
+    """How well a score tells members from non-members."""
+
+    auc: float
+    """0.5 is guessing."""
+    tpr: float
+    """Share of the members that are found when at most LOW_FPR of the non-members are taken for members."""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """The attacks on one model."""
+
+    examples: int
+    """On each side."""
+    loss: Attack
+    """By the loss alone, the smaller the likelier a member; needs nothing (Yeom et al. 2018, arXiv 1709.01604)."""
+    shadow: Attack | None
+    """By logistic regression on all features, learned from shadow models."""
+    gaussian: Attack | None
+    """By how much more confident the model is than shadow models without the example. This is offline LiRA (Carlini
+    et al. 2022, arXiv 2112.03570) with one variance for all, as befits a few shadow models."""
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """What an attacker knows before it sees a model."""
+
+    sample: Sample
+    classifier: Any | None
+    """Fitted on features [n, F]; None without shadow models."""
+    usual: Vector | None
+    """Mean confidence of shadow models that never saw the example [2n]; NaN where all saw it."""
+
+    def attack(self, space: Workspace, payload: Payload) -> Membership:
+        """The attacks on a model."""
+        seen = _features(space, payload, self.sample)
+        n = len(self.sample.members)
+        shadow = gaussian = None
+        if self.classifier is not None:
+            shadow = _judge(self.classifier.decision_function(seen), n)
+        if self.usual is not None and not np.isnan(self.usual[:n]).all():
+            gaussian = _judge(seen[:, _CONFIDENCE] - self.usual, n)
+        return Membership(n, _judge(-seen[:, _LOSS], n), shadow, gaussian)
+
+
+_LOSS, _CONFIDENCE = 0, 1
+
+
+def features(scores: Logits, labels: IntVector) -> Vector:
+    """Of each example [n, F]: loss, confidence log p_y - log(1 - p_y), largest p, entropy, margin of the logits."""
+    log_p = log_probabilities(scores)
+    chosen = np.arange(len(labels)), labels
+    rest = scores.astype(np.float64)
+    rest[chosen] = -np.inf
+    # the difference of the logits itself: 1 - p_y has no digits left where p_y is nearly 1
+    confidence = scores[chosen] - torch.logsumexp(torch.from_numpy(rest), 1).numpy()
+    p = np.exp(log_p)
+    return np.column_stack([-log_p[chosen], confidence, p.max(1), -(p * log_p).sum(1), scores[chosen] - rest.max(1)])
+
+
+def prepare(space: Workspace, shadows: Sequence[Shadow] = ()) -> Adversary:
+    """An attacker of the workspace's scenario who has trained these shadow models."""
+    sample = draw(space)
+    if not shadows:
+        return Adversary(sample, None, None)
+    return Adversary(sample, _learn(space, shadows), _usual(space, shadows, sample))
+
+
+def draw(space: Workspace) -> Sample:
+    """The examples to attack: as many as there are on both sides of each class and label, MOST at the most.
+
+    Raises DataError if there are none.
+    """
+    scenario, data, seed = space.scenario, space.data, space.config.seed
+    clean = space.config.forget.scenario in ("client", "sample") and not len(scenario.poisoned)
+    view = scenario.views["ra" if clean else "fa"]
+    gone = forgotten(scenario)
+    kinds = data.train_labels[gone] * data.classes + scenario.train_labels[gone]
+    other_kinds = data.test_labels[view.indices] * data.classes + view.labels
+    pairs = _pairs(kinds, other_kinds, seed)
+    if not len(pairs):
+        raise DataError("no test image is like the forgotten ones, so membership cannot be audited; raise data.limit")
+    pairs = pairs[np.sort(permutation(len(pairs), seed, "membership/sample")[:MOST])]
+    members, others = gone[pairs[:, 0]], view.indices[pairs[:, 1]]
+    return Sample(members, scenario.train_labels[members], others, view.labels[pairs[:, 1]])
+
+
+def attack(scores: Vector, member: NDArray[np.bool_]) -> Attack:
+    """AUC and TPR of scores [k], the larger the likelier a member, against the truth, bool [k]."""
+    fpr, tpr, _ = roc_curve(member, scores, drop_intermediate=False)
+    return Attack(float(roc_auc_score(member, scores)), float(tpr[fpr <= LOW_FPR].max()))
+
+
+def _judge(scores: Vector, n: int) -> Attack:
+    known = ~np.isnan(scores)
+    return attack(scores[known], (np.arange(2 * n) < n)[known])
+
+
+def _pairs(left: IntVector, right: IntVector, seed: int) -> IntVector:
+    """Positions [k, 2] of random pairs of the same kind, each used once, as many as there are."""
+    found = [np.zeros((0, 2), np.int64)]
+    for kind in np.intersect1d(left, right).tolist():
+        a, b = np.flatnonzero(left == kind), np.flatnonzero(right == kind)
+        count = min(len(a), len(b))
+        a = a[permutation(len(a), seed, "membership/members", client=kind)[:count]]
+        b = b[permutation(len(b), seed, "membership/others", client=kind)[:count]]
+        found.append(np.column_stack([a, b]))
+    return np.concatenate(found)
+
+
+def _features(space: Workspace, payload: Payload, sample: Sample) -> Vector:
+    """Features [2n, F] of the members, then of the others."""
+    inside = features(logits(space, payload, "train", sample.members), sample.member_labels)
+    return np.concatenate([inside, features(logits(space, payload, "test", sample.others), sample.other_labels)])
+
+
+def _learn(space: Workspace, shadows: Sequence[Shadow]) -> Any:
+    """A classifier of features, from what shadow models say about examples that they have seen and have not.
+
+    It learns from examples of D_u where there are enough, else from all.
+    """
+    gone = forgotten(space.scenario)
+    sides = [(np.intersect1d(s.members, gone), np.intersect1d(s.non_members, gone)) for s in shadows]
+    if min(sum(map(len, side)) for side in zip(*sides, strict=True)) < ENOUGH:
+        sides = [(s.members, s.non_members) for s in shadows]
+    rows, truth = [], []
+    for number, (shadow, side) in enumerate(zip(shadows, sides, strict=True)):
+        for member, indices in zip((True, False), side, strict=True):
+            order = permutation(len(indices), space.config.seed, f"membership/shadow/{member}", number)
+            chosen = np.sort(indices[order[:MOST]])
+            if len(chosen):
+                found = logits(space, shadow.payload, "train", chosen)
+                rows.append(features(found, space.scenario.train_labels[chosen]))
+                truth.append(np.full(len(chosen), member))
+    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1_000))
+    return model.fit(np.concatenate(rows), np.concatenate(truth))
+
+
+def _usual(space: Workspace, shadows: Sequence[Shadow], sample: Sample) -> Vector:
+    said = np.stack([_features(space, shadow.payload, sample)[:, _CONFIDENCE] for shadow in shadows])
+    n = len(sample.members)
+    for row, shadow in zip(said, shadows, strict=True):
+        row[:n][np.isin(sample.members, shadow.members)] = np.nan
+    without = ~np.isnan(said)
+    total, count = np.where(without, said, 0.0).sum(0), without.sum(0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

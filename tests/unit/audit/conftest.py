@@ -1,0 +1,102 @@
+"""A small federation that has a class to forget, trained once for all tests of the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import torch
+
+from fused_ray import registry
+from fused_ray.audit.yardstick import Yardstick
+from fused_ray.config import DataConfig, RunConfig
+from fused_ray.core.memory import MemoryRecorder
+from fused_ray.core.methods import fedavg
+from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.state import Arrays, flatten, unflatten
+from fused_ray.core.workspace import Workspace
+from fused_ray.data import datasets, scenarios
+from fused_ray.types import ImageData, Scenario
+
+LAYERS = registry.MODELS["lenet"].layers
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class World:
+    """A configuration, its data and scenario, and a working model."""
+
+    config: RunConfig
+    data: ImageData
+    scenario: Scenario
+
+    @property
+    def space(self) -> Workspace:
+        return Workspace(self.config, self.data, self.scenario)
+
+    @property
+    def federation(self) -> Federation:
+        pool = LocalPool(self.config, self.data, self.scenario)
+        return Federation(self.config, self.data, self.scenario, pool, MemoryRecorder())
+
+
+@lru_cache
+def load(limit: int | None) -> ImageData:
+    return datasets.load(DataConfig(limit=limit), seed=0)
+
+
+@pytest.fixture(scope="session")
+def world() -> Callable[..., World]:
+    """`world("forget.scenario=client", ...)`: two clients that share 1,500 embedded images, with overrides."""
+
+    def make(*overrides: str) -> World:
+        base = {
+            "data": {"limit": 1_500, "partition": "iid"},
+            "federation": {"clients": 2},
+            "train": {"lr": 0.05, "batch_size": 32, "local_epochs": 2},
+            "pretrain": {"rounds": 4},
+        }
+        config = RunConfig.from_dict(base, overrides)
+        data = load(config.data.limit)
+        scenario = scenarios.build(config, data)
+        return World(config, scenarios.extended(config, data, scenario), scenario)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def forgetting(world: Callable[..., World]) -> World:
+    """Class 0 is to be forgotten."""
+    return world("forget.scenario=class")
+
+
+@pytest.fixture(scope="session")
+def yardstick(forgetting: World) -> Yardstick:
+    """A model that knows class 0 and two that never saw it."""
+    federation = forgetting.federation
+    start = fedavg.initial(federation, "pretrain")
+    before = fedavg.pretrain(federation, flatten(start)).payload
+    retrained = fedavg.retrain(federation, flatten(fedavg.initial(federation, "retrain"))).payload
+    again = fedavg.fedavg(federation, flatten(fedavg.initial(federation, "again")), "again", "retained", 4).payload
+
+    def arrays(payload: Any) -> Arrays:
+        return unflatten(payload, start)
+
+    return Yardstick(
+        space=forgetting.space,
+        before=arrays(before),
+        layers=LAYERS,
+        retrained=arrays(retrained),
+        retrained_again=arrays(again),
+        repeats=1,
+    )

@@ -1,0 +1,201 @@
+"""The attacks find members of a model that learned noise by heart, and nobody in one that never saw them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fused_ray.audit.membership import Membership, attack, draw, features, prepare
+from fused_ray.audit.outputs import forgotten
+from fused_ray.audit.shadow import Shadow, train_shadows
+from fused_ray.core.methods import fedavg
+from fused_ray.core.state import flatten
+from fused_ray.errors import DataError
+from fused_ray.seeding import permutation
+from fused_ray.types import IntVector, Payload
+from fused_ray.types import TestView as View
+
+# --- by hand -----------------------------------------------------------------------------------------------
+
+
+def test_features_by_hand() -> None:
+    """p = (1/8, 3/8, 1/2), label 1."""
+    scores = np.log(np.array([[1, 3, 4]], np.float32))
+    entropy = -(1 / 8 * math.log(1 / 8) + 3 / 8 * math.log(3 / 8) + 1 / 2 * math.log(1 / 2))
+    expected = [-math.log(3 / 8), math.log(3 / 5), 1 / 2, entropy, math.log(3 / 4)]
+    assert features(scores, np.array([1])).tolist() == [pytest.approx(expected)]
+
+
+def test_confidence_keeps_its_digits_near_certainty() -> None:
+    found = features(np.array([[0, 90, 0], [0, 95, 0]], np.float32), np.array([1, 1]))
+    assert found[:, 1].tolist() == pytest.approx([90 - math.log(2), 95 - math.log(2)])
+
+
+def test_attack_by_hand() -> None:
+    """Of the nine pairs the member has the larger score in eight; two of three members are above all others."""
+    found = attack(np.array([0.9, 0.8, 0.3, 0.7, 0.2, 0.1]), np.array([1, 1, 1, 0, 0, 0], bool))
+    assert found.auc == pytest.approx(8 / 9)
+    assert found.tpr == pytest.approx(2 / 3)
+
+
+def test_tpr_allows_one_false_alarm_in_a_hundred() -> None:
+    others = np.arange(200.0)
+    found = attack(np.concatenate([[500, 198, 197.5, 196], others]), np.arange(204) < 4)
+    assert found.tpr == 3 / 4  # 199 and 198 are the two of 200; 197.5 still lies above the third
+
+
+def test_tpr_with_equal_scores() -> None:
+    """Of ten members and 200 others, one each has the score 3, 2 and 1, the rest has 0."""
+    found = attack(np.array([3.0, 2, 1, *[0] * 7, 3, 2, 1, *[0] * 197]), np.arange(210) < 10)
+    assert found.tpr == 2 / 10
+
+
+# --- who is attacked ---------------------------------------------------------------------------------------
+
+SCENARIOS = [
+    ["forget.scenario=class", "forget.classes=[0,3]"],
+    ["forget.scenario=exclusive"],
+    ["forget.scenario=client", "forget.clients=[1]"],
+    ["forget.scenario=client", "forget.clients=[1]", "forget.poison=false"],
+    ["forget.scenario=sample"],
+    ["forget.scenario=sample", "forget.poison=false"],
+]
+
+
+@pytest.mark.parametrize("overrides", SCENARIOS, ids=" ".join)
+def test_both_sides_are_alike_but_for_membership(world: Any, overrides: list[str]) -> None:
+    made = world(*overrides)
+    sample, data, scenario = draw(made.space), made.data, made.scenario
+    assert len(sample.members) == len(sample.others) > 50
+    assert len(np.unique(sample.members)) == len(np.unique(sample.others)) == len(sample.members)
+    assert np.isin(sample.members, forgotten(scenario)).all()
+    assert np.array_equal(sample.member_labels, scenario.train_labels[sample.members])
+    inside = Counter(zip(data.train_labels[sample.members].tolist(), sample.member_labels.tolist(), strict=True))
+    outside = Counter(zip(data.test_labels[sample.others].tolist(), sample.other_labels.tolist(), strict=True))
+    assert inside == outside
+    # nobody was trained on the others: no image of them is one of the training set
+    seen = {image.tobytes() for image in data.train_images}
+    assert not [i for i in sample.others.tolist() if data.test_images[i].tobytes() in seen]
+
+
+def test_nobody_like_the_forgotten(world: Any) -> None:
+    """All that carries the trigger shows the target's own class, whose triggered test images `fa` leaves out."""
+    made = world("data.limit=200", "forget.scenario=sample", "forget.target=3")
+    gone = np.flatnonzero(made.data.train_labels == 3)
+    kept = tuple(np.setdiff1d(part, gone) for part in made.scenario.held)
+    with pytest.raises(DataError, match="no test image is like"):
+        draw(replace(made, scenario=replace(made.scenario, retained=kept, poisoned=gone)).space)
+
+
+# --- models that learned by heart, and models that never saw ------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Memory:
+    world: Any
+    overfitted: Payload
+    retrained: Payload
+    shadows: list[Shadow]
+
+
+def noisy(made: Any, held: IntVector, gone: IntVector) -> Any:
+    """One client holds some examples; those to forget have shuffled labels, and so have all test images for `fa`."""
+    labels = made.data.train_labels.copy()
+    labels[gone] = labels[gone][permutation(len(gone), 0, "noise/train")]
+    other = made.data.test_labels[permutation(len(made.data.test_labels), 0, "noise/test")]
+    scenario = replace(
+        made.scenario,
+        held=(held,),
+        retained=(np.setdiff1d(held, gone),),
+        train_labels=labels,
+        views={**made.scenario.views, "fa": View(np.arange(len(other)), other)},
+        poisoned=gone,
+    )
+    return replace(made, scenario=scenario)
+
+
+@pytest.fixture(scope="module")
+def large(world: Any) -> Any:
+    return world(
+        "data.limit=null", "federation.clients=1", "train.lr=0.02", "train.local_epochs=40", "pretrain.rounds=1"
+    )
+
+
+@pytest.fixture(scope="module")
+def memory(large: Any) -> Memory:
+    """300 examples, half of them noise, forty times over."""
+    made = noisy(large, np.arange(300), np.arange(0, 300, 2))
+    federation = made.federation
+    start = flatten(fedavg.initial(federation, "pretrain"))
+    overfitted, retrained = fedavg.pretrain(federation, start), fedavg.retrain(federation, start)
+    return Memory(made, overfitted.payload, retrained.payload, train_shadows(federation, start, 2, 1))
+
+
+def found_by(membership: Membership) -> list[float]:
+    assert membership.shadow is not None
+    assert membership.gaussian is not None
+    return [membership.loss.auc, membership.shadow.auc, membership.gaussian.auc]
+
+
+def test_an_overfitted_model_gives_its_members_away(memory: Memory) -> None:
+    space = memory.world.space
+    membership = prepare(space, memory.shadows).attack(space, memory.overfitted)
+    assert membership.examples > 100
+    assert min(found_by(membership)) > 0.8
+    assert membership.shadow is not None
+    assert membership.shadow.tpr > 0.05
+
+
+def test_a_retrained_model_does_not(memory: Memory) -> None:
+    space = memory.world.space
+    membership = prepare(space, memory.shadows).attack(space, memory.retrained)
+    assert max(abs(auc - 0.5) for auc in found_by(membership)) < 0.1  # three standard errors of so few
+
+
+def test_nobody_is_found_in_a_model_that_never_saw_them(memory: Memory, large: Any) -> None:
+    """Others, attacked in the overfitted and in the retrained model of the three hundred."""
+    held = np.arange(300, 3_300)
+    space = noisy(large, held, held[::2]).space
+    shadows = [Shadow(shadow.payload, shadow.members, held) for shadow in memory.shadows]
+    known = prepare(memory.world.space, memory.shadows)
+    adversary = replace(prepare(space, shadows[:0]), classifier=known.classifier)
+    for payload in (memory.overfitted, memory.retrained):
+        membership = adversary.attack(space, payload)
+        assert membership.examples > 1_000
+        assert membership.loss.auc == pytest.approx(0.5, abs=0.05)
+        assert membership.shadow is not None
+        assert membership.shadow.auc == pytest.approx(0.5, abs=0.05)
+        assert membership.shadow.tpr < 0.05
+
+
+def test_the_attacker_is_the_same_each_time(memory: Memory) -> None:
+    space = memory.world.space
+    first, second = (prepare(space, memory.shadows).attack(space, memory.overfitted) for _ in range(2))
+    assert first == second
+
+
+def test_without_shadows_the_loss_alone_is_used(memory: Memory) -> None:
+    space = memory.world.space
+    membership = prepare(space).attack(space, memory.overfitted)
+    assert membership.shadow is None
+    assert membership.gaussian is None
+    assert membership.loss.auc > 0.8
+
+
+def test_few_forgotten_examples_are_judged_by_all(memory: Memory) -> None:
+    """Ten that both shadow models have seen teach nothing; the classifier has learned from the rest, and finds them."""
+    scenario = memory.world.scenario
+    gone = np.intersect1d(memory.shadows[0].members, memory.shadows[1].members)
+    gone = np.intersect1d(gone, scenario.poisoned)[:10]
+    few = replace(scenario, retained=(np.setdiff1d(scenario.held[0], gone),))
+    space = replace(memory.world, scenario=few).space
+    membership = prepare(space, memory.shadows).attack(space, memory.overfitted)
+    assert membership.examples <= 10
+    assert membership.shadow is not None
+    assert membership.shadow.auc > 0.8
+    assert membership.gaussian is None  # no shadow model is without them
