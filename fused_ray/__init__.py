@@ -3,9 +3,22 @@
 The public names; importing them loads neither PyTorch nor Ray.
 """
 
+from fused_ray.compare import compare, load_comparison, resume_comparison
+from fused_ray.comparison import CompareConfig
 from fused_ray.config import RunConfig
 from fused_ray.errors import FusedRayError
 from fused_ray.run import load_run, resume, run
 
 __version__ = "0.1.0"
-__all__ = ["FusedRayError", "RunConfig", "__version__", "load_run", "resume", "run"]
+__all__ = [
+    "CompareConfig",
+    "FusedRayError",
+    "RunConfig",
+    "__version__",
+    "compare",
+    "load_comparison",
+    "load_run",
+    "resume",
+    "resume_comparison",
+    "run",
+]

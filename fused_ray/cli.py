@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fused_ray import registry
+from fused_ray import cli_compare, registry
+from fused_ray.cli_options import AsJson, Overrides
 from fused_ray.config import RunConfig, describe
 from fused_ray.errors import FusedRayError, Interrupted
 
@@ -20,13 +21,10 @@ app = typer.Typer(
     help="Reversible federated unlearning with sparse adapters, simulated on Ray.",
 )
 
+app.add_typer(cli_compare.app, name="compare")
+
 ConfigFile = Annotated[Path | None, typer.Argument(help="YAML file; unset: all defaults.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a config field, such as unlearn.layers=2."),
-]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print result.json last on standard output.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

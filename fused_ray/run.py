@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Listener = Callable[["Progress"], None]
 
-_MAY_CHANGE = ("engine.", "output.plots", "federation.clients_per_actor", "federation.cpus_per_client",
+MAY_CHANGE = ("engine.", "output.plots", "federation.clients_per_actor", "federation.cpus_per_client",
                "federation.gpus_per_client")  # fmt: skip
 """What may differ when a run goes on: nothing that changes a result."""
 
@@ -64,10 +64,10 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Run
     """The run directory to go on with and its configuration."""
     directory = load_run(path)
     for override in overrides:
-        if not override.strip().startswith(_MAY_CHANGE):
+        if not override.strip().startswith(MAY_CHANGE):
             raise ConfigError(
                 f"--set {override!r}: a run goes on with the configuration it was started with; only "
-                f"{', '.join(_MAY_CHANGE)} may change"
+                f"{', '.join(MAY_CHANGE)} may change"
             )
     return directory, RunConfig.from_dict(directory.config.model_dump(mode="json", by_alias=True), overrides)
 
@@ -83,6 +83,7 @@ def execute(directory: RunDirectory, config: RunConfig, listener: Listener | Non
             return execute_here(directory, config, LocalPool, hear)
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; continue with: fused-ray run --resume {directory.path}") from None
+    from fused_ray.engine.driver import RunJob
     from fused_ray.engine.submit import execute_on_ray
 
-    return execute_on_ray(directory.path, config, hear)
+    return execute_on_ray(RunJob(str(directory.path), config), config.engine.address, hear)

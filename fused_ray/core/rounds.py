@@ -36,6 +36,10 @@ class ClientPool(Protocol):
         """What each worker says of itself."""
         ...
 
+    def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
+        """Give the workers other clients and data; what was installed is gone."""
+        ...
+
     def install(self, base: Payload) -> None:
         """Give every worker, now and later, the frozen base M_r."""
         ...
@@ -63,10 +67,14 @@ class LocalPool:
     """All clients one after the other in this process, on one thread."""
 
     def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
+        self.assign(config, data, scenario)
+        with one_thread():
+            self.identities: Sequence[Identity] = [numerics.identity("local")]
+
+    def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
         self._blocks = range(test_blocks(data))
         with one_thread():
             self._space = Workspace(config, data, scenario)
-            self.identities: Sequence[Identity] = [numerics.identity("local")]
 
     def install(self, base: Payload) -> None:
         self._space.install(base)
@@ -110,6 +118,8 @@ class Phase:
     evaluation: Evaluation
     server: Callable[[int, Payload], Payload] = lambda round, mean: mean
     """What the server makes of a round's weighted mean."""
+    figures: Callable[[Saved, Payload], Mapping[str, Any]] = lambda before, payload: {}
+    """What is kept beside the payload after a round, from what was kept before the round and the payload after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +201,7 @@ class Federation:
         """All rounds of a phase, from where it was last saved. Raises what a client's work raises."""
         saved = self.recorder.resume(phase.name) or Saved(round=0, payload=payload, metrics={})
         for number in range(saved.round + 1, phase.rounds + 1):
-            saved = self._round(phase, number, saved.payload)
+            saved = self._round(phase, number, saved)
         return saved
 
     def ask(
@@ -226,7 +236,8 @@ class Federation:
         exact.merge(total.total, total.weight)
         return Payload(exact.mean(), total.counters)
 
-    def _round(self, phase: Phase, number: int, payload: Payload) -> Saved:
+    def _round(self, phase: Phase, number: int, before: Saved) -> Saved:
+        payload = before.payload
         self.recorder.begin_round(phase.name, number, phase.rounds, len(phase.clients))
         work, clock = phase.work(number), time.perf_counter()
         total, adding = self.gather(work, payload, phase.clients)
@@ -236,12 +247,14 @@ class Federation:
         if np.array_equal(mean.values, payload.values) or not any(report.values_changed for report in total.reports):
             raise NumericsError(f"{phase.name} round {number}: training changed nothing; raise the learning rate")
         mean = phase.server(number, mean)
+        figures = phase.figures(before, mean)
         averaged = time.perf_counter()
         predictions = self.pool.evaluate(phase.evaluation, mean)
         evaluated = time.perf_counter()
-        saved = Saved(round=number, payload=mean, metrics=accuracies(self.scenario.views, predictions))
+        metrics = accuracies(self.scenario.views, predictions)
+        saved = Saved(round=number, payload=mean, metrics=metrics, figures=figures)
         seconds = (trained - clock - adding, averaged - trained + adding, evaluated - averaged)
-        record = record_of(work, payload, phase.clients, total, seconds, saved.metrics)
+        record = record_of(work, payload, phase.clients, total, seconds, metrics)
         self.recorder.finish_round(record, total, predictions, saved)
         return saved
 

@@ -118,8 +118,11 @@ class Workspace:
                 x = stage.forward(x)
             parts.append(x[: len(part)])
         result = torch.cat(parts)
-        size = result.numel() * result.element_size()
-        if self._cached_bytes + size <= self.config.engine.prefix_cache_mb * 1e6:
+        size, limit = _size(result), self.config.engine.prefix_cache_mb * 1e6
+        if self._cached_bytes + size > limit:  # an earlier run's prefix makes room for this run's
+            self._cache = {entry: x for entry, x in self._cache.items() if entry[2] == cut}
+            self._cached_bytes = sum(map(_size, self._cache.values()))
+        if self._cached_bytes + size <= limit:
             self._cache[source, key, cut] = result
             self._cached_bytes += size
         return result
@@ -151,6 +154,11 @@ class Workspace:
         total = len(self.data.test_labels)
         for block in blocks:
             yield np.arange(block * BLOCK, min((block + 1) * BLOCK, total))
+
+
+def _size(x: torch.Tensor) -> int:
+    """Bytes of a tensor's elements."""
+    return x.numel() * x.element_size()
 
 
 def _padded(x: torch.Tensor) -> torch.Tensor:

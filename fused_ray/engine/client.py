@@ -32,6 +32,9 @@ class ClientActor:
         self._device = "cuda" if gpu_share > 0 else "cpu"
         if 0 < gpu_share < 1:
             torch.cuda.set_per_process_memory_fraction(gpu_share * _GPU_RESERVE)
+        self.assign(config, data, scenario)
+
+    def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
         self._space = Workspace(config, data, scenario, self._device)
 
     def identity(self) -> Identity:

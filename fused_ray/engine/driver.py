@@ -1,58 +1,94 @@
-"""DriverActor: runs one simulation on the node of the entrypoint and is the only writer of its run directory.
+"""DriverActor: does one job, a run or a comparison, on the node of the entrypoint; only it writes the job's folder.
 
-The script that submitted the run holds no model; it asks for progress, which has a concurrency group of its own, so
+The script that submitted the job holds no model; it asks for progress, which has a concurrency group of its own, so
 that a long round never delays the answer or a request to stop.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from fused_ray.comparison import CompareConfig
 from fused_ray.config import RunConfig
+from fused_ray.engine.lease import Lease
 from fused_ray.engine.pool import RayPool
 from fused_ray.engine.session import version_note
+from fused_ray.results.comparison.directory import ComparisonDirectory
+from fused_ray.results.comparison.execute import execute as execute_comparison
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.execute import execute
-from fused_ray.results.recorder import Progress
+
+
+class Job(Protocol):
+    """What a driver does: a small record that travels to it."""
+
+    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
+        """Do it, tell of progress, end with Interrupted when stopped; returns the content of result.json."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """A run in its prepared directory, on a pool of its own."""
+
+    path: str
+    config: RunConfig
+
+    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
+        return execute(RunDirectory.open(self.path), self.config, RayPool, hear, stopped, notes)
+
+
+@dataclass(frozen=True)
+class CompareJob:
+    """A comparison in its prepared directory, all of it on one pool."""
+
+    path: str
+    config: CompareConfig
+
+    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
+        with contextlib.closing(Lease(RayPool)) as lease:
+            directory = ComparisonDirectory.open(self.path)
+            return execute_comparison(directory, self.config, lease, hear, stopped, notes)
 
 
 class DriverActor:
-    """One run. `run` blocks until it is over; the other methods answer meanwhile."""
+    """One job. `run` blocks until it is over; the other methods answer meanwhile."""
 
-    def __init__(self, path: str, config: RunConfig) -> None:
-        self._directory, self._config = RunDirectory.open(path), config
-        self._progress = Progress()
+    def __init__(self, job: Job) -> None:
+        self._job, self._progress = job, None
         self._stop = threading.Event()
 
     def run(self) -> dict[str, Any]:
-        """The content of result.json. Raises what the run raises."""
+        """The content of result.json. Raises what the job raises."""
         note = version_note()
-        return execute(
-            self._directory, self._config, RayPool, self._hear, self._stop.is_set, notes=(note,) if note else ()
-        )
+        result: dict[str, Any] = self._job(self._hear, self._stop.is_set, (note,) if note else ())
+        return result
 
     @ray.method(concurrency_group="control")
-    def progress(self) -> Progress:
-        """Where the run is."""
+    def progress(self) -> Any:
+        """Where the job is; None before it has said anything."""
         return self._progress
 
     @ray.method(concurrency_group="control")
     def stop(self) -> None:
-        """End the run after at most half a second; `run` raises Interrupted."""
+        """End the job after at most half a second of rounds; `run` raises Interrupted."""
         self._stop.set()
 
-    def _hear(self, progress: Progress) -> None:
+    def _hear(self, progress: Any) -> None:
         self._progress = progress
 
 
 _RemoteDriver = ray.remote(concurrency_groups={"control": 2})(DriverActor)  # type: ignore[call-overload]
 
 
-def start_driver(path: str, config: RunConfig) -> Any:
+def start_driver(job: Job) -> Any:
     """A driver actor on this process's node."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return _RemoteDriver.options(num_cpus=0, max_restarts=0, scheduling_strategy=here).remote(path, config)
+    return _RemoteDriver.options(num_cpus=0, max_restarts=0, scheduling_strategy=here).remote(job)

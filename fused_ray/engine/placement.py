@@ -39,6 +39,10 @@ class Plan:
     gpus: float
     """GPUs, or the fraction of one, that an actor reserves."""
 
+    def like(self, other: Plan) -> bool:
+        """Whether the same actors do for both."""
+        return (len(self.clients), self.cpus, self.gpus) == (len(other.clients), other.cpus, other.gpus)
+
 
 def plan(federation: FederationConfig, examples: Sequence[int], nodes: Sequence[Node]) -> Plan:
     """Spread clients with these many examples over actors that fit on the nodes. Raises PlacementError."""

@@ -23,7 +23,7 @@ from fused_ray.core.simulation import check_numerics
 from fused_ray.core.work import Evaluation, Work
 from fused_ray.core.workspace import test_blocks
 from fused_ray.engine.client import RemoteClient
-from fused_ray.engine.placement import Node, plan
+from fused_ray.engine.placement import Node, Plan, plan
 from fused_ray.errors import ClientFailedError, FusedRayError, PlacementError
 from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 
@@ -43,22 +43,37 @@ class _Call:
 
 
 class RayPool:
-    """A fixed set of client actors on the Ray cluster that this process is connected to."""
+    """A set of client actors on the Ray cluster that this process is connected to."""
+
+    identities: list[Identity]
+    _plan: Plan
+    _base: ray.ObjectRef[Payload] | None
 
     def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
-        self._config = config
-        self._plan = plan(config.federation, [len(held) for held in scenario.held], cluster_nodes())
-        self._slot_of = {c: slot for slot, clients in enumerate(self._plan.clients) for c in clients}
-        self._blocks = test_blocks(data)
+        self._actors: list[Any] = []
+        self.assign(config, data, scenario)
+
+    def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
+        """Place these clients; actors that are there stay if the new plan wants as many with the same resources."""
+        nodes = cluster_nodes()
+        wanted = plan(config.federation, [len(held) for held in scenario.held], nodes)
+        kept = bool(self._actors) and wanted.like(self._plan)
+        if not kept:
+            self.close()
+        self._config, self._plan, self._blocks = config, wanted, test_blocks(data)
+        self._slot_of = {c: slot for slot, clients in enumerate(wanted.clients) for c in clients}
         self._shared = (ray.put(config), ray.put(data), ray.put(scenario))
-        self._base: ray.ObjectRef[Payload] | None = None
-        self._actors = [self._create() for _ in self._plan.clients]
-        self.identities: list[Identity] = self._meet()
-        self._cores = {node.name: max(1, int(node.cpus)) for node in cluster_nodes()}
+        self._base = None
+        self._cores = {node.name: max(1, int(node.cpus)) for node in nodes}
+        if kept:
+            self._run("assign", self._everywhere(), lambda call: self._shared)
+        else:
+            self._actors = [self._create() for _ in wanted.clients]
+            self.identities = self._meet()
 
     def install(self, base: Payload) -> None:
         self._base = ray.put(base)
-        self._run("install", [_Call(slot, ()) for slot in range(len(self._actors))], lambda call: (self._base,))
+        self._run("install", self._everywhere(), lambda call: (self._base,))
 
     def train(
         self, work: Work, payload: Payload, clients: Sequence[int], done: ClientDone, keep_updates: bool = False
@@ -83,7 +98,7 @@ class RayPool:
         return np.concatenate([found[block] for block in range(self._blocks)])
 
     def base_hashes(self) -> list[str]:
-        return self._run("base_hash", [_Call(slot, ()) for slot in range(len(self._actors))], lambda call: ())
+        return self._run("base_hash", self._everywhere(), lambda call: ())
 
     def close(self) -> None:
         """End every actor and drop every reference."""
@@ -137,6 +152,9 @@ class RayPool:
         check_numerics(self._config, self.identities)
 
     # -- calls
+
+    def _everywhere(self) -> list[_Call]:
+        return [_Call(slot, ()) for slot in range(len(self._actors))]
 
     def _run(self, method: str, calls: list[_Call], arguments: Callable[[_Call], tuple[Any, ...]]) -> list[Any]:
         """The calls' results in the order of their slots."""

@@ -1,22 +1,17 @@
-"""The submitting side of a run on Ray: starts the driver actor, passes progress on, and ends both on Ctrl-C."""
+"""The submitting side of a job on Ray: starts the driver actor, passes progress on, and ends both on Ctrl-C."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from fused_ray.config import RunConfig
-from fused_ray.engine.driver import start_driver
+from fused_ray.engine.driver import Job, start_driver
 from fused_ray.engine.session import session
 from fused_ray.errors import ClientFailedError, FusedRayError, Interrupted
-
-if TYPE_CHECKING:
-    from fused_ray.results.recorder import Progress
 
 _POLL = 0.25
 """Seconds between two questions for progress."""
@@ -24,10 +19,10 @@ _PATIENCE = 15.0
 """Seconds that a driver which was asked to stop may take before it is killed."""
 
 
-def execute_on_ray(path: Path, config: RunConfig, listener: Callable[[Progress], None]) -> dict[str, Any]:
-    """Run in a driver actor and return the content of result.json. Raises what the run raises."""
-    with session(config.engine.address):
-        driver = start_driver(str(path), config)
+def execute_on_ray(job: Job, address: str | None, listener: Callable[[Any], None]) -> dict[str, Any]:
+    """Do a job in a driver actor and return the content of its result.json. Raises what the job raises."""
+    with session(address):
+        driver = start_driver(job)
         try:
             return _watch(driver, listener)
         finally:
@@ -35,20 +30,26 @@ def execute_on_ray(path: Path, config: RunConfig, listener: Callable[[Progress],
                 ray.kill(driver)
 
 
-def _watch(driver: Any, listener: Callable[[Progress], None]) -> dict[str, Any]:
+def _watch(driver: Any, listener: Callable[[Any], None]) -> dict[str, Any]:
     outcome = driver.run.remote()
     try:
         while not ray.wait([outcome], timeout=_POLL)[0]:
-            with contextlib.suppress(RayError):  # a busy or dying driver; its outcome tells
-                listener(ray.get(driver.progress.remote(), timeout=5))
-        with contextlib.suppress(RayError):
-            listener(ray.get(driver.progress.remote(), timeout=5))
+            _tell(driver, listener)
+        _tell(driver, listener)
         return _result(outcome)
     except KeyboardInterrupt:
         driver.stop.remote()
         with contextlib.suppress(GetTimeoutError):
             _result(outcome, timeout=_PATIENCE)  # raises Interrupted, unless the run was over by then
         raise Interrupted("stopped; continue with --resume") from None
+
+
+def _tell(driver: Any, listener: Callable[[Any], None]) -> None:
+    """Pass on what the driver last said; a busy or dying one says nothing, and its outcome tells."""
+    with contextlib.suppress(RayError):
+        progress = ray.get(driver.progress.remote(), timeout=5)
+        if progress is not None:
+            listener(progress)
 
 
 def _result(outcome: Any, timeout: float | None = None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fused_ray.data.summary import Row
     from fused_ray.results.recorder import Progress
 
-_TITLES = {
+TITLES = {
     "pretrain": "pre-train",
     "rank": "rank layers",
     "saliency": "gradients",
@@ -37,7 +37,7 @@ def show_progress(path: Path, config: RunConfig) -> Iterator[Callable[[Progress]
 
     Ray's own noise goes to ray.log in the run directory meanwhile.
     """
-    with _standard_error_to(path / "ray.log") as screen:
+    with standard_error_to(path / "ray.log") as screen:
         console = Console(file=screen, stderr=True)
         console.print(f"fused-ray: {path}", highlight=False, soft_wrap=True)
         if console.is_terminal:
@@ -69,11 +69,11 @@ class _Live:
         left = (progress.rounds - progress.round + 1 - share) * progress.round_seconds
         text = (
             f"round {progress.round}/{progress.rounds}  clients {progress.clients_done}/{progress.clients}"
-            f"  RA {_number(progress.ra)}  FA {_number(progress.fa)}  up {size(progress.bytes_up)}"
+            f"  RA {number(progress.ra)}  FA {number(progress.fa)}  up {size(progress.bytes_up)}"
         )
         text += f"  {left:.0f} s left" if progress.round_seconds else ""
         done = progress.round - 1 + share
-        phase = _TITLES[progress.phase]
+        phase = TITLES[progress.phase]
         self._bar.update(self._task, total=progress.rounds, completed=done, phase=phase, text=text)
 
 
@@ -91,8 +91,8 @@ class _Lines:
         if now != self._last and progress.rounds:
             self._last = now
             self._console.print(
-                f"{progress.seconds:7.1f} s  {_TITLES[progress.phase]} round {progress.round}/{progress.rounds}"
-                f"  (so far RA {_number(progress.ra)}, FA {_number(progress.fa)})",
+                f"{progress.seconds:7.1f} s  {TITLES[progress.phase]} round {progress.round}/{progress.rounds}"
+                f"  (so far RA {number(progress.ra)}, FA {number(progress.fa)})",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -100,7 +100,7 @@ class _Lines:
 
 def show_result(path: Path, config: RunConfig, result: dict[str, Any], *, to_error: bool = False) -> None:
     """The run's result as a table with what it says in words."""
-    console = _console(to_error)
+    console = make_console(to_error)
     metrics, sizes, seconds = result["metrics"], result["bytes"], result["seconds"]
     overlap = "ca" in metrics["before"]
     table = Table(title=f"Forgetting {_what(config)} ({config.data.name}, {config.model.name}, "
@@ -118,7 +118,7 @@ def show_result(path: Path, config: RunConfig, result: dict[str, Any], *, to_err
     for title, found, phase in rows:
         if found is None:
             continue
-        figures = [_number(found[name]) for name in ("ra", "fa", *(["ca"] if overlap else []))]
+        figures = [number(found[name]) for name in ("ra", "fa", *(["ca"] if overlap else []))]
         upload = size(sizes[phase]["up_per_client_per_round"]) if phase and sizes[phase]["up_total"] else "-"
         took = f"{seconds[phase]['train']:.1f} s" if phase and sizes[phase]["up_total"] else "-"
         table.add_row(title, *figures, upload, took)
@@ -172,7 +172,7 @@ def show_clients(rows: Sequence[Row], class_names: Sequence[str], sha256: str) -
     totals = [sum(row["counts"][c] for row in rows) for c in range(len(class_names))]
     table.add_section()
     table.add_row("all", str(sum(totals)), *map(str, totals), str(sum(row["to_forget"] for row in rows)))
-    _console().print(table)
+    make_console().print(table)
     print(f"partition sha256 {sha256}")
 
 
@@ -185,7 +185,7 @@ def size(count: float) -> str:
     raise AssertionError
 
 
-def _console(to_error: bool = False) -> Console:
+def make_console(to_error: bool = False) -> Console:
     """A console that is wide enough for its tables where nobody's window limits it, as in a job's log."""
     console = Console(stderr=to_error)
     if not console.is_terminal:
@@ -193,7 +193,8 @@ def _console(to_error: bool = False) -> Console:
     return console
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """An accuracy for people."""
     return "-" if value is None else f"{value:.3f}"
 
 
@@ -210,7 +211,7 @@ def _what(config: RunConfig) -> str:
 
 
 @contextmanager
-def _standard_error_to(path: Path) -> Iterator[Any]:
+def standard_error_to(path: Path) -> Iterator[Any]:
     """What native code and Ray print to standard error goes to a file meanwhile; yields the screen's stream."""
     sys.stderr.flush()
     try:

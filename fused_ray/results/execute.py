@@ -6,35 +6,35 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fused_ray.config import RunConfig
+from fused_ray.config import DataConfig, RunConfig
 from fused_ray.core.rounds import ClientPool
 from fused_ray.core.simulation import check_numerics, simulate
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
 from fused_ray.results import plots
 from fused_ray.results.directory import RunDirectory
+from fused_ray.results.folder import LOCK_WAIT
 from fused_ray.results.given import earlier_run, given_model
 from fused_ray.results.recorder import DirectoryRecorder, Progress
 from fused_ray.types import ImageData, Scenario
 
-LOCK_WAIT = 60.0
-"""Seconds to wait for the writer of a killed run to be gone."""
+MakePool = Callable[[RunConfig, ImageData, Scenario], ClientPool]
+Load = Callable[[DataConfig, int], ImageData]
 
 
 def execute(
     directory: RunDirectory,
     config: RunConfig,
-    make_pool: Callable[[RunConfig, ImageData, Scenario], ClientPool],
+    make_pool: MakePool,
     listener: Callable[[Progress], None] = lambda progress: None,
     stopped: Callable[[], bool] = lambda: False,
     notes: Sequence[str] = (),
+    load: Load = datasets.load,
 ) -> dict[str, Any]:
     """Run what is still to be done and return the content of result.json."""
     directory.lock(LOCK_WAIT)
     try:
-        data = datasets.load(config.data, config.seed)
-        scenario = scenarios.build(config, data)
-        data = scenarios.extended(config, data, scenario)
+        data, scenario = prepared(config, load)
         given: Arrays | None = None
         extra: dict[str, Any] = {"pretrained_from": None}
         if config.pretrain.from_ is not None:
@@ -55,6 +55,13 @@ def execute(
         return result
     finally:
         directory.unlock()
+
+
+def prepared(config: RunConfig, load: Load = datasets.load) -> tuple[ImageData, Scenario]:
+    """The data, as the scenario leaves them, and who holds and forgets what of them."""
+    data = load(config.data, config.seed)
+    scenario = scenarios.build(config, data)
+    return scenarios.extended(config, data, scenario), scenario
 
 
 def _workers(pool: ClientPool) -> str:

@@ -19,12 +19,16 @@ def apply_adapter(run: Path, out: Path) -> str:
     """
     directory = RunDirectory.open(run)
     expected = directory.result["hash"]["unlearned"]
+    return _write(out, model_that_forgot(directory), expected)
+
+
+def model_that_forgot(directory: RunDirectory) -> Arrays:
+    """M_f of a finished run. Raises RunDirectoryError if its files are damaged."""
     whole = directory.path / "unlearned.safetensors"
     if whole.exists():  # of a method that changed the whole model
-        return _write(out, read_state(whole), expected)
+        return read_state(whole)
     adapter, values = read_adapter(directory.path / "adapter.safetensors")
-    state = adapter.apply(read_state(directory.path / "base.safetensors"), values)
-    return _write(out, state, expected)
+    return adapter.apply(read_state(directory.path / "base.safetensors"), values)
 
 
 def restore_base(run: Path, out: Path | None) -> str:

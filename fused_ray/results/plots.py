@@ -59,7 +59,7 @@ def _sensitivity(layers: Mapping[str, Any]) -> Figure | None:
     ranking = layers["ranking"]
     if not ranking:
         return None
-    figure = _figure(10.0, 1.7 + 0.28 * len(ranking))
+    figure = new_figure(10.0, 1.7 + 0.28 * len(ranking))
     names = [item["layer"] for item in ranking]
     chosen = [name in layers["chosen"] for name in names]
     panels: Sequence[Axes] = figure.subplots(1, 3, sharey=True)
@@ -88,7 +88,7 @@ def _accuracy(rounds: Rows, metrics: Mapping[str, Any]) -> Figure | None:
     shown = [name for name in _METRICS if metrics["before"].get(name) is not None]
     # width by rounds, but every panel wide enough for its title
     widths = [max(len(rows), max(map(len, by_phase.values())) / 2) for rows in by_phase.values()]
-    figure = _figure(2.0 + 3.2 * len(by_phase), 4.2)
+    figure = new_figure(2.0 + 3.2 * len(by_phase), 4.2)
     grid = figure.subplots(1, len(by_phase), sharey=True, squeeze=False, gridspec_kw={"width_ratios": widths})
     panels: Sequence[Axes] = grid[0]
     for axes, (phase, rows) in zip(panels, by_phase.items(), strict=True):
@@ -122,7 +122,7 @@ def _bytes(phases: Mapping[str, Mapping[str, int]]) -> Figure | None:
     sent = {phase: count for phase, count in sent.items() if count > 0}
     if not sent:
         return None
-    figure = _figure(7.5, 1.3 + 0.45 * len(sent))
+    figure = new_figure(7.5, 1.3 + 0.45 * len(sent))
     axes = figure.subplots()
     colours = [_VERMILION if phase == "unlearn" else _BLUE for phase in sent]
     bars = axes.barh([_TITLES[phase] for phase in sent], list(sent.values()), color=colours)
@@ -136,7 +136,7 @@ def _bytes(phases: Mapping[str, Mapping[str, int]]) -> Figure | None:
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure  # takes a while, and without pyplot it draws with Agg and needs no screen
 
     return Figure(figsize=(width, height), layout="constrained")

@@ -102,7 +102,7 @@ class DirectoryRecorder:
         row["bytes_up"], row["bytes_down"] = (n * record.clients_used for n in (record.bytes_up, record.bytes_down))
         self._directory.write_part("clients", part, self._client_rows(record, total, predictions))
         self._directory.write_part("rounds", part, _table([row], schemas.ROUNDS))
-        self._directory.write(f"checkpoints/{record.phase}.safetensors", _encode(saved))
+        self._directory.write(f"checkpoints/{record.phase}.safetensors", encode_saved(saved))
         self._saved[record.phase] = saved
         self._tell(
             ra=record.metrics.get("ra", self._progress.ra),
@@ -118,12 +118,12 @@ class DirectoryRecorder:
         self._directory.write("adapter.safetensors", files.encode_adapter(adapter, values, about))
 
     def save_history(self, round: int, payload: Payload) -> None:
-        self._directory.write(_history(round), _encode(Saved(round=round, payload=payload, metrics={})))
+        self._directory.write(_history(round), encode_saved(Saved(round=round, payload=payload, metrics={})))
 
     def history(self, round: int) -> Payload:
         for place in (self._directory.path, *self._earlier):
             if (place / _history(round)).exists():
-                return _read(place / _history(round)).payload
+                return read_saved(place / _history(round)).payload
         raise RunDirectoryError(
             f"the global model after round {round} of pre-training was not kept, which this method needs; pre-train "
             "with pretrain.history=true"
@@ -194,7 +194,7 @@ class DirectoryRecorder:
 
     def _load(self, phase: str) -> Saved | None:
         path = self._directory.path / "checkpoints" / f"{phase}.safetensors"
-        return _read(path) if path.exists() else None
+        return read_saved(path) if path.exists() else None
 
     def _check_same_data(self) -> None:
         path = self._directory.path / "scenario.json"
@@ -236,7 +236,8 @@ def _history(round: int) -> str:
     return f"history/{round:06d}.safetensors"
 
 
-def _read(path: Path) -> Saved:
+def read_saved(path: Path) -> Saved:
+    """A checkpoint from its file. Raises RunDirectoryError if it is not one."""
     tensors, about = files.read_tensors(path)
     try:
         figures = json.loads(about["saved"])
@@ -246,7 +247,8 @@ def _read(path: Path) -> Saved:
         raise RunDirectoryError(f"{path} is not a checkpoint of this version") from None
 
 
-def _encode(saved: Saved) -> bytes:
+def encode_saved(saved: Saved) -> bytes:
+    """A checkpoint as the bytes of a safetensors file."""
     figures = {"round": saved.round, "metrics": dict(saved.metrics), "figures": dict(saved.figures)}
     tensors: dict[str, np.ndarray[Any, Any]] = {"values": saved.payload.values, "counters": saved.payload.counters}
     return save(tensors, metadata={"saved": json.dumps(figures)})

@@ -42,7 +42,7 @@ class Case:
     scenario: Scenario
 
 
-def make_case(clients: int, scenario: str) -> Case:
+def make_case(clients: int, scenario: str, *more: str) -> Case:
     fields = [
         f"federation.clients={clients}",
         f"train.batch_size={BATCH}",
@@ -53,11 +53,13 @@ def make_case(clients: int, scenario: str) -> Case:
         "retrain.rounds=1",
         "unlearn.layers=2",
         f"forget.scenario={scenario}",
+        *more,
     ]
     config = RunConfig.from_dict({}, fields)
     data = datasets.load(config.data, 0)
-    if scenario == "exclusive":
-        return Case(config, data, scenarios.build(config, data))
+    if scenario != "class":
+        found = scenarios.build(config, data)
+        return Case(config, scenarios.extended(config, data, found), found)
     sizes = [BATCH + 1, BATCH + 2, BATCH + 3, BATCH, 1, 2 * BATCH + 1, 5]
     sizes = [sizes[k % len(sizes)] for k in range(clients)]
     cuts = np.cumsum(sizes)
@@ -93,7 +95,7 @@ def _facts(found: Outcome) -> dict[str, Any]:
         "hashes": (found.base_hash, found.unlearned_hash, found.restored_hash),
         "metrics": (found.before, found.unlearned.start_metrics, found.unlearned.metrics, found.retrained),
         "adapter": found.unlearned.values.tobytes(),
-        "masks": found.unlearned.masks.digest,
+        "masks": found.unlearned.adapter.digest,
         "ranking": found.unlearned.ranking,
         "fingerprints": {identity.fingerprint for identity in found.identities},
     }
@@ -174,8 +176,16 @@ def test_two_nodes_and_an_actor_for_each_client_give_the_same_bits(
     assert outcome_of(small, RayPool, 1) == expected
 
 
-def test_the_exclusive_scenario_gives_the_same_bits(cluster: Any) -> None:
-    case = make_case(6, "exclusive")
+@pytest.mark.parametrize(
+    ("scenario", "fields"),
+    [
+        ("exclusive", ["unlearn.adapter=lora"]),
+        ("client", ["forget.poison=false", "unlearn.mask=saliency", "unlearn.budget=85"]),
+        ("sample", ["unlearn.mask=saliency", "unlearn.saliency=difference"]),
+    ],
+)
+def test_every_scenario_and_kind_of_adapter_gives_the_same_bits(cluster: Any, scenario: str, fields: list[str]) -> None:
+    case = make_case(6, scenario, "data.limit=600", *fields)
     assert outcome_of(case, RayPool, 3) == outcome_of(case, LocalPool)
 
 

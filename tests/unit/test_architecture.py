@@ -23,15 +23,19 @@ BASE = {"config", "consistency", "errors", "registry", "seeding", "types"}
 CORE = BASE | {"data", "models", "core"}
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(BASE, BASE),
+    "comparison": BASE | {"comparison"},
     "data": BASE | {"data"},
     "models": BASE | {"models"},
     "core": CORE,
     "audit": CORE | {"audit"},
-    "results": CORE | {"audit", "results"},
-    "engine": CORE | {"audit", "results", "engine"},
+    "results": CORE | {"audit", "comparison", "results"},
+    "engine": CORE | {"audit", "comparison", "results", "engine"},
     "run": CORE | {"audit", "results", "engine"},
-    "__init__": CORE | {"audit", "results", "engine", "run"},
-    "cli": CORE | {"audit", "results", "engine", "run", "cli", "__init__"},
+    "compare": CORE | {"audit", "comparison", "results", "engine", "run"},
+    "__init__": CORE | {"audit", "comparison", "results", "engine", "run", "compare"},
+    "cli_options": set(),
+    "cli_compare": {"cli_options", "comparison", "compare", "results"},
+    "cli": CORE | {"audit", "results", "engine", "run", "cli", "cli_options", "cli_compare", "__init__"},
     "__main__": {"cli"},
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 
@@ -38,6 +38,8 @@ class Unlearned:
     """Every layer, most sensitive first; empty where nothing was ranked."""
     storage_bytes: int = 0
     """What the server must have stored during training for it, beside the model, bytes."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Further figures of the method for the report, by name."""
 
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:

@@ -1,0 +1,22 @@
+"""Options that several commands share, and a group of commands of which one needs no name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a config field, such as unlearn.layers=2."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print result.json last on standard output.")]
+
+
+class DefaultGroup(TyperGroup):
+    """`group ...` means `group start ...`, unless another of its commands is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = bool(args) and args[0] in self.commands
+        return super().parse_args(ctx, args if named else ["start", *args])

@@ -1,0 +1,103 @@
+"""FedEraser: unlearning by calibrating stored updates (Liu et al. 2021, arXiv 2012.13891; whole clients).
+
+1. In pre-training the server keeps, every `federaser.interval` rounds, each client's update U_k = w_k - w.
+2. The first stored round is applied to the initial model without the forgotten clients: w + sum_k p_k U_k.
+3. In each later one the retained clients train a little from the current model, which gives V_k; the stored update
+   says how far to go and the new one where to: w + sum_k p_k |U_k| V_k / |V_k|, norms per parameter tensor.
+   BN buffers are averaged as trained.
+
+Here nothing is stored in pre-training: the phase "replay" trains the stored rounds once more and keeps |U_k| alone,
+which is all that step 3 reads. `unlearn.rounds` is not used: there are as many rounds as stored ones but the first,
+none if only one was stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fused_ray.core.methods import Unlearned, model_bytes, whole_model
+from fused_ray.core.methods.fedavg import FullTraining, having
+from fused_ray.core.methods.shared import Replay, spans
+from fused_ray.core.rounds import Federation, Phase, Saved
+from fused_ray.core.state import Arrays
+from fused_ray.core.work import ModelEvaluation, Update
+from fused_ray.core.workspace import Workspace
+from fused_ray.types import PartialSum, Payload
+
+
+@dataclass(frozen=True)
+class StoredUpdate(Replay):
+    """What the server has stored of a client: |U_k| of each parameter, and of the first round the model w + U_k."""
+
+    def update(self, space: Workspace, payload: Payload, client: int) -> Update:
+        trained = super().update(space, payload, client)
+        norms = [float(np.linalg.norm(_moved(trained.payload, payload, span))) for span in spans(space.model)]
+        kept = trained.payload if self.round == 1 else Payload(np.zeros(0, np.float32))
+        return Update(kept, trained.loss, tuple(norms))
+
+
+@dataclass(frozen=True)
+class Calibration(FullTraining):
+    """A client trains a little from the current model, and goes in that direction as far as it once went."""
+
+    norms: Mapping[int, Sequence[float]]
+    """|U_k| of each parameter, by client."""
+
+    def update(self, space: Workspace, payload: Payload, client: int) -> Update:
+        trained = super().update(space, payload, client)
+        values = trained.payload.values.copy()  # buffers stay as trained
+        for span, norm in zip(spans(space.model), self.norms[client], strict=True):
+            values[span] = payload.values[span] + calibrate(norm, _moved(trained.payload, payload, span))
+        return Update(Payload(values, trained.payload.counters), trained.loss)
+
+
+def unlearn(federation: Federation, base: Arrays) -> Unlearned:
+    """Rebuild the model from the initial one, by the retained clients' calibrated updates."""
+    config, clients = federation.config, having(federation.scenario, "retained")
+    stored = range(1, config.pretrain.rounds + 1, config.federaser.interval)
+    replayed = replay(federation, stored, clients)
+    epochs = math.ceil(config.federaser.ratio * config.train.local_epochs)
+    train = config.train.model_copy(update={"local_epochs": epochs})
+
+    def work(number: int) -> Calibration:
+        norms = dict(zip(clients, replayed.figures["norms"][number], strict=True))
+        return Calibration("unlearn", number, config.seed, train, "retained", norms)
+
+    phase = Phase(name="unlearn", rounds=len(stored) - 1, clients=clients, work=work, evaluation=ModelEvaluation())
+    start_metrics = federation.evaluate(ModelEvaluation(), replayed.payload)
+    end = federation.run(phase, replayed.payload)
+    storage_bytes = len(having(federation.scenario, "held")) * len(stored) * model_bytes(replayed.payload)
+    return whole_model(end.payload, base, end.metrics or start_metrics, start_metrics, storage_bytes)
+
+
+def replay(federation: Federation, stored: Sequence[int], clients: Sequence[int]) -> Saved:
+    """The model after the first stored round without the forgotten clients, and per stored round the clients' norms."""
+    config = federation.config
+    for number, original in enumerate(stored, 1):
+        work = StoredUpdate("replay", number, config.seed, config.train, "held", original)
+        conclude = partial(_keep, federation, work)
+        saved = federation.ask(work, federation.recorder.history(original - 1), clients, conclude, len(stored))
+    return saved
+
+
+def _keep(federation: Federation, work: StoredUpdate, total: PartialSum) -> Saved:
+    earlier = federation.recorder.resume("replay")
+    payload = earlier.payload if earlier else federation.mean(work, total)
+    norms = [*(earlier.figures["norms"] if earlier else ()), [report.figures for report in total.reports]]
+    return Saved(round=work.round, payload=payload, metrics={}, figures={"norms": norms})
+
+
+def calibrate(norm: float, v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """|U| V / |V|: the step V at the length of U; a V of zero shows no direction and gives no step."""
+    length = float(np.linalg.norm(v))
+    return v * (norm / length) if length else v
+
+
+def _moved(after: Payload, before: Payload, span: slice) -> NDArray[np.float64]:
+    return after.values[span].astype(np.float64) - before.values[span]

@@ -1,0 +1,103 @@
+"""What a comparison shows in the terminal: which of its runs goes on and how far it is, and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from fused_ray.results.comparison import tables
+from fused_ray.results.comparison.directory import ComparisonDirectory
+from fused_ray.results.display import TITLES, make_console, number, standard_error_to
+
+if TYPE_CHECKING:
+    from fused_ray.results.comparison.execute import Progress
+
+
+@contextmanager
+def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
+    """A listener that shows progress on standard error: a live bar on a terminal, else a line per run.
+
+    Ray's own noise goes to ray.log in the directory meanwhile.
+    """
+    with standard_error_to(path / "ray.log") as screen:
+        console = Console(file=screen, stderr=True)
+        console.print(f"fused-ray: {path}", highlight=False, soft_wrap=True)
+        if console.is_terminal:
+            with Bar(BarColumn(), TextColumn("{task.fields[text]}"), console=console) as bar:
+                yield _Live(bar, console)
+        else:
+            yield _Lines(console)
+
+
+class _Notes:
+    """Prints each note once: every run of a comparison says the same of its workers."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._seen = console, set[str]()
+
+    def __call__(self, progress: Progress) -> None:
+        for note in progress.run.notes:
+            if note not in self._seen:
+                self._seen.add(note)
+                self._console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+
+
+class _Live:
+    """One bar over all runs; beside it the run, its phase, round and last accuracies."""
+
+    def __init__(self, bar: Bar, console: Console) -> None:
+        self._bar, self._notes = bar, _Notes(console)
+        self._task = bar.add_task("", total=None, text="starting")
+
+    def __call__(self, progress: Progress) -> None:
+        self._notes(progress)
+        run = progress.run
+        share = (run.round - 1 + run.clients_done / max(1, run.clients)) / max(1, run.rounds)
+        text = f"{progress.step}/{progress.steps}  {progress.name}  {TITLES.get(run.phase, run.phase)}"
+        if run.rounds:
+            text += f" {run.round}/{run.rounds}  RA {number(run.ra)}  FA {number(run.fa)}"
+        done = progress.step - 1 + max(0.0, share)
+        self._bar.update(self._task, total=progress.steps, completed=done, text=text)
+
+
+class _Lines:
+    """A line per run that starts."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._notes, self._last = console, _Notes(console), ""
+
+    def __call__(self, progress: Progress) -> None:
+        self._notes(progress)
+        if progress.name != self._last:
+            self._last = progress.name
+            self._console.print(f"{progress.step}/{progress.steps}  {progress.name}", highlight=False, soft_wrap=True)
+
+
+def show_comparison(directory: ComparisonDirectory, *, to_error: bool = False) -> None:
+    """The tables as far as the comparison has come, and what it took."""
+    console, rows = make_console(to_error), directory.rows
+    tables.show(console, rows, directory.config)
+    for line in _in_words(directory, rows):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _in_words(directory: ComparisonDirectory, rows: list[dict[str, Any]]) -> Iterator[str]:
+    if not directory.finished:
+        cells = len(directory.config.cells)
+        yield f"Not finished: {len(rows)} of {cells} cells; continue it with: {directory.RESUME} {directory.path}"
+        return
+    result: Mapping[str, Any] = directory.result
+    took = result["equivalents"]
+    parts = ", ".join(f"{name} {took[name]:.1f}" for name in took if name != "total" and took[name])
+    yield f"It took {took['total']:.1f} full-round equivalents ({parts})."
+    if result["failed"]:
+        yield f"{result['failed']} of {result['cells']} cells failed; to try them again: {directory.RESUME} " + str(
+            directory.path
+        )
+    yield f"Everything is in {directory.path}: results.parquet, table.md, table.tex, plots/, and a directory per run."

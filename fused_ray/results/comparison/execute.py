@@ -1,0 +1,207 @@
+"""A comparison inside its directory, on any pool: base runs, shadow models, cells, audits, and the table of them all.
+
+Every run in it is an ordinary one in a directory of its own, so whatever is killed goes on from its last round. A
+finished cell is never run again; one that fails is recorded with its reason, the others go on, and a resumed
+comparison tries it once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from fused_ray.audit.shadow import Shadow
+from fused_ray.audit.yardstick import Yardstick
+from fused_ray.comparison import Cell, CompareConfig
+from fused_ray.config import DataConfig, RunConfig
+from fused_ray.data import datasets
+from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
+from fused_ray.results import execute as single
+from fused_ray.results.comparison import audits, plots, rows, tables
+from fused_ray.results.comparison.directory import ComparisonDirectory
+from fused_ray.results.directory import RunDirectory
+from fused_ray.results.execute import MakePool
+from fused_ray.results.folder import LOCK_WAIT
+from fused_ray.results.recorder import Progress as RunProgress
+from fused_ray.types import ImageData
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a comparison is."""
+
+    step: int
+    """Which of its runs, from 1; shadow models count as one."""
+    steps: int
+    name: str
+    """The run that goes on."""
+    run: RunProgress
+
+
+def execute(
+    directory: ComparisonDirectory,
+    config: CompareConfig,
+    make_pool: MakePool,
+    listener: Callable[[Progress], None] = lambda progress: None,
+    stopped: Callable[[], bool] = lambda: False,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Run what is still to be done and return the content of result.json.
+
+    `make_pool` is best a lease, which keeps the workers from run to run. Raises Interrupted when stopped, and
+    RunDirectoryError if no cell at all could be run.
+    """
+    directory.lock(LOCK_WAIT)
+    try:
+        return _Comparison(directory, config, make_pool, listener, stopped, notes).run()
+    except Interrupted as stop:
+        reason = str(stop).partition(";")[0]
+        raise Interrupted(f"{reason}; continue with: {directory.RESUME} {directory.path}") from None
+    finally:
+        directory.unlock()
+
+
+class _Comparison:
+    def __init__(
+        self,
+        directory: ComparisonDirectory,
+        config: CompareConfig,
+        make_pool: MakePool,
+        listener: Callable[[Progress], None],
+        stopped: Callable[[], bool],
+        notes: Sequence[str],
+    ) -> None:
+        self.directory, self.config, self.make_pool = directory, config, make_pool
+        self.stopped, self._listener, self._notes = stopped, listener, notes
+        self._read = lru_cache(maxsize=len(config.seeds))(datasets.load)
+        self._steps = _steps(config)
+
+    def run(self) -> dict[str, Any]:
+        known = {(row["method"], row["scenario"], row["seed"]): row for row in self.directory.rows}
+        done: list[dict[str, Any]] = []
+        for _, of_scenario in groupby(self.config.cells, key=lambda cell: cell.scenario):
+            groups = [_Group(self, list(cells)) for _, cells in groupby(of_scenario, key=lambda cell: cell.seed)]
+            for number, group in enumerate(groups):
+                group.again = groups[(number + 1) % len(groups)] if len(groups) > 1 else None
+                group.pretrain()
+            for group in groups:
+                for cell in group.cells:
+                    row = known.get((cell.method, cell.scenario, cell.seed), {})
+                    done.append(row if row.get("status") == rows.DONE else group.row(cell))
+                    self.directory.write_table("results", rows.table(done))
+        return self._conclude(done)
+
+    def attempt(self, config: RunConfig, step: str) -> tuple[RunDirectory | None, str]:
+        """A run, finished, or why it could not be."""
+        path, hear = Path(config.output.dir), self.hear(step)
+        try:
+            directory = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, config)
+            if not directory.finished:
+                single.execute(directory, config, self.make_pool, hear, self.stopped, self._notes, self.load)
+        except Interrupted:
+            raise
+        except FusedRayError as error:
+            return None, str(error)
+        return directory, ""
+
+    def load(self, data: DataConfig, seed: int) -> ImageData:
+        """The data set, read once; only a part of one depends on the seed."""
+        return self._read(data, seed if data.limit is not None else 0)
+
+    def hear(self, name: str) -> Callable[[RunProgress], None]:
+        """A listener for one of the steps."""
+        number = self._steps.index(name) + 1
+        return lambda progress: self._listener(Progress(number, len(self._steps), name, progress))
+
+    def _conclude(self, done: list[dict[str, Any]]) -> dict[str, Any]:
+        status = [row["status"] for row in done]
+        failed = [row for row in done if row["status"].startswith(rows.FAILED)]
+        if rows.DONE not in status:
+            raise RunDirectoryError(f"{self.directory.path}: no cell could be run; {failed[0]['status']}")
+        parts = {"pretrain": 0.0, "retrain": 0.0, "methods": 0.0, "shadows": 0.0}
+        for folder in sorted((self.directory.path / "bases").glob("[!.]*")):
+            base = RunDirectory.open(folder)
+            for (phase, _), amount in rows.trained(base).items():
+                parts[phase] += amount
+            parts["shadows"] += audits.shadow_equivalents(self.directory.path / "shadows" / folder.name, base)
+        for folder in sorted((self.directory.path / "cells").glob("[!.]*")):
+            parts["methods"] += sum(rows.trained(RunDirectory.open(folder)).values())
+        result = {
+            "cells": len(done),
+            "done": status.count(rows.DONE),
+            "unsupported": status.count(rows.UNSUPPORTED),
+            "failed": len(failed),
+            "equivalents": {**parts, "total": sum(parts.values())},
+        }
+        tables.export(self.directory, done, self.config)
+        if self.config.base.output.plots:
+            plots.draw(self.directory, done)
+        self.directory.write_json("result.json", result)  # last: it says that the comparison is complete
+        return result
+
+
+def _steps(config: CompareConfig) -> list[str]:
+    """What there is to run, in order."""
+    steps: list[str] = []
+    for _, of_scenario in groupby(config.cells, key=lambda cell: cell.scenario):
+        groups = [list(cells) for _, cells in groupby(of_scenario, key=lambda cell: cell.seed)]
+        steps += [f"{cells[0].group} base" for cells in groups]
+        for cells in groups:
+            steps += [f"{cells[0].group} shadows"] if config.audit.enabled and config.audit.shadows else []
+            steps += [cell.name for cell in cells if cell.config and not cell.is_base]
+    return steps
+
+
+class _Group:
+    """The cells of a scenario and a seed, which share a base run, shadow models and a yardstick."""
+
+    again: _Group | None = None
+    """The same scenario with another seed."""
+
+    def __init__(self, comparison: _Comparison, cells: list[Cell]) -> None:
+        self._of, self.cells = comparison, cells
+        self.base: RunDirectory | None = None
+        self._reason = ""
+
+    def pretrain(self) -> None:
+        """Run the base run."""
+        first = self.cells[0]
+        self.base, self._reason = self._of.attempt(first.base, f"{first.group} base")
+
+    def row(self, cell: Cell) -> dict[str, Any]:
+        """Run a cell, audit it, and say what came of it."""
+        if cell.config is None:
+            return rows.bare(cell, rows.UNSUPPORTED)
+        if self.base is None:
+            return rows.bare(cell, f"{rows.FAILED}its base run: {self._reason}")
+        run: RunDirectory | None = self.base
+        reason = ""
+        if not cell.is_base:
+            run, reason = self._of.attempt(cell.config, cell.name)
+        if run is None:
+            return rows.bare(cell, f"{rows.FAILED}{reason}")
+        found: dict[str, Any] | None = None
+        if self._of.config.audit.enabled:
+            try:
+                found = audits.examine(run, lambda: self._yardstick, cell.method)
+            except Interrupted:
+                raise
+            except FusedRayError as error:
+                reason = f"{rows.FAILED}its audit: {error}"
+        return rows.finished(cell, run, self.base, found) | ({"status": reason} if reason else {})
+
+    @cached_property
+    def _yardstick(self) -> Yardstick:
+        assert self.base is not None
+        of, config, name = self._of, self.cells[0].base, self.cells[0].group
+        data, scenario = single.prepared(config, of.load)
+        shadows: Sequence[Shadow] = ()
+        if count := of.config.audit.shadows:
+            recorder = audits.ShadowRecorder(of.directory, f"shadows/{name}", of.hear(f"{name} shadows"), of.stopped)
+            shadows = audits.shadow_models(config, data, scenario, of.make_pool, recorder, count)
+        again = self.again.base if self.again else None
+        return audits.yardstick(self.base, again, data, scenario, shadows, of.config.audit)

@@ -1,0 +1,247 @@
+"""A comparison as tables in the layout of the paper: methods down, RA, FA, ReA, MIA, Comm, Comp across.
+
+One table per scenario, means and standard deviations over seeds, for the terminal, as Markdown and as LaTeX. The
+Markdown one shows the paper's figure beside ours where it has one, and says why they differ.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fused_ray.comparison import CompareConfig
+from fused_ray.config import RunConfig
+from fused_ray.results.comparison.directory import ComparisonDirectory
+from fused_ray.results.comparison.rows import DONE, UNSUPPORTED
+from fused_ray.results.display import size
+
+Rows = Sequence[Mapping[str, Any]]
+
+TRIVIAL = "†"
+BEFORE, CONTROL = "before: it remembers", "control: one output bias"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table in plain text, ready for any format."""
+
+    title: str
+    head: tuple[str, ...]
+    body: tuple[tuple[str, ...], ...]
+    paper: tuple[tuple[str, ...], ...]
+    """The paper's figure beside each cell of the body; empty where it has none."""
+    notes: tuple[str, ...]
+    why: tuple[str, ...]
+    """Why the paper's figures differ; empty where none is shown."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    key: str
+    published: str
+    show: Callable[[Sequence[float]], str]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, and standard deviation over seeds where there are several."""
+    mean = statistics.fmean(values)
+    return f"{mean:.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else f"{mean:.3f}"
+
+
+def _size(values: Sequence[float]) -> str:
+    return size(statistics.fmean(values))
+
+
+def _seconds(values: Sequence[float]) -> str:
+    return f"{statistics.fmean(values):.1f} s"
+
+
+_RA, _FA = _Column("RA", "ra", "ra", spread), _Column("FA", "fa", "fa", spread)
+_CA = _Column("CA", "ca", "ca", spread)
+_COSTS = (
+    _Column("ReA", "rea", "rea", spread),
+    _Column("MIA (AUC)", "mia_auc", "mia", spread),
+    _Column("Comm", "bytes_up", "comm", _size),
+    _Column("Comp", "seconds_train", "comp", _seconds),
+)
+
+
+def layouts(rows: Rows, config: CompareConfig) -> list[Layout]:
+    """A table for each scenario that has rows, in the order of the rows."""
+    bases = {cell.scenario: cell.base for cell in config.cells}
+    grouped = groupby(rows, key=lambda row: str(row["scenario"]))
+    return [_layout(scenario, list(found), bases[scenario]) for scenario, found in grouped]
+
+
+def _layout(label: str, rows: Rows, base: RunConfig) -> Layout:
+    scenario = base.forget.scenario
+    columns = [_RA, _FA, *([_CA] if scenario == "exclusive" else []), *_COSTS]
+    published = _published(base)
+    body, paper = [], []
+    for name, suffix in ((BEFORE, "_before"), (CONTROL, "_control")):
+        once = list({row["seed"]: row for row in rows if row.get(f"ra{suffix}") is not None}.values())
+        if once:
+            renamed = [{key: row.get(f"{key}{suffix}") for key in ("ra", "fa", "ca")} for row in once]
+            body.append((name, *(_cell(renamed, column) for column in columns)))
+            paper.append(("",) * (len(columns) + 1))
+    by_method = {method: [row for row in rows if row["method"] == method] for method in _methods(rows)}
+    for method, found in by_method.items():
+        mark = f" {TRIVIAL}" if any(row.get("trivial") for row in found) else ""
+        body.append((method + mark, *(_cell(found, column) for column in columns)))
+        theirs = published.get(found[0]["algorithm"], {})
+        paper.append(("", *(_theirs(theirs.get(column.published)) for column in columns)))
+    shown = any(text for line in paper for text in line)
+    return Layout(
+        title=f"{label}: {base.data.name}, {base.model.name}, {base.federation.clients} clients",
+        head=("method", *(f"{c.name} (ASR)" if (c, scenario) == (_FA, "sample") else c.name for c in columns)),
+        body=tuple(body),
+        paper=tuple(paper),
+        notes=tuple(_notes(by_method)),
+        why=tuple(_why(base)) if shown else (),
+    )
+
+
+def _methods(rows: Rows) -> list[str]:
+    return list(dict.fromkeys(str(row["method"]) for row in rows))
+
+
+def _cell(rows: Rows, column: _Column) -> str:
+    values = [row[column.key] for row in rows if row.get(column.key) is not None]
+    return column.show(values) if values else "-"
+
+
+def _notes(by_method: Mapping[str, Rows]) -> Iterable[str]:
+    rows = [row for found in by_method.values() for row in found]
+    vacuous = sorted({row["seed"] for row in rows if row.get("vacuous")})
+    if vacuous:
+        seeds = ", ".join(map(str, vacuous))
+        yield f"VACUOUS with seed {seeds}: before unlearning, the model knew no more of it than a retrained one."
+    if any(row.get("trivial") for row in rows):
+        yield f"{TRIVIAL} trivial: changing one output bias does as well on RA and FA; ReA and MIA decide."
+    for method, found in by_method.items():
+        if all(row["status"] == UNSUPPORTED for row in found):
+            yield f"{method} cannot do this scenario."
+        for row in found:
+            if row["status"] not in (DONE, UNSUPPORTED):
+                yield f"{method}, seed {row['seed']}: {row['status']}"
+
+
+# -- the paper's figures
+
+
+@cache
+def _paper() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def _entry(base: RunConfig) -> Mapping[str, Any]:
+    for entry in _paper()["tables"]:
+        alike = entry["scenario"] == base.forget.scenario and entry["model"] == base.model.name
+        if alike and base.data.name in entry["data"]:
+            return dict(entry)
+    return {}
+
+
+def _theirs(value: float | int | str | None) -> str:
+    """A figure as the paper prints it: accuracies with two digits, seconds whole, sizes with their unit."""
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return "" if value is None else f"{value} s" if isinstance(value, int) else value
+
+
+def _published(base: RunConfig) -> Mapping[str, Mapping[str, Any]]:
+    """The paper's figures for a scenario's data and model, by unlearning method."""
+    methods: Mapping[str, Mapping[str, Any]] = _entry(base).get("methods", {})
+    return methods
+
+
+def _why(base: RunConfig) -> Iterable[str]:
+    why, entry = _paper()["why"], _entry(base)
+    yield from (why[name] for name in (entry.get("why"), entry["scenario"]) if name in why)
+    yield from why["all"]
+
+
+# -- formats
+
+
+def show(console: Console, rows: Rows, config: CompareConfig) -> None:
+    """The tables in a terminal."""
+    for layout in layouts(rows, config):
+        table = Table(title=layout.title)
+        for name in layout.head:
+            table.add_column(name, justify="left" if name == "method" else "right")
+        for line in layout.body:
+            table.add_row(*map(escape, line))
+        console.print(table)
+        for note in layout.notes:
+            console.print(note, highlight=False, soft_wrap=True, markup=False)
+
+
+def markdown(rows: Rows, config: CompareConfig) -> str:
+    """The tables with the paper's figures in brackets, and the reasons for differences."""
+    parts = []
+    for layout in layouts(rows, config):
+        lines = [f"## {layout.title}", "", _pipes(layout.head), _pipes(["---"] * len(layout.head))]
+        for ours, theirs in zip(layout.body, layout.paper, strict=True):
+            lines.append(_pipes(f"{a} [{b}]" if b else a for a, b in zip(ours, theirs, strict=True)))
+        lines += ["", *(f"- {note}" for note in layout.notes)]
+        if layout.why:
+            lines += ["", "In square brackets: the paper's figure. Why ours may differ:", ""]
+            lines += [f"- {reason}" for reason in layout.why]
+        parts.append("\n".join(lines).rstrip())
+    seeds = ", ".join(map(str, config.seeds))
+    about = f"Mean and standard deviation over the seeds {seeds}." if len(config.seeds) > 1 else f"Seed {seeds}."
+    about += " Comm: bytes that a client sends up in a round. Comp: seconds of local training."
+    return "\n\n".join([about, *parts]) + "\n"
+
+
+def latex(rows: Rows, config: CompareConfig) -> str:
+    """The tables for LaTeX with the package booktabs."""
+    parts = []
+    for layout in layouts(rows, config):
+        lines = [r"\begin{table}", rf"\caption{{{_tex(layout.title)}}}", r"\centering"]
+        lines += [rf"\begin{{tabular}}{{l{'r' * (len(layout.head) - 1)}}}", r"\toprule"]
+        lines += [_ampersands(layout.head), r"\midrule", *map(_ampersands, layout.body)]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [rf"\par {_tex(note)}" for note in layout.notes]
+        parts.append("\n".join([*lines, r"\end{table}"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def export(directory: ComparisonDirectory, rows: Rows, config: CompareConfig) -> None:
+    """table.md and table.tex."""
+    directory.write("table.md", markdown(rows, config).encode())
+    directory.write("table.tex", latex(rows, config).encode())
+
+
+def _pipes(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _ampersands(cells: Iterable[str]) -> str:
+    return " & ".join(map(_tex, cells)) + r" \\"
+
+
+_TEX = {character: rf"\{character}" for character in "&%#_${}"} | {
+    "±": r"$\pm$",
+    "†": r"$\dagger$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in text)

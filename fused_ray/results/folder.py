@@ -1,0 +1,184 @@
+"""A folder of results: created whole, written by one process at a time, every file replaced atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fused_ray.errors import RunDirectoryError
+from fused_ray.results.environment import environment
+
+Kind = TypeVar("Kind", bound="Folder")
+
+LOCK_WAIT = 60.0
+"""Seconds to wait for the writer of a killed run to be gone."""
+
+
+class Folder:
+    """Results of one kind. Reading needs no lock; writing does."""
+
+    KIND: ClassVar[str]
+    """What a reader calls it."""
+    FORMAT: ClassVar[str]
+    """What environment.json says of it."""
+    CONFIG: ClassVar[str]
+    """The file that holds its configuration."""
+    RESUME: ClassVar[str]
+    """The command that goes on with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+        self._token = ""
+
+    @classmethod
+    def make(cls: type[Kind], path: str | Path, config: str, folders: Sequence[str], overwrite: bool) -> Kind:
+        """A new folder, complete at once. Raises RunDirectoryError if there is something at `path` already.
+
+        `overwrite` replaces an earlier one of the same kind, but nothing else.
+        """
+        target = Path(path).absolute()
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            if not overwrite:
+                raise RunDirectoryError(
+                    f"{path} exists already; choose another output.dir, continue it with --resume {path}, or replace "
+                    "it with --overwrite"
+                )
+            earlier = cls.open(path)
+            earlier.lock(wait=10.0)
+            shutil.rmtree(target)
+            earlier.unlock()
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            fresh.chmod(0o755)
+            (fresh / cls.CONFIG).write_text(config, encoding="utf-8")
+            (fresh / "environment.json").write_text(json.dumps({"format": cls.FORMAT, **environment()}, indent=2))
+            for folder in folders:
+                (fresh / folder).mkdir()
+            fresh.rename(target)
+        except OSError as error:
+            raise RunDirectoryError(f"cannot create the {cls.KIND} {path}: {error.strerror}") from None
+        return cls(target)
+
+    @classmethod
+    def open(cls: type[Kind], path: str | Path) -> Kind:
+        """An existing folder. Raises RunDirectoryError if it is not one of this kind."""
+        directory = cls(Path(path).absolute())
+        if not directory.path.is_dir():
+            raise RunDirectoryError(f"{path} is no {cls.KIND}: there is no such folder")
+        found = directory.read_json("environment.json")
+        if found.get("format") != cls.FORMAT or not (directory.path / cls.CONFIG).is_file():
+            raise RunDirectoryError(
+                f"{path} is no {cls.KIND} of this version: {cls.FORMAT!r} is not in environment.json"
+            )
+        return directory
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """`result.json`. Raises RunDirectoryError until it is finished."""
+        if not self.finished:
+            raise RunDirectoryError(f"{self.path} is not finished; continue it with: {self.RESUME} {self.path}")
+        return self.read_json("result.json")
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to be done; result.json is written last."""
+        return (self.path / "result.json").exists()
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file. Raises RunDirectoryError if it is missing or holds no mapping."""
+        try:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunDirectoryError(f"{self.path} is no {self.KIND}: it has no {name}") from None
+        except (OSError, ValueError) as error:
+            raise RunDirectoryError(f"{self.path / name} cannot be read: {error}") from None
+        if not isinstance(content, dict):
+            raise RunDirectoryError(f"{self.path / name} is not what this program writes")
+        return content
+
+    # -- writing
+
+    def lock(self, wait: float) -> None:
+        """Become the only writer; wait that many seconds for an earlier one, which may be dying, to let go.
+
+        Raises RunDirectoryError if it does not.
+        """
+        deadline = time.monotonic() + wait
+        try:
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RunDirectoryError(f"{self.path} cannot be written: {error.strerror}") from None
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    owner = os.pread(handle, 200, 0).decode(errors="replace")
+                    os.close(handle)
+                    raise RunDirectoryError(
+                        f"{self.path} is being written by another run (process {owner.split(' ')[0] or 'unknown'}); "
+                        "wait for it or end it"
+                    ) from None
+                time.sleep(0.1)
+        self._lock, self._token = handle, f"{os.getpid()} {uuid.uuid4().hex}"
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, self._token.encode(), 0)
+
+    def unlock(self) -> None:
+        """Let the next writer in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file atomically, and durably against a crash of the machine. Only for the holder of the lock."""
+        self.fence()
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise RunDirectoryError(f"{target} cannot be written: {error.strerror}; make room and --resume") from None
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Replace a JSON file atomically."""
+        self.write(name, json.dumps(content, indent=2).encode())
+
+    def write_table(self, name: str, rows: pa.Table) -> None:
+        """Replace a Parquet file atomically."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd")
+        self.write(f"{name}.parquet", sink.getvalue().to_pybytes())
+
+    def fence(self) -> None:
+        """A writer that is not the lock's holder any more (its folder was replaced, say) must not write."""
+        assert self._lock is not None, f"the {self.KIND} is not locked"
+        try:
+            same = os.stat(self.path / "lock").st_ino == os.fstat(self._lock).st_ino
+            if same and os.pread(self._lock, 200, 0).decode() == self._token:
+                return
+        except OSError:
+            pass
+        raise RunDirectoryError(f"{self.path} was taken over by another run; this one stops writing")

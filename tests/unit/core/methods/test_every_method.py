@@ -1,0 +1,109 @@
+"""What holds for all methods: they go on from every finished round, are counted in bytes, and see what they may."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+
+from fused_ray import registry
+from fused_ray.core import methods, state
+from fused_ray.core.rounds import Federation, LocalPool
+
+METHODS = [name for name in registry.METHODS if name != "fused"]
+# the rounds of each phase after pre-training (3 rounds), with 2 rounds of unlearning
+ROUNDS = {
+    "retrain": {"retrain": 2},
+    "finetune": {"unlearn": 2},
+    "federaser": {"replay": 3, "unlearn": 2},
+    "eraseclient": {"replay": 1, "unlearn": 3},
+    "exactfun": {"replay": 3, "unlearn": 3},
+    "not": {"unlearn": 2},
+    "puf": {"unlearn": 3},
+}
+
+
+def facts(found):
+    figures = (found.metrics, found.start_metrics, found.before, found.figures, found.storage_bytes)
+    return state.state_hash(found.state), figures
+
+
+@pytest.fixture(scope="module")
+def run(federate, pretrained):
+    """`run(method, start)`: the federation and what the method made of its M_r."""
+
+    def make(method, start=None, kept=None):
+        settings = (f"unlearn.method={method}", "pretrain.rounds=3", "unlearn.rounds=2", "federaser.interval=1")
+        federation = federate(*settings, start=start)
+        federation.recorder.kept.update(kept or {})
+        return federation, methods.unlearn(federation, pretrained(federation))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole(run):
+    """`whole(method)`: the same, never interrupted."""
+    return functools.cache(run)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_goes_on_from_every_round_to_the_same_bits(run, whole, method):
+    federation, expected = whole(method)
+    recorder = federation.recorder
+    done = list(recorder.rounds.items())
+    rounds = {"pretrain": 3} | ROUNDS[method]
+    assert [key for key, _ in done] == [(phase, n + 1) for phase, count in rounds.items() for n in range(count)]
+    for finished in range(3, len(done) + 1):
+        saved = {phase: end for (phase, _), end in done[:finished]}
+        again, found = run(method, saved, recorder.kept)
+        assert list(again.recorder.rounds) == [key for key, _ in done[finished:]]
+        assert facts(found) == facts(expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_bytes_of_every_round_are_whole_models_and_of_a_replay_nothing(whole, method):
+    federation, found = whole(method)
+    model = 4 * (2 * 25 + 2 + 4 * 2 + 128 * 4 + 4) + 8
+    for record in federation.recorder.records:
+        if record.phase == "replay" and method != "exactfun":
+            assert record.bytes_up == record.bytes_down == 0
+        else:
+            assert model < record.bytes_up == record.bytes_down < model + 200
+    storage = {"federaser": 5 * 3 * model, "exactfun": 3 * (2 + 5) * model}
+    assert found.storage_bytes == storage.get(method, 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_who_takes_part(whole, method, targets):
+    federation, _ = whole(method)
+    taking_part = {(r.phase, r.round): r.clients_used for r in federation.recorder.records if r.phase != "pretrain"}
+    others = 5 - len(targets)
+    special = {
+        "eraseclient": {("replay", 1): len(targets), ("unlearn", 1): len(targets)},
+        "exactfun": {("replay", n): 5 for n in range(1, 4)},
+        "puf": {("unlearn", 1): 5},
+    }
+    expected = dict.fromkeys(taking_part, others) | special.get(method, {})
+    assert taking_part == expected
+
+
+@pytest.mark.parametrize("method", ["retrain", "finetune", "not", "federaser"])
+def test_forgotten_examples_do_not_reach_what_comes_after_pretraining(make_config, data, gone, recorder, method):
+    """Whatever the forgotten images show, the same M_r and history give the same bits."""
+    config = make_config("model.name=tiny", f"unlearn.method={method}", "forget.scenario=client")
+    images = data.train_images.copy()
+    lost = np.concatenate([gone.forgotten(client) for client in range(5)])
+    images[lost] = 255 - images[lost]
+    found, kept, base = [], None, None
+    for one in (data, dataclasses.replace(data, train_images=images)):
+        federation = Federation(config, one, gone, LocalPool(config, one, gone), recorder())
+        if base is None:
+            like = methods.fedavg.initial(federation, "pretrain")
+            base = state.unflatten(methods.fedavg.pretrain(federation, state.flatten(like)).payload, like)
+            kept = federation.recorder.kept
+        federation.recorder.kept.update(kept)
+        found.append(state.state_hash(methods.unlearn(federation, base).state))
+    assert found[0] == found[1]
