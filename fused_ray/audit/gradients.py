@@ -18,6 +18,7 @@ from torch import nn
 from fused_ray.audit.outputs import Vector, forgotten, retained
 from fused_ray.core.adapter import Masks
 from fused_ray.core.layers import layer_parameters
+from fused_ray.core.numerics import dot, norm
 from fused_ray.core.workspace import BLOCK, Workspace
 from fused_ray.seeding import permutation
 from fused_ray.types import IntVector, Payload
@@ -78,7 +79,7 @@ def opposition(
     step[free] = -eta * g_r
     _add(space.model, step)
     after, _ = _mean_loss(space, at.sample, gradient=False)
-    product, u, r = float(g_u @ g_r), float(np.linalg.norm(g_u)), float(np.linalg.norm(g_r))
+    product, u, r = dot(g_u, g_r), norm(g_u), norm(g_r)
     return Opposition(product / (u * r) if u * r else 0.0, u, r, -eta * product, after - at.loss)
 
 

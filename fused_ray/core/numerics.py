@@ -7,10 +7,14 @@ Workers with equal fingerprints compute the same bits; others are named in the r
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from fused_ray.types import Identity
 
@@ -45,3 +49,13 @@ def fingerprint(device: str = "cpu") -> str:
 def identity(node: str, device: str = "cpu") -> Identity:
     """What this process says of itself when it starts to work."""
     return Identity(node=node, pid=os.getpid(), fingerprint=fingerprint(device), torch=torch.__version__, device=device)
+
+
+def dot(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> float:
+    """The inner product of two vectors in float64, by NumPy's own sum: that of BLAS depends on its threads."""
+    return float(np.sum(a.astype(np.float64, copy=False) * b))
+
+
+def norm(a: NDArray[np.floating[Any]]) -> float:
+    """The L2 norm of a vector in float64, with the same bits however many threads there are."""
+    return math.sqrt(dot(a, a))

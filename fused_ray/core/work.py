@@ -15,6 +15,7 @@ import numpy as np
 
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.aggregate import ExactSum, check_values, scale_bits
+from fused_ray.core.numerics import norm
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import NumericsError
 from fused_ray.types import ClientReport, FloatVector, IntVector, PartialSum, Payload, Scenario
@@ -123,7 +124,7 @@ def compute(
                 train_seconds=trained - started,
                 aggregate_seconds=time.perf_counter() - trained,
                 loss=update.loss,
-                update_norm=float(np.linalg.norm(moved.astype(np.float64))),
+                update_norm=norm(moved),
                 values_changed=int(np.count_nonzero(moved)),
                 figures=update.figures,
             )

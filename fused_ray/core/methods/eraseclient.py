@@ -25,6 +25,7 @@ from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.methods.fedavg import FullTraining, fedavg, having, initial
 from fused_ray.core.methods.shared import Replay, blank_model, parameters
+from fused_ray.core.numerics import norm
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import batches
@@ -110,7 +111,7 @@ def ball_radius(federation: Federation, center: Payload) -> float:
     inside = parameters(blank_model(federation))
     others = (state.flatten(initial(federation, f"eraseclient/{i}")) for i in range(RANDOM_MODELS))
     here = center.values[inside].astype(np.float64)
-    return float(np.mean([np.linalg.norm(other.values[inside] - here) for other in others])) / 3
+    return float(np.mean([norm(other.values[inside] - here) for other in others])) / 3
 
 
 def reference(w: FloatVector, w_targets: FloatVector, share: float) -> NDArray[np.float64]:

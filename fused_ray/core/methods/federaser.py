@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from fused_ray.core.methods import Unlearned, model_bytes, whole_model
 from fused_ray.core.methods.fedavg import FullTraining, having
 from fused_ray.core.methods.shared import Replay, spans
+from fused_ray.core.numerics import norm
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, Update
@@ -37,7 +38,7 @@ class StoredUpdate(Replay):
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         trained = super().update(space, payload, client)
-        norms = [float(np.linalg.norm(_moved(trained.payload, payload, span))) for span in spans(space.model)]
+        norms = [norm(_moved(trained.payload, payload, span)) for span in spans(space.model)]
         kept = trained.payload if self.round == 1 else Payload(np.zeros(0, np.float32))
         return Update(kept, trained.loss, tuple(norms))
 
@@ -52,8 +53,8 @@ class Calibration(FullTraining):
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         trained = super().update(space, payload, client)
         values = trained.payload.values.copy()  # buffers stay as trained
-        for span, norm in zip(spans(space.model), self.norms[client], strict=True):
-            values[span] = payload.values[span] + calibrate(norm, _moved(trained.payload, payload, span))
+        for span, length in zip(spans(space.model), self.norms[client], strict=True):
+            values[span] = payload.values[span] + calibrate(length, _moved(trained.payload, payload, span))
         return Update(Payload(values, trained.payload.counters), trained.loss)
 
 
@@ -93,10 +94,10 @@ def _keep(federation: Federation, work: StoredUpdate, total: PartialSum) -> Save
     return Saved(round=work.round, payload=payload, metrics={}, figures={"norms": norms})
 
 
-def calibrate(norm: float, v: NDArray[np.float64]) -> NDArray[np.float64]:
+def calibrate(reach: float, v: NDArray[np.float64]) -> NDArray[np.float64]:
     """|U| V / |V|: the step V at the length of U; a V of zero shows no direction and gives no step."""
-    length = float(np.linalg.norm(v))
-    return v * (norm / length) if length else v
+    length = norm(v)
+    return v * (reach / length) if length else v
 
 
 def _moved(after: Payload, before: Payload, span: slice) -> NDArray[np.float64]:

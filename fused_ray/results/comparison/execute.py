@@ -81,8 +81,8 @@ class _Comparison:
         self._steps = _steps(config)
 
     def run(self) -> dict[str, Any]:
-        known = {(row["method"], row["scenario"], row["seed"]): row for row in self.directory.rows}
-        done: list[dict[str, Any]] = []
+        found = {(row["scenario"], row["seed"], row["method"]): row for row in self.directory.rows}
+        order = [(cell.scenario, cell.seed, cell.method) for cell in self.config.cells]
         for _, of_scenario in groupby(self.config.cells, key=lambda cell: cell.scenario):
             groups = [_Group(self, list(cells)) for _, cells in groupby(of_scenario, key=lambda cell: cell.seed)]
             for number, group in enumerate(groups):
@@ -90,10 +90,11 @@ class _Comparison:
                 group.pretrain()
             for group in groups:
                 for cell in group.cells:
-                    row = known.get((cell.method, cell.scenario, cell.seed), {})
-                    done.append(row if row.get("status") == rows.DONE else group.row(cell))
-                    self.directory.write_table("results", rows.table(done))
-        return self._conclude(done)
+                    key = cell.scenario, cell.seed, cell.method
+                    if found.get(key, {}).get("status") != rows.DONE:
+                        found[key] = group.row(cell)
+                        self.directory.write_table("results", rows.table(found[k] for k in order if k in found))
+        return self._conclude([found[key] for key in order])
 
     def attempt(self, config: RunConfig, step: str) -> tuple[RunDirectory | None, str]:
         """A run, finished, or why it could not be."""

@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 
-from fused_ray.core.numerics import fingerprint, identity
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from fused_ray.core.numerics import dot, fingerprint, identity, norm
 
 PROGRAM = """
 import torch
@@ -30,3 +33,14 @@ def test_the_fingerprint_is_the_same_in_another_process():
 def test_an_identity_names_the_process_and_where_it_is():
     found = identity("node 7")
     assert (found.node, found.pid, found.device, found.fingerprint) == ("node 7", os.getpid(), "cpu", fingerprint())
+
+
+def test_norms_and_products_by_hand_and_with_any_number_of_threads():
+    assert norm(np.array([3, 4], np.float32)) == 5.0
+    assert dot(np.array([1.5, -2.0]), np.array([2.0, 0.25])) == 2.5
+    values = np.random.default_rng(0).normal(size=50_000).astype(np.float32)
+    found = set()
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.add((norm(values), dot(values, values[::-1])))
+    assert len(found) == 1
