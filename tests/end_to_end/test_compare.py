@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -219,10 +218,25 @@ def test_a_comparison_here_killed_and_resumed(finished: Path, tmp_path: Path) ->
     assert {name: when for name, when in finished_at(path).items() if name in before} == before
 
 
-def test_a_comparison_on_ray_stopped_killed_and_resumed(finished: Path, tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(SMALL))
-    path = tmp_path / "ray"
-    process = start(tmp_path / "c.yaml", "--set", f"output.dir={path}", "--set", "base.engine.backend=ray")
+ON_RAY = ("base.engine.backend=ray", "scenarios=[exclusive]")
+
+
+def begin_on_ray(folder: Path) -> tuple[Path, subprocess.Popen[str]]:
+    (folder / "c.yaml").write_text(yaml.safe_dump(SMALL))
+    path = folder / "ray"
+    changes = [part for change in (*ON_RAY, f"output.dir={path}") for part in ("--set", change)]
+    return path, start(folder / "c.yaml", *changes)
+
+
+def finish_and_compare(path: Path, finished: Path) -> None:
+    before = finished_at(path)
+    subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=True)
+    assert figures(path) == [row for row in figures(finished) if row["scenario"] == "exclusive"]
+    assert {name: when for name, when in finished_at(path).items() if name in before} == before
+
+
+def test_a_comparison_on_ray_stopped_and_resumed_has_the_plain_loops_figures(finished: Path, tmp_path: Path) -> None:
+    path, process = begin_on_ray(tmp_path)
     family = wait_for_cells(path, process, 1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=90)
@@ -231,13 +245,17 @@ def test_a_comparison_on_ray_stopped_killed_and_resumed(finished: Path, tmp_path
     assert f"fused-ray compare --resume {path}" in errors
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
-    process = start("--resume", path)
-    for member in wait_for_cells(path, process, 4):
+    finish_and_compare(path, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cells", [1, 3, 5])
+def test_a_comparison_on_ray_killed_and_resumed(finished: Path, tmp_path: Path, cells: int) -> None:
+    path, process = begin_on_ray(tmp_path)
+    for member in wait_for_cells(path, process, cells):
         member.send_signal(signal.SIGKILL)
     process.communicate()
-    done = subprocess.run(command("--resume", path, "--json"), capture_output=True, text=True, timeout=280, check=True)
-    assert json.loads(done.stdout)["equivalents"] == load_comparison(finished).result["equivalents"]
-    assert figures(path) == figures(finished)
+    finish_and_compare(path, finished)
 
 
 def test_the_quick_preset_on_ray(tmp_path: Path) -> None:
@@ -253,7 +271,8 @@ def test_the_quick_preset_on_ray(tmp_path: Path) -> None:
     rows = load_comparison(path).rows
     assert {row["scenario"] for row in rows} == {"class", "client", "sample", "exclusive"}
     assert {row["status"] for row in rows} == {"done", "unsupported"}
-    assert not any(row["vacuous"] for row in rows)
+    # so few rounds teach a model of ten clients what all of them know, not what one of them knows alone
+    assert not any(row["vacuous"] for row in rows if row["scenario"] in ("class", "client"))
 
 
 # -- bad input
