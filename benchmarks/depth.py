@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment import Bench, Setting, base_run, draws, read_csv, write_csv
+from matplotlib.figure import Figure
 
 from fused_ray import registry
 from fused_ray.audit.distance import distance
@@ -32,6 +33,7 @@ from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
 
 STEPS = 25
+MARKERS = {"zero": "o", "reset": "s", "negate": "^"}
 SCENARIOS = ("class", "client", "sample", "exclusive")
 
 
@@ -156,7 +158,9 @@ def main() -> None:
     if given.what == "report":
         for path in sorted(given.out.glob("*.csv")):
             print(f"\n### {path.stem}\n")
-            print(*report(read_csv(path)), sep="\n")
+            rows = read_csv(path)
+            print(*report(rows), sep="\n")
+            draw(rows, path.with_suffix(".png"))
         return
     path = given.out / f"{given.scenario}-{given.settings}.csv"
     rows: list[dict[str, Any]] = list(read_csv(path))
@@ -192,6 +196,31 @@ def report(rows: list[dict[str, str]]) -> Iterator[str]:
                 f"| {name} | {at[0]['values']} | {at[0]['once_bytes']} | {number} | {gap:+.3f} | "
                 f"{statistics.mean(fa):.3f} | {max(fa):.3f} | {depth} | {js:.4f} | {len(at)} |"
             )
+
+
+def draw(rows: list[dict[str, str]], path: Path) -> None:
+    """Depth against bytes: a point per setting and measured round, mean over seeds and draws."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    points: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["js"] and row["ratio"]:
+            start = next(name for name in MARKERS if name in row["setting"])
+            kind = "random" if "saliency" not in row["setting"] and "difference" not in row["setting"] else "saliency"
+            sent = 4.0 * int(row["values"]) + float(row["once_bytes"])
+            points.setdefault((start, kind, row["round"]), []).append((sent, float(row["ratio"])))
+    for (start, kind, number), found in sorted(points.items()):
+        means = [(x, statistics.mean(y for at, y in found if at == x)) for x in sorted({x for x, _ in found})]
+        colour = "#D55E00" if kind == "saliency" else "#0072B2"
+        filled = colour if number != "0" else "none"
+        axes.plot(*zip(*means, strict=True), MARKERS[start], color=colour, markerfacecolor=filled,
+                  alpha=0.5 if number == "1" else 1, label=f"{start}, {kind}, round {number}")  # fmt: skip
+    axes.axhline(1, color="black", linestyle="--", linewidth=1)
+    axes.set(xscale="log", xlabel="bytes of an adapter, with its mask and gradient, once",
+             ylabel="steps to relearn half of the old FA\nagainst the retrained model's (dashed)")  # fmt: skip
+    axes.set_title(path.stem)
+    axes.legend(fontsize="x-small", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
