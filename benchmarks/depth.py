@@ -1,12 +1,14 @@
 """How deep is the forgetting? Starts, masks and layers side by side, with relearning and distance to retraining.
 
     python benchmarks/depth.py run --scenario class [--seeds 0 1 2] [--settings saliency|depth] [--bases DIR ...]
+                               [--shadows DIR]
     python benchmarks/depth.py report
 
 `run` pre-trains and retrains once per scenario and seed (LeNet, full Fashion-MNIST, 50 clients), unlearns with every
 setting, and measures after 0, 1 and all rounds: RA, FA, the steps to relearn half of the old FA against the retrained
-model's, and the Jensen-Shannon distance to that model. It appends to runs/depth/<scenario>-<settings>.csv and goes on
-where it stopped. `report` prints the tables of docs/results.md and draws depth against bytes.
+model's, the Jensen-Shannon distance to that model, and membership inference (AUC) with the shadow models of a finished
+comparison, or by the loss alone. It appends to runs/depth/<scenario>-<settings>.csv and goes on where it stopped.
+`report` prints the tables of docs/depth.md and draws depth against bytes and the curves of relearning.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,19 @@ from experiment import Bench, Setting, base_run, draws, read_csv, write_csv
 from matplotlib.figure import Figure
 
 from fused_ray import registry
+from fused_ray.audit import membership
 from fused_ray.audit.distance import distance
 from fused_ray.audit.outputs import logits
 from fused_ray.audit.relearning import Relearning, ratio, relearn
+from fused_ray.audit.shadow import Shadow, train_shadows
 from fused_ray.core import state
 from fused_ray.core.adapter import Masks, start_values
-from fused_ray.core.rounds import LocalPool, one_thread
+from fused_ray.core.memory import MemoryRecorder
+from fused_ray.core.methods import fedavg
+from fused_ray.core.rounds import ClientPool, Federation, LocalPool, one_thread
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
+from fused_ray.results.recorder import read_saved
 
 STEPS = 25
 MARKERS = {"zero": "o", "reset": "s", "negate": "^"}
@@ -86,16 +93,23 @@ SETTINGS = {
 class Measure:
     """RA and FA aside, what tells how deep a model forgot."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, shadows: Sequence[Shadow]) -> None:
         self.bench = bench
         self.space = Workspace(bench.config, bench.data, bench.scenario)
         self._view = bench.scenario.views["fa"].indices
         retrained = bench.model("retrained")
         self._reference = logits(self.space, state.flatten(retrained), "test", self._view)
         self.standard = self.relearning(retrained)
+        self._adversary = membership.prepare(self.space, shadows)
+        self.mia_before, self.mia_retrained = self.mia(bench.base), self.mia(retrained)
 
     def relearning(self, model: Arrays) -> Relearning:
         return relearn(self.space, state.flatten(model), self.bench.before["fa"], steps=STEPS)
+
+    def mia(self, model: Arrays) -> float:
+        """AUC of telling members from non-members: by what shadow models taught, or else by the loss."""
+        found = self._adversary.attack(self.space, state.flatten(model))
+        return (found.shadow or found.loss).auc
 
     def row(self, model: Arrays) -> dict[str, Any]:
         found = self.relearning(model)
@@ -107,15 +121,38 @@ class Measure:
             "steps_retrained": STEPS + 1 if self.standard.steps is None else self.standard.steps,
             "ratio": "" if relative is None else relative,
             "js": distance(outputs, self._reference).js,
+            "mia": self.mia(model),
+            "mia_before": self.mia_before,
+            "mia_retrained": self.mia_retrained,
+            "curve": as_text(found),
+            "curve_retrained": as_text(self.standard),
         }
 
 
-def measure(bench: Bench, settings: Iterator[Setting], done: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def as_text(found: Relearning) -> str:
+    """FA before the first step of relearning and after each, for a cell of a CSV file."""
+    return " ".join(f"{value:.3f}" for value in found.curve)
+
+
+def shadow_models(bench: Bench, pool: ClientPool, folder: Path | None) -> list[Shadow]:
+    """The two shadow models that a comparison kept for this scenario and seed; none if it kept none."""
+    kept = folder / bench.path.name if folder else None
+    if kept is None or not kept.exists():
+        return []
+    recorder = MemoryRecorder({path.stem: read_saved(path) for path in kept.glob("shadow-*.safetensors")})
+    federation = Federation(bench.config, bench.data, bench.scenario, pool, recorder)
+    initial = state.flatten(fedavg.initial(federation, "pretrain"))
+    return train_shadows(federation, initial, len(recorder.saved), bench.config.pretrain.rounds)
+
+
+def measure(
+    bench: Bench, settings: Iterator[Setting], done: set[tuple[str, str]], folder: Path | None
+) -> Iterator[dict[str, Any]]:
     """A row per setting, draw and measured round; those that are done already are left out."""
     assert bench.retrained is not None
-    judge = Measure(bench)
     input_layer = registry.MODELS[bench.config.model.name].layers[0]
     with closing(LocalPool(bench.config, bench.data, bench.scenario)) as pool:
+        judge = Measure(bench, shadow_models(bench, pool, folder))
         bench.install(pool)
         for setting in settings:
             for draw, config in draws(setting, bench):
@@ -153,6 +190,7 @@ def main() -> None:
     parser.add_argument("--settings", choices=tuple(SETTINGS), default="saliency")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
     parser.add_argument("--bases", nargs="*", type=Path, default=[], help="folders where base runs may be")
+    parser.add_argument("--shadows", type=Path, help="the folder `shadows` of a comparison with the same base runs")
     parser.add_argument("--out", type=Path, default=Path("runs/depth"))
     given = parser.parse_args()
     if given.what == "report":
@@ -161,6 +199,8 @@ def main() -> None:
             rows = read_csv(path)
             print(*report(rows), sep="\n")
             draw(rows, path.with_suffix(".png"))
+            if rows[0].get("curve"):
+                draw_curves(rows, path.with_name(f"{path.stem}-curves.png"))
         return
     path = given.out / f"{given.scenario}-{given.settings}.csv"
     rows: list[dict[str, Any]] = list(read_csv(path))
@@ -169,7 +209,7 @@ def main() -> None:
             bench = Bench.load(base_run(given.scenario, seed, [*given.bases, given.out / "bases"]))
             print(bench.path, bench.before, bench.retrained, flush=True)
             done = {(row["setting"], row["draw"]) for row in rows if row["seed"] == str(seed)}
-            for row in measure(bench, SETTINGS[given.settings](), done):
+            for row in measure(bench, SETTINGS[given.settings](), done, given.shadows):
                 rows.append(row)
                 if row.get("js") is not None:
                     told = {name: row[name] for name in ("setting", "draw", "round", "ra", "fa", "steps", "js")}
@@ -179,8 +219,8 @@ def main() -> None:
 
 def report(rows: list[dict[str, str]]) -> Iterator[str]:
     """A Markdown table: a line per setting and measured round, means over seeds and draws."""
-    yield "| setting | values | once, B | round | RA - retrained | FA | worst FA | steps / retrained's | JS | n |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield "| setting | values | once, B | round | RA - retrained | FA | worst FA | steps / retrained's | JS | MIA | n |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
     measured = [row for row in rows if row["js"]]
     for name in dict.fromkeys(row["setting"] for row in measured):
         for number in sorted({int(row["round"]) for row in measured}):
@@ -192,9 +232,11 @@ def report(rows: list[dict[str, str]]) -> Iterator[str]:
             steps = [float(row["ratio"]) for row in at if row["ratio"]]
             depth = f"{statistics.mean(steps):.2f} ({min(steps):.2f})" if steps else "-"
             js = statistics.mean(float(row["js"]) for row in at)
+            mia = [float(row["mia"]) - float(row["mia_retrained"]) for row in at if row.get("mia")]
             yield (
                 f"| {name} | {at[0]['values']} | {at[0]['once_bytes']} | {number} | {gap:+.3f} | "
-                f"{statistics.mean(fa):.3f} | {max(fa):.3f} | {depth} | {js:.4f} | {len(at)} |"
+                f"{statistics.mean(fa):.3f} | {max(fa):.3f} | {depth} | {js:.4f} | "
+                f"{f'{statistics.mean(mia):+.3f}' if mia else '-'} | {len(at)} |"
             )
 
 
@@ -220,6 +262,33 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
              ylabel="steps to relearn half of the old FA\nagainst the retrained model's (dashed)")  # fmt: skip
     axes.set_title(path.stem)
     axes.legend(fontsize="x-small", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=110)
+
+
+def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
+    """FA while the forgotten is learned again, from the last round on: a panel per layers and size, mean over seeds."""
+    last = max(int(row["round"]) for row in rows)
+    shown = [row for row in rows if row["curve"] and int(row["round"]) == last]
+    places = list(dict.fromkeys(row["setting"].rsplit(" ", 2)[0] for row in shown))
+    figure = Figure(figsize=(3.4 * len(places), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(places), sharey=True, squeeze=False)[0]
+
+    def mean(at: list[dict[str, str]], column: str) -> list[float]:
+        return [statistics.mean(values) for values in zip(*(map(float, r[column].split()) for r in at), strict=True)]
+
+    for axes, place in zip(panels, places, strict=True):
+        own = [row for row in shown if row["setting"].rsplit(" ", 2)[0] == place]
+        axes.plot(mean(own, "curve_retrained"), color="black", linewidth=2, label="retrained")
+        for setting in dict.fromkeys(row["setting"] for row in own):
+            _, start, mask = setting.rsplit(" ", 2)
+            colour = "#0072B2" if mask == "random" else "#D55E00"
+            line = mean([row for row in own if row["setting"] == setting], "curve")
+            axes.plot(line, color=colour, marker=MARKERS[start], markevery=4, linewidth=1, label=f"{start}, {mask}")
+        axes.set(title=f"{place} values", xlabel="steps of relearning")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("FA")
+    panels[-1].legend(fontsize="x-small", frameon=False)
+    figure.suptitle(f"{path.stem.removesuffix('-curves')}, after {last} rounds")
     figure.savefig(path, dpi=110)
 
 
