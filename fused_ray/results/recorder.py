@@ -168,6 +168,7 @@ class DirectoryRecorder:
                 "sha256": adapter.digest,
             },
             "storage_bytes": unlearned.storage_bytes,
+            "figures": dict(unlearned.figures),
             "bytes": {phase: _phase_bytes(rounds, phase) for phase in PHASES},
             "seconds": {phase: _phase_seconds(rounds, phase) for phase in PHASES},
             "hash": {
