@@ -202,6 +202,7 @@ def test_what_failed_is_tried_again_and_nothing_else(finished: Path) -> None:
     assert figures(finished) == rows
 
 
+@pytest.mark.slow
 def test_a_comparison_here_killed_and_resumed(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(SMALL))
     path = tmp_path / "killed"
