@@ -19,10 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score, roc_curve
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from fused_ray.audit.outputs import Logits, Vector, forgotten, log_probabilities, logits
 from fused_ray.audit.shadow import Shadow
@@ -141,6 +137,9 @@ def draw(space: Workspace) -> Sample:
 
 def attack(scores: Vector, member: NDArray[np.bool_]) -> Attack:
     """AUC and TPR of scores [k], the larger the likelier a member, against the truth, bool [k]."""
+    # scikit-learn takes longer to import than PyTorch; a run that audits nothing does without
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     fpr, tpr, _ = roc_curve(member, scores, drop_intermediate=False)
     return Attack(float(roc_auc_score(member, scores)), float(tpr[fpr <= LOW_FPR].max()))
 
@@ -173,6 +172,10 @@ def _learn(space: Workspace, shadows: Sequence[Shadow]) -> Any:
 
     It learns from examples of D_u where there are enough, else from all.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     gone = forgotten(space.scenario)
     sides = [(np.intersect1d(s.members, gone), np.intersect1d(s.non_members, gone)) for s in shadows]
     if min(sum(map(len, side)) for side in zip(*sides, strict=True)) < ENOUGH:

@@ -236,6 +236,7 @@ def finish_and_compare(path: Path, finished: Path) -> None:
     assert {name: when for name, when in finished_at(path).items() if name in before} == before
 
 
+@pytest.mark.slow
 def test_a_comparison_on_ray_stopped_and_resumed_has_the_plain_loops_figures(finished: Path, tmp_path: Path) -> None:
     path, process = begin_on_ray(tmp_path)
     family = wait_for_cells(path, process, 1)
