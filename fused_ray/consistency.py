@@ -28,6 +28,13 @@ def check_data(config: RunConfig, data: registry.DatasetInfo) -> None:
     _known_classes(config, data)
     if config.forget.scenario == "sample":
         _known_examples(config, data)
+    height, width = data.shape[1:]
+    smallest = registry.MODELS[config.model.name].min_side
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"model.name: {config.model.name} takes images of at least {smallest} x {smallest} pixels, not "
+            f"{height} x {width}"
+        )
 
 
 def _own_data(config: RunConfig) -> None:
@@ -52,13 +59,6 @@ def _amounts(config: RunConfig, data: registry.DatasetInfo) -> None:
         )
     if config.data.limit is not None and config.data.limit < data.classes:
         raise ValueError(f"data.limit: must be at least {data.classes}, one example a class")
-    height, width = data.shape[1:]
-    smallest = registry.MODELS[config.model.name].min_side
-    if min(height, width) < smallest:
-        raise ValueError(
-            f"model.name: {config.model.name} takes images of at least {smallest} x {smallest} pixels, not "
-            f"{height} x {width}"
-        )
     examples = _train_examples(config, data)
     if config.federation.clients * config.data.min_examples > examples:
         raise ValueError(

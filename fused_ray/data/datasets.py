@@ -23,14 +23,15 @@ EMBEDDED = Path(__file__).parent / "embedded"
 def load(config: DataConfig, seed: int) -> ImageData:
     """The configured data set, cut to `data.limit` if that is set. Raises DataError."""
     source = _read(config)
-    info = registry.DATASETS[config.name]
+    info, class_names = registry.DATASETS[config.name], source.class_names
     if info is not None:
         _check_known(config.name, source, info)
+        class_names = info.class_names
     for part, split in (("training", source.train), ("test", source.test)):
         if not len(split.labels):
             raise DataError(f"{config.root or config.name}: the {part} set is empty")
     kept, test_kept = (
-        None if config.limit is None else _balanced(split.labels, config.limit, len(source.class_names), seed, purpose)
+        None if config.limit is None else _balanced(split.labels, config.limit, len(class_names), seed, purpose)
         for split, purpose in ((source.train, "limit-train"), (source.test, "limit-test"))
     )
     # of a known data set all images are read, and counted in mean and deviation; of one's own only those that are kept
@@ -46,14 +47,14 @@ def load(config: DataConfig, seed: int) -> ImageData:
         )
     return ImageData(
         name=config.name,
-        classes=len(source.class_names),
+        classes=len(class_names),
         mean=mean,
         std=std,
         train_images=images,
         train_labels=_chosen(source.train.labels, kept),
         test_images=test_images,
         test_labels=_chosen(source.test.labels, test_kept),
-        class_names=source.class_names,
+        class_names=class_names,
         train_rows=np.arange(len(source.train.labels)) if kept is None else kept,
         train_total=len(source.train.labels),
     )
