@@ -523,6 +523,14 @@ def test_pretrain_key_changes_with_the_model(monkeypatch: pytest.MonkeyPatch) ->
     assert make("model.name=other").pretrain_key() != RunConfig().pretrain_key()
 
 
+def test_pretrain_key_tells_own_data_apart_by_their_place() -> None:
+    def key(name: str, root: str) -> str:
+        return make(f"data.name={name}", f"data.root={root}").pretrain_key()
+
+    assert key("mnist", "/a") == key("mnist", "/b")
+    assert len({key(name, root) for name in ("parquet", "npz") for root in ("/a", "/b")}) == 4
+
+
 def test_pretrain_key_knows_defaults() -> None:
     """Writing a default out is no change."""
     exclusive = make("forget.scenario=exclusive")
