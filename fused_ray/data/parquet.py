@@ -49,32 +49,42 @@ class ParquetFile:
         """The file with its footer read. Raises DataError."""
         try:
             return pq.ParquetFile(self.filesystem.open_input_file(self.path))
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names that are not UTF-8
             raise DataError(f"{self.name} is not a readable Parquet file: {error}") from None
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A whole column. Raises DataError."""
-        return self._read(lambda: self.content.read(columns=[name])).column(name)
+        groups = range(self.content.num_row_groups)
+        return pa.chunked_array(
+            [chunk for group in groups for chunk in self._group(group, name).chunks],
+            self.content.schema_arrow.field(name).type,
+        )
 
     def cells(self, name: str, rows: IntVector) -> Iterator[tuple[IntVector, list[Any]]]:
         """Ascending rows of a column with what they hold, a row group at a time. Raises DataError."""
         at = 0
         for group in range(self.content.num_row_groups):
-            end = at + self.content.metadata.row_group(group).num_rows
+            end = at + self._rows(group)
             inside = rows[(rows >= at) & (rows < end)]
             if len(inside):
-                table = self._read(lambda group=group: self.content.read_row_group(group, columns=[name]))
-                column = table.column(name).take(pa.array(inside - at))
+                column = self._group(group, name).take(pa.array(inside - at))
                 if pa.types.is_struct(column.type):
                     column = pc.struct_field(column, "bytes")
                 yield inside, column.to_pylist()
             at = end
 
-    def _read(self, read: Any) -> pa.Table:
+    def _rows(self, group: int) -> int:
+        return int(self.content.metadata.row_group(group).num_rows)
+
+    def _group(self, group: int, name: str) -> pa.ChunkedArray:
+        """A column of one row group."""
         try:
-            return read()
-        except (OSError, pa.ArrowException) as error:
+            column = self.content.read_row_group(group, columns=[name]).column(name)
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise DataError(f"{self.name} is damaged: {error}") from None
+        if len(column) != self._rows(group):
+            raise DataError(f"{self.name} is damaged: of {self._rows(group)} rows, column {name} has {len(column)}")
+        return column
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ def find(root: str) -> dict[str, list[ParquetFile]]:
     names: dict[str, str] = {}
     try:
         for below in ("", "data/"):
-            selector = FileSelector(f"{folder.rstrip('/')}/{below}", allow_not_found=True)
+            selector = FileSelector(f"{folder}/{below}".rstrip("/") or "/", allow_not_found=True)
             found = {below + info.base_name: info.path for info in filesystem.get_file_info(selector) if info.is_file}
             names |= {name: path for name, path in found.items() if name.endswith(".parquet")}
     except (OSError, pa.ArrowException) as error:
