@@ -56,7 +56,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             if missing:
                 raise DataError(f"{path} has the arrays {', '.join(file.files)}; it lacks {', '.join(missing)}")
             return {name: file[name] for name in (*_ARRAYS, "class_names") if name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
 
 

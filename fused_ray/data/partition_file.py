@@ -70,7 +70,7 @@ def _read(where: str) -> tuple[IntVector, IntVector | None]:
                 table = csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=types))
             else:
                 raise DataError(f"{_FIELD}: {where} is none of .parquet, .csv and .npy")
-    except (OSError, EOFError, ValueError) as error:  # Arrow's faults in a file are ValueErrors
+    except (OSError, EOFError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{where} is not a readable {kind} file: {error}") from None
     if "client" not in table.column_names:
         raise DataError(f"{where} has the columns {', '.join(table.column_names)}; it needs client, and maybe example")
