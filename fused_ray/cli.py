@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fused_ray import cli_compare, registry
+from fused_ray import cli_compare
 from fused_ray.cli_options import AsJson, Overrides
 from fused_ray.config import RunConfig, describe
 from fused_ray.errors import FusedRayError, Interrupted
@@ -124,7 +124,7 @@ def data(
     settings = RunConfig.from_yaml(config, set_ or [])
     loaded = datasets.load(settings.data, settings.seed)
     scenario = scenarios.build(settings, loaded)
-    names = registry.DATASETS[settings.data.name].class_names
+    names = loaded.class_names
     show_clients(summary.rows(scenario, loaded), names, scenario.partition_sha256)
     if picture is not None:
         summary.picture(scenario, loaded, names, picture)

@@ -79,11 +79,17 @@ class DataConfig(Section):
     """Which examples there are and which client holds them."""
 
     name: str = "fashion-mnist-mini"
-    """Data set: fashion-mnist-mini (embedded, 10,000 + 2,000 images) or fashion-mnist (60,000 + 10,000)."""
+    """Data set: fashion-mnist-mini (embedded), fashion-mnist, mnist, cifar10, cifar100, or your own: parquet, npz."""
     root: str | None = None
-    """Folder that holds the data set; unset: the usual places are searched."""
-    partition: Literal["iid", "dirichlet", "pathological"] = "dirichlet"
-    """How training examples are spread over clients: iid, dirichlet (label skew), pathological (few classes each)."""
+    """Where it is: a folder (parquet: or URI; npz: the file); unset: the usual places are searched."""
+    image_column: str | None = None
+    """parquet: the column with the images; unset: image, img, or the only one of that kind."""
+    label_column: str | None = None
+    """parquet: the column with the labels; unset: label, labels, fine_label, or the only one of that kind."""
+    partition: Literal["iid", "dirichlet", "pathological", "file"] = "dirichlet"
+    """Who holds what: iid, dirichlet (label skew), pathological (few classes each), or as a file says."""
+    partition_file: str | None = None
+    """file: a .parquet, .csv (columns client, example) or .npy file (clients in order) over the whole training set."""
     alpha: Annotated[Real, Field(gt=0, le=1e6)] = 1.0
     """Dirichlet concentration; the smaller, the more the clients' label mixes differ."""
     classes_per_client: Count = 2
@@ -92,6 +98,8 @@ class DataConfig(Section):
     """Fewest training examples that a client may hold."""
     limit: Count | None = None
     """Use only this many training and at most as many test examples, class-balanced, drawn from the seed."""
+    augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
+    """Random crops (4 pixels of padding) and left-right flips where a whole model is trained; adapters see none."""
 
     @field_validator("name")
     @classmethod
@@ -392,7 +400,8 @@ class RunConfig(Section):
             if forget.scenario == "sample":
                 told |= {"examples", "examples_share", "target", "trigger"}
             read["forget"] = [forget.model_dump(mode="json", include=told), self.forget_share]
-        read["data"].pop("root")
+        if registry.DATASETS[self.data.name] is not None:  # else it is the only name that one's own data have
+            read["data"].pop("root")
         for name in ("from", "history"):
             read["pretrain"].pop(name)
         return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()

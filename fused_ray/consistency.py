@@ -11,16 +11,47 @@ if TYPE_CHECKING:
 
 
 def check(config: RunConfig) -> None:
-    """All of them. Raises ValueError at the first that does not hold."""
-    _data(config)
+    """All that can be told without the data. Raises ValueError at the first that does not hold."""
+    _own_data(config)
     _method(config)
     _what_is_forgotten(config)
     _layers(config)
     _adapter(config)
+    known = registry.DATASETS[config.data.name]
+    if known is not None:
+        check_data(config, known)
 
 
-def _data(config: RunConfig) -> None:
-    data = registry.DATASETS[config.data.name]
+def check_data(config: RunConfig, data: registry.DatasetInfo) -> None:
+    """What must hold between a configuration and its data. Raises ValueError at the first that does not."""
+    _amounts(config, data)
+    _known_classes(config, data)
+    if config.forget.scenario == "sample":
+        _known_examples(config, data)
+    height, width = data.shape[1:]
+    smallest = registry.MODELS[config.model.name].min_side
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"model.name: {config.model.name} takes images of at least {smallest} x {smallest} pixels, not "
+            f"{height} x {width}"
+        )
+
+
+def _own_data(config: RunConfig) -> None:
+    data = config.data
+    if registry.DATASETS[data.name] is None and data.root is None:
+        what = "the .npz file" if data.name == "npz" else "the folder or URI of the Parquet files"
+        raise ValueError(f"data.root: {data.name} is your own data; say where {what} is")
+    for key, column in (("image", data.image_column), ("label", data.label_column)):
+        if column is not None and data.name != "parquet":
+            raise ValueError(f"data.{key}_column: only data.name=parquet has columns; leave it unset")
+    if (data.partition == "file") != (data.partition_file is not None):
+        raise ValueError("data.partition_file: a partition from a file takes data.partition=file and the file's path")
+    if data.partition == "file" and config.forget.scenario == "exclusive":
+        raise ValueError("data.partition: the scenario exclusive says itself who holds what; choose another partition")
+
+
+def _amounts(config: RunConfig, data: registry.DatasetInfo) -> None:
     if config.data.classes_per_client > data.classes:
         raise ValueError(
             f"data.classes_per_client: {config.data.classes_per_client} is more than the {data.classes} classes "
@@ -28,7 +59,7 @@ def _data(config: RunConfig) -> None:
         )
     if config.data.limit is not None and config.data.limit < data.classes:
         raise ValueError(f"data.limit: must be at least {data.classes}, one example a class")
-    examples = _train_examples(config)
+    examples = _train_examples(config, data)
     if config.federation.clients * config.data.min_examples > examples:
         raise ValueError(
             f"federation.clients: {config.federation.clients} clients of at least {config.data.min_examples} "
@@ -36,9 +67,8 @@ def _data(config: RunConfig) -> None:
         )
 
 
-def _train_examples(config: RunConfig) -> int:
-    there_are = registry.DATASETS[config.data.name].train_examples
-    return min(config.data.limit or there_are, there_are)
+def _train_examples(config: RunConfig, data: registry.DatasetInfo) -> int:
+    return min(config.data.limit or data.train_examples, data.train_examples)
 
 
 def _method(config: RunConfig) -> None:
@@ -54,26 +84,25 @@ def _method(config: RunConfig) -> None:
 
 
 def _what_is_forgotten(config: RunConfig) -> None:
-    _classes(config)
+    if len(set(config.forget_classes)) != len(config.forget_classes):
+        raise ValueError(f"forget.classes: {list(config.forget_classes)} names a class twice")
     {"class": _class, "client": _client, "sample": _sample, "exclusive": _exclusive}[config.forget.scenario](config)
 
 
-def _classes(config: RunConfig) -> None:
-    classes, known = config.forget_classes, registry.DATASETS[config.data.name].classes
+def _known_classes(config: RunConfig, data: registry.DatasetInfo) -> None:
+    classes, known = config.forget_classes, data.classes
     for c in (*classes, *([config.forget.target] if config.forget.scenario == "sample" else [])):
         if not 0 <= c < known:
             key = "forget.classes" if c in classes else "forget.target"
             raise ValueError(f"{key}: there is no class {c}; {config.data.name} has 0 to {known - 1}")
-    if len(set(classes)) != len(classes):
-        raise ValueError(f"forget.classes: {list(classes)} names a class twice")
+    if config.forget.scenario == "class" and len(classes) == known:
+        raise ValueError("forget.classes: forgetting every class leaves nothing to remember; name fewer")
 
 
 def _class(config: RunConfig) -> None:
     _no_clients(config)
     if not config.forget_classes:
         raise ValueError("forget.classes: name at least one class to forget")
-    if len(config.forget_classes) == registry.DATASETS[config.data.name].classes:
-        raise ValueError("forget.classes: forgetting every class leaves nothing to remember; name fewer")
 
 
 def _client(config: RunConfig) -> None:
@@ -89,9 +118,6 @@ def _client(config: RunConfig) -> None:
 def _sample(config: RunConfig) -> None:
     _no_classes(config)
     clients, forget = _clients(config), config.forget
-    shape = registry.DATASETS[config.data.name].shape
-    if forget.trigger > min(shape[1:]):
-        raise ValueError(f"forget.trigger: {forget.trigger} pixels do not fit into images of {shape[1]} x {shape[2]}")
     if forget.examples:
         _examples(config)
     elif clients == config.federation.clients and forget.examples_share == 1:
@@ -102,18 +128,25 @@ def _sample(config: RunConfig) -> None:
 
 
 def _examples(config: RunConfig) -> None:
-    forget, there_are = config.forget, _train_examples(config)
+    forget = config.forget
     if len(set(forget.examples)) != len(forget.examples) or min(forget.examples) < 0:
         raise ValueError("forget.examples: name each example once, by its position in the training set, from 0")
-    last = max(forget.examples)
-    if last >= there_are:
-        raise ValueError(f"forget.examples: there is no example {last}; examples are 0 to {there_are - 1}")
-    if len(forget.examples) == there_are:
-        raise ValueError("forget.examples: forgetting every example leaves nothing to remember; name fewer")
     if forget.clients is not None or forget.share is not None:
         raise ValueError(
             "forget.examples: the examples say which clients are concerned; leave forget.clients and forget.share unset"
         )
+
+
+def _known_examples(config: RunConfig, data: registry.DatasetInfo) -> None:
+    forget, there_are = config.forget, _train_examples(config, data)
+    height, width = data.shape[1:]
+    if forget.trigger > min(height, width):
+        raise ValueError(f"forget.trigger: {forget.trigger} pixels do not fit into images of {height} x {width}")
+    last = max(forget.examples, default=-1)
+    if last >= there_are:
+        raise ValueError(f"forget.examples: there is no example {last}; examples are 0 to {there_are - 1}")
+    if len(forget.examples) == there_are:
+        raise ValueError("forget.examples: forgetting every example leaves nothing to remember; name fewer")
 
 
 def _exclusive(config: RunConfig) -> None:

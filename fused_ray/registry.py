@@ -25,6 +25,8 @@ class ModelInfo:
 
     layers: tuple[str, ...]
     factory: str  # "package.module:function", called with (input shape, number of classes)
+    min_side: int = 1
+    """Smallest height and width of images that it takes, pixels."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,34 @@ class MethodInfo:
 
 _FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
-DATASETS: dict[str, DatasetInfo] = {
+_DIGITS = tuple(str(digit) for digit in range(10))
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_CIFAR100 = (
+    *("apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle"),
+    *("bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle"),
+    *("chair", "chimpanzee", "clock", "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur"),
+    *("dolphin", "elephant", "flatfish", "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard"),
+    *("lamp", "lawn_mower", "leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain"),
+    *("mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree"),
+    *("plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road", "rocket"),
+    *("rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake", "spider"),
+    *("squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone", "television", "tiger"),
+    *("tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm"),
+)
+
+DATASETS: dict[str, DatasetInfo | None] = {
     "fashion-mnist-mini": DatasetInfo(10, 10_000, 2_000, (1, 28, 28), _FASHION),
     "fashion-mnist": DatasetInfo(10, 60_000, 10_000, (1, 28, 28), _FASHION),
+    "mnist": DatasetInfo(10, 60_000, 10_000, (1, 28, 28), _DIGITS),
+    "cifar10": DatasetInfo(10, 50_000, 10_000, (3, 32, 32), _CIFAR10),
+    "cifar100": DatasetInfo(100, 50_000, 10_000, (3, 32, 32), _CIFAR100),
+    # the user's own: nothing is known before they are read
+    "parquet": None,
+    "npz": None,
 }
 
 MODELS: dict[str, ModelInfo] = {
-    "lenet": ModelInfo(("conv1", "conv2", "fc1", "fc2", "fc3"), "fused_ray.models.lenet:LeNet"),
+    "lenet": ModelInfo(("conv1", "conv2", "fc1", "fc2", "fc3"), "fused_ray.models.lenet:LeNet", min_side=16),
 }
 
 _ALL = ("class", "client", "sample", "exclusive")

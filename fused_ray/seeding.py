@@ -27,9 +27,10 @@ def generator(seed: int, purpose: str, round: int = 0, client: int = 0) -> np.ra
 
 
 def permutation(n: int, seed: int, purpose: str, round: int = 0, client: int = 0) -> NDArray[np.int64]:
-    """A random order of 0..n-1, int64 [n].
+    """A random order of 0..n-1, int64 [n]; it outlives library versions."""
+    return np.argsort(bits(n, seed, purpose, round, client), kind="stable")
 
-    Made from the raw bits of PCG64, whose stream NumPy guarantees (NEP 19), so it outlives library versions.
-    """
-    keys = np.random.PCG64(derive(seed, purpose, round, client)).random_raw(n)
-    return np.argsort(keys, kind="stable")
+
+def bits(n: int, seed: int, purpose: str, round: int = 0, client: int = 0) -> NDArray[np.uint64]:
+    """Random 64-bit numbers [n]: the raw stream of PCG64, which NumPy guarantees never to change (NEP 19)."""
+    return np.random.PCG64(derive(seed, purpose, round, client)).random_raw(n)

@@ -22,12 +22,18 @@ class ImageData:
     name: str
     classes: int
     mean: tuple[float, ...]
-    """Per channel, of pixel values divided by 255, over the training images."""
+    """Per channel, of pixel values divided by 255, over all training images; of the user's own data (`parquet`, `npz`)
+    over those that `data.limit` keeps."""
     std: tuple[float, ...]
     train_images: NDArray[np.uint8]
     train_labels: IntVector
     test_images: NDArray[np.uint8]
     test_labels: IntVector
+    class_names: tuple[str, ...] = ()
+    train_rows: IntVector | None = None
+    """Where the training examples stand in the whole training set, ascending int64 [n]; None: they are the whole."""
+    train_total: int | None = None
+    """Examples of the whole training set, before `data.limit`."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from fused_ray.config import TrainConfig
 from fused_ray.core.adapter import Attached
+from fused_ray.core.augment import Draws
 from fused_ray.core.workspace import Workspace
 from fused_ray.seeding import permutation
 from fused_ray.types import IntVector
@@ -32,8 +33,13 @@ def batches(examples: int, train: TrainConfig, seed: int, phase: str, round: int
             yield order[start : start + train.batch_size]
 
 
-def train_model(space: Workspace, train: TrainConfig, indices: IntVector, order: Iterator[IntVector]) -> float:
-    """SGD with momentum on the whole working model, in place; a fresh optimiser. Returns the mean loss an example."""
+def train_model(
+    space: Workspace, train: TrainConfig, indices: IntVector, order: Iterator[IntVector], draws: Draws | None = None
+) -> float:
+    """SGD with momentum on the whole working model, in place; a fresh optimiser. Returns the mean loss an example.
+
+    `draws` has a number for each time that an example is shown, if `data.augment` is to make a random view of it.
+    """
     model = space.model
     model.train()
     parameters = [p for p in model.parameters() if p.requires_grad_(True).requires_grad]
@@ -43,7 +49,8 @@ def train_model(space: Workspace, train: TrainConfig, indices: IntVector, order:
     total, seen = torch.zeros((), device=space.device), 0
     for positions in order:
         rows = indices[positions]
-        loss = F.cross_entropy(space.suffix(0, space.images("train", rows)), space.labels(rows))
+        shown = None if draws is None else draws[seen : seen + len(rows)]
+        loss = F.cross_entropy(space.suffix(0, space.images("train", rows, shown)), space.labels(rows))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -20,6 +20,7 @@ from fused_ray import models
 from fused_ray.config import RunConfig
 from fused_ray.core import state
 from fused_ray.core.adapter import Adapter, attached
+from fused_ray.core.augment import Draws, augmented
 from fused_ray.models import Stage
 from fused_ray.types import FloatVector, ImageData, IntVector, Payload, Scenario
 
@@ -79,10 +80,15 @@ class Workspace:
 
     # -- inputs
 
-    def images(self, source: str, indices: IntVector) -> torch.Tensor:
-        """Normalised images float32 [len(indices), channels, height, width] of "train" or "test"."""
-        pixels = self.data.train_images if source == "train" else self.data.test_images
-        batch = torch.from_numpy(pixels[indices]).to(self.device, torch.float32)
+    def images(self, source: str, indices: IntVector, draws: Draws | None = None) -> torch.Tensor:
+        """Normalised images float32 [len(indices), channels, height, width] of "train" or "test".
+
+        With draws, as random views by `data.augment`.
+        """
+        pixels = (self.data.train_images if source == "train" else self.data.test_images)[indices]
+        if draws is not None:
+            pixels = augmented(pixels, self.config.data.augment, draws)
+        batch = torch.from_numpy(pixels).to(self.device, torch.float32)
         batch = batch.div_(255.0).sub_(self._mean).div_(self._std)
         return batch.contiguous(memory_format=torch.channels_last)
 

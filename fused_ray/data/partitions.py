@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from fused_ray.config import DataConfig
+from fused_ray.data.partition_file import owners
 from fused_ray.errors import DataError
 from fused_ray.seeding import generator, permutation
-from fused_ray.types import IntVector
+from fused_ray.types import ImageData, IntVector
 
 _ATTEMPTS = 100
+_ADVICE = "raise data.alpha or data.classes_per_client, or lower federation.clients or data.min_examples"
 
 
 def partition(config: DataConfig, clients: int, labels: IntVector, seed: int) -> tuple[IntVector, ...]:
@@ -39,7 +41,20 @@ def partition(config: DataConfig, clients: int, labels: IntVector, seed: int) ->
     return ordered
 
 
-def check(parts: Sequence[IntVector], examples: int, min_examples: int) -> None:
+def from_file(config: DataConfig, clients: int, data: ImageData) -> tuple[IntVector, ...]:
+    """Per client, ascending int64 indices into the training set, as `data.partition_file` says, under the contract.
+
+    Raises DataError naming the file and the row.
+    """
+    assert config.partition_file is not None, "a partition from a file without a file is no valid configuration"
+    rows = np.arange(len(data.train_labels)) if data.train_rows is None else data.train_rows
+    owner = owners(config.partition_file, clients, data.train_total or len(rows))[rows]
+    parts = tuple(np.flatnonzero(owner == client) for client in range(clients))
+    check(parts, len(rows), config.min_examples, f"lower data.min_examples, or change {config.partition_file}")
+    return parts
+
+
+def check(parts: Sequence[IntVector], examples: int, min_examples: int, advice: str = _ADVICE) -> None:
     """Raise DataError unless the parts are disjoint, complete, ascending and each at least of the minimum size."""
     everything = np.concatenate(list(parts))
     if len(everything) != examples or not np.array_equal(np.sort(everything), np.arange(examples)):
@@ -50,8 +65,7 @@ def check(parts: Sequence[IntVector], examples: int, min_examples: int) -> None:
     if len(parts[smallest]) < min_examples:
         raise DataError(
             f"client {smallest} would hold {len(parts[smallest])} examples, fewer than data.min_examples = "
-            f"{min_examples}; raise data.alpha or data.classes_per_client, or lower federation.clients or "
-            "data.min_examples"
+            f"{min_examples}; {advice}"
         )
 
 

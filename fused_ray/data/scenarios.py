@@ -13,9 +13,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fused_ray import consistency, registry
 from fused_ray.config import RunConfig
-from fused_ray.data.partitions import digest, partition
-from fused_ray.errors import DataError
+from fused_ray.data.partitions import digest, from_file, partition
+from fused_ray.errors import ConfigError, DataError
 from fused_ray.seeding import permutation
 from fused_ray.types import ImageData, IntVector, Scenario, TestView
 
@@ -24,7 +25,19 @@ OWN_EXAMPLES = 2000
 
 
 def build(config: RunConfig, data: ImageData) -> Scenario:
-    """The configured scenario. Raises DataError where nothing would be forgotten, or nothing kept."""
+    """The configured scenario.
+
+    Raises DataError where nothing would be forgotten, or nothing kept; ConfigError where the configuration does not fit
+    data that it could not know.
+    """
+    if registry.DATASETS[config.data.name] is None:
+        channels, height, width = data.train_images.shape[1:]
+        sizes = len(data.train_labels), len(data.test_labels)
+        found = registry.DatasetInfo(data.classes, *sizes, (channels, height, width), data.class_names)
+        try:
+            consistency.check_data(config, found)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     scenario = _SCENARIOS[config.forget.scenario](config, data)
     kept = sum(len(part) for part in scenario.retained)
     if kept == 0:
@@ -60,7 +73,7 @@ def extended(config: RunConfig, data: ImageData, scenario: Scenario) -> ImageDat
 
 def _forget_classes(config: RunConfig, data: ImageData) -> Scenario:
     """Whole classes, everywhere."""
-    held = partition(config.data, config.federation.clients, data.train_labels, config.seed)
+    held = _held(config, data)
     gone = np.isin(data.train_labels, config.forget_classes)
     return Scenario(
         held=held,
@@ -79,7 +92,7 @@ def _forget_clients(config: RunConfig, data: ImageData) -> Scenario:
 
     Flipped, FA is the accuracy on the whole test set against flipped labels; else that on the clients' own examples.
     """
-    held = partition(config.data, config.federation.clients, data.train_labels, config.seed)
+    held = _held(config, data)
     clients = _concerned(config)
     gone = np.sort(np.concatenate([held[client] for client in clients]))
     everything = np.arange(len(data.test_labels))
@@ -105,7 +118,7 @@ def _forget_samples(config: RunConfig, data: ImageData) -> Scenario:
     images of other classes that are taken for the target. Else FA is the accuracy on the examples themselves.
     """
     forget = config.forget
-    held = partition(config.data, config.federation.clients, data.train_labels, config.seed)
+    held = _held(config, data)
     if forget.examples:
         gone = np.sort(np.array(forget.examples, np.int64))
         if gone[-1] >= len(data.train_labels):
@@ -159,6 +172,12 @@ def _forget_exclusive(config: RunConfig, data: ImageData) -> Scenario:
         },
         partition_sha256=digest(held),
     )
+
+
+def _held(config: RunConfig, data: ImageData) -> tuple[IntVector, ...]:
+    if config.data.partition == "file":
+        return from_file(config.data, config.federation.clients, data)
+    return partition(config.data, config.federation.clients, data.train_labels, config.seed)
 
 
 def _concerned(config: RunConfig) -> tuple[int, ...]:

@@ -31,6 +31,10 @@ TITLES = {
 }
 
 
+MANY_CLASSES = 20
+"""With more of them, a table of clients has no column for each."""
+
+
 @contextmanager
 def show_progress(path: Path, config: RunConfig) -> Iterator[Callable[[Progress], None]]:
     """A listener that shows progress on standard error: a live bar on a terminal, else a line per finished round.
@@ -163,15 +167,25 @@ def show_unfinished(directory: RunDirectory) -> None:
 
 
 def show_clients(rows: Sequence[Row], class_names: Sequence[str], sha256: str) -> None:
-    """Who holds how many examples of which class, and how many of them must be forgotten."""
+    """Who holds how many examples of which class, and how many of them must be forgotten.
+
+    Where there are more classes than a table has room for, how many of them a client holds, and most of which.
+    """
+    many = len(class_names) > MANY_CLASSES
     table = Table(title="Who holds what (training examples)")
-    for name in ("client", "examples", *class_names, "to forget"):
+    for name in ("client", "examples", *(("classes", "most of") if many else class_names), "to forget"):
         table.add_column(name, justify="right")
+
+    def add(who: str, counts: Sequence[int], to_forget: int) -> None:
+        largest = max(range(len(counts)), key=counts.__getitem__)
+        summary = (str(sum(c > 0 for c in counts)), f"{class_names[largest]} ({counts[largest]})")
+        table.add_row(who, str(sum(counts)), *(summary if many else map(str, counts)), str(to_forget))
+
     for row in rows:
-        table.add_row(str(row["client"]), str(row["examples"]), *map(str, row["counts"]), str(row["to_forget"]))
+        add(str(row["client"]), row["counts"], row["to_forget"])
     totals = [sum(row["counts"][c] for row in rows) for c in range(len(class_names))]
     table.add_section()
-    table.add_row("all", str(sum(totals)), *map(str, totals), str(sum(row["to_forget"] for row in rows)))
+    add("all", totals, sum(row["to_forget"] for row in rows))
     make_console().print(table)
     print(f"partition sha256 {sha256}")
 

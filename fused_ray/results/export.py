@@ -36,7 +36,7 @@ def restore_base(run: Path, out: Path | None) -> str:
 
     Raises RunDirectoryError unless the live model and the file both have the hash from before unlearning.
     """
-    from fused_ray import models, registry
+    from fused_ray import models
 
     directory = RunDirectory.open(run)
     expected: str = directory.result["hash"]["base"]
@@ -47,8 +47,8 @@ def restore_base(run: Path, out: Path | None) -> str:
             f"{run}: the method {config.unlearn.method} changed the whole model, so there is no adapter to take off; "
             "M_r as it was before is base.safetensors in the run directory"
         )
-    info = registry.DATASETS[config.data.name]
-    model = models.build(config.model.name, info.shape, info.classes)
+    channels, height, width = directory.result["data"]["shape"]
+    model = models.build(config.model.name, (channels, height, width), directory.result["data"]["classes"])
     write(model, flatten({name: state[name] for name in model.state_dict()}))
     with attached(model, *read_adapter(directory.path / "adapter.safetensors")):
         pass

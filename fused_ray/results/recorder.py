@@ -67,6 +67,13 @@ class DirectoryRecorder:
         self._started = self._round_started = time.monotonic()
         self._progress = Progress()
         self._counts = _class_counts(scenario, data)
+        self._about_data = {  # what building M_f and feeding it takes
+            "shape": list(data.train_images.shape[1:]),
+            "classes": data.classes,
+            "class_names": list(data.class_names),
+            "mean": list(data.mean),
+            "std": list(data.std),
+        }
         self._check_same_data()
         self._saved = {phase: self._load(phase) for phase in PHASES}
         directory.drop_parts({_part_prefix(phase): saved.round for phase, saved in self._saved.items() if saved})
@@ -144,6 +151,7 @@ class DirectoryRecorder:
         return {
             "method": config.unlearn.method,
             "scenario": config.forget.scenario,
+            "data": self._about_data,
             "metrics": {
                 "before": outcome.before,
                 "start": unlearned.start_metrics,

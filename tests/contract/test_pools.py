@@ -197,6 +197,15 @@ def test_every_scenario_and_kind_of_adapter_gives_the_same_bits(warm: Lease, sce
     assert outcome_of(case, warm, 3) == outcome_of(case, LocalPool)
 
 
+def test_random_views_are_the_same_wherever_they_are_drawn(cluster: Any) -> None:
+    case = make_case(6, "client", "data.limit=300", "data.augment=crop-flip", "train.local_epochs=2")
+    found = outcome_of(case, LocalPool)
+    assert outcome_of(case, RayPool, 2) == found
+    values = case.config.model_dump(mode="json", by_alias=True)
+    plain = Case(RunConfig.from_dict(values, ["data.augment=none"]), case.data, case.scenario)
+    assert outcome_of(plain, LocalPool)[0]["hashes"] != found[0]["hashes"]
+
+
 def test_a_client_that_kills_its_actor_again_and_again_is_named(cluster: Any, small: Case) -> None:
     with contextlib.closing(RayPool(small.config, small.data, small.scenario)) as pool:
         payload = state.read(models.initialise("lenet", (1, 28, 28), 10, 0, "init/test"))

@@ -25,11 +25,15 @@ OTHER: dict[str, str | None] = {
     "seed": "1",
     "data.name": "fashion-mnist",
     "data.root": "/somewhere",
+    "data.image_column": None,  # of Parquet files alone
+    "data.label_column": None,
     "data.partition": "iid",
+    "data.partition_file": None,  # of a partition from a file alone
     "data.alpha": "0.1",
     "data.classes_per_client": "3",
     "data.min_examples": "5",
     "data.limit": "5000",
+    "data.augment": "crop",
     "model.name": None,
     "federation.clients": "20",
     "federation.clients_per_actor": "5",
@@ -180,7 +184,7 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
     "wrong",
     [
         *("seed=-1", "seed=9223372036854775808"),
-        *("data.name=mnist", "data.partition=even", "data.alpha=0", "data.alpha=1e7", "data.min_examples=0"),
+        *("data.name=imagenet", "data.partition=even", "data.alpha=0", "data.alpha=1e7", "data.min_examples=0"),
         *("data.classes_per_client=0", "data.classes_per_client=11", "data.limit=0", "data.limit=9"),
         "model.name=lenet6",
         *("federation.clients=0", "federation.clients=1001", "federation.clients_per_actor=0"),
@@ -517,6 +521,14 @@ def test_pretrain_key_changes_with_the_scenario_where_it_shapes_the_data() -> No
 def test_pretrain_key_changes_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.MODELS, "other", dataclasses.replace(registry.MODELS["lenet"]))
     assert make("model.name=other").pretrain_key() != RunConfig().pretrain_key()
+
+
+def test_pretrain_key_tells_own_data_apart_by_their_place() -> None:
+    def key(name: str, root: str) -> str:
+        return make(f"data.name={name}", f"data.root={root}").pretrain_key()
+
+    assert key("mnist", "/a") == key("mnist", "/b")
+    assert len({key(name, root) for name in ("parquet", "npz") for root in ("/a", "/b")}) == 4
 
 
 def test_pretrain_key_knows_defaults() -> None:

@@ -14,12 +14,14 @@ from typing import Literal
 from fused_ray import models
 from fused_ray.config import TrainConfig
 from fused_ray.core import state, wire
+from fused_ray.core.augment import Draws
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import batches, train_model
 from fused_ray.core.work import ModelEvaluation, Update
 from fused_ray.core.workspace import Workspace
+from fused_ray.seeding import bits
 from fused_ray.types import IntVector, Payload, Scenario
 
 On = Literal["held", "retained", "forgotten"]
@@ -42,7 +44,11 @@ class FullTraining:
         space.load(payload)
         indices = self.indices(space.scenario, client)
         order = batches(len(indices), self.train, self.seed, self.phase, self.round, client)
-        loss = train_model(space, self.train, indices, order)
+        draws: Draws | None = None
+        if space.config.data.augment != "none":
+            shown = len(indices) * self.train.local_epochs
+            draws = bits(shown, self.seed, f"augment/{self.phase}", self.round, client)
+        loss = train_model(space, self.train, indices, order, draws)
         return Update(state.read(space.model), loss)
 
     def upload_bytes(self, payload: Payload) -> int:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import importlib.util
-import io
 import struct
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from pyarrow.fs import LocalFileSystem
 
 from fused_ray import registry
 from fused_ray.config import DataConfig
-from fused_ray.data import datasets
+from fused_ray.data import datasets, torchvision_sets
+from fused_ray.data.idx import read_idx
+from fused_ray.data.parquet import ParquetFile, read_files
 from fused_ray.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -60,7 +60,7 @@ def test_the_embedded_set_is_small_and_carries_its_licence() -> None:
     assert "THE SOFTWARE IS PROVIDED" in notice
 
 
-@pytest.mark.skipif(not datasets.DEBIAN.is_dir(), reason="needs the Debian package dataset-fashion-mnist")
+@pytest.mark.skipif(not torchvision_sets.DEBIAN.is_dir(), reason="needs the Debian package dataset-fashion-mnist")
 def test_embedded_pixels_equal_their_source(mini: Any) -> None:
     """Each image names the one it was made from; none is taken twice."""
     for split, stem, images, labels in (
@@ -70,9 +70,9 @@ def test_embedded_pixels_equal_their_source(mini: Any) -> None:
         table = pq.read_table(datasets.EMBEDDED / f"fashion-mnist-mini-{split}.parquet")
         origin = np.array([int(Path(cell["path"]).stem) for cell in table["image"].to_pylist()])
         assert len(np.unique(origin)) == len(origin)
-        source = datasets.read_idx(datasets.DEBIAN / f"{stem}-images-idx3-ubyte.gz", 3)
+        source = read_idx(torchvision_sets.DEBIAN / f"{stem}-images-idx3-ubyte.gz", 3)
         assert np.array_equal(images[:, 0], source[origin])
-        assert np.array_equal(labels, datasets.read_idx(datasets.DEBIAN / f"{stem}-labels-idx1-ubyte.gz", 1)[origin])
+        assert np.array_equal(labels, read_idx(torchvision_sets.DEBIAN / f"{stem}-labels-idx1-ubyte.gz", 1)[origin])
 
 
 def test_the_maker_of_the_embedded_set_is_deterministic(tmp_path: Path) -> None:
@@ -86,7 +86,9 @@ def test_the_maker_of_the_embedded_set_is_deterministic(tmp_path: Path) -> None:
     for name in ("a", "b"):
         maker.write(tmp_path / name, images, labels, 2, "some-purpose")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    read, read_labels = datasets.read_parquet(tmp_path / "a")
+    file = ParquetFile(LocalFileSystem(), str(tmp_path / "a"), "a")
+    split = read_files([file], [file]).train
+    read, read_labels = split.images(None), split.labels
     assert np.bincount(read_labels).tolist() == [2] * 10
     assert {image.tobytes() for image in read} < {image.tobytes() for image in images}
 
@@ -143,8 +145,8 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine without Fashion-MNIST, where the set has 20 + 10 images."""
     small = dataclasses.replace(registry.DATASETS["fashion-mnist"], train_examples=20, test_examples=10)
     monkeypatch.setitem(registry.DATASETS, "fashion-mnist", small)
-    monkeypatch.setattr(datasets, "DEBIAN", tmp_path / "debian")
-    monkeypatch.setattr(datasets, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(torchvision_sets, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(torchvision_sets, "CACHE", tmp_path / "cache")
     monkeypatch.delenv("FUSED_RAY_DATA", raising=False)
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
@@ -209,7 +211,7 @@ def test_a_failed_download_names_the_ways_out(nowhere: Path, monkeypatch: pytest
             def FashionMNIST(root: str, download: bool) -> None:
                 raise OSError("no\nnetwork")
 
-    monkeypatch.setattr("fused_ray.data.torchvision_import.import_torchvision", lambda: Offline)
+    monkeypatch.setattr(torchvision_sets, "import_torchvision", lambda: Offline)
     with pytest.raises(DataError, match="no network") as caught:
         datasets.load(FULL, 0)
     assert names_three_ways(caught.value)
@@ -235,7 +237,7 @@ def test_a_download_is_read(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> N
             def FashionMNIST(root: str, download: bool) -> None:
                 write_set(Path(root) / "FashionMNIST" / "raw")
 
-    monkeypatch.setattr("fused_ray.data.torchvision_import.import_torchvision", lambda: Online)
+    monkeypatch.setattr(torchvision_sets, "import_torchvision", lambda: Online)
     assert len(datasets.load(FULL, 0).train_labels) == 20
     assert datasets.find(FULL) == nowhere / "cache" / "FashionMNIST" / "raw"
 
@@ -269,7 +271,7 @@ GOOD = idx(np.arange(24).reshape(4, 3, 2))
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_idx_by_hand(tmp_path: Path, pack: Any) -> None:
     (tmp_path / "file").write_bytes(pack(GOOD))
-    read = datasets.read_idx(tmp_path / "file", 3)
+    read = read_idx(tmp_path / "file", 3)
     assert read.dtype == np.uint8
     assert read.tolist() == np.arange(24).reshape(4, 3, 2).tolist()
 
@@ -297,83 +299,9 @@ def test_faulty_idx_files_are_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "some-file"
     path.write_bytes(content)
     with pytest.raises(DataError, match="some-file"):
-        datasets.read_idx(path, 3)
+        read_idx(path, 3)
 
 
 def test_a_missing_idx_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="some-file"):
-        datasets.read_idx(tmp_path / "some-file", 3)
-
-
-# --- Parquet ---------------------------------------------------------------------------------------------
-
-
-def encoded(pixels: Any, kind: str = "PNG") -> bytes:
-    sink = io.BytesIO()
-    Image.fromarray(np.asarray(pixels, np.uint8)).save(sink, kind)
-    return sink.getvalue()
-
-
-def parquet(path: Path, cells: list[Any], labels: Any, column: str = "image") -> Path:
-    struct_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    cells = [{"bytes": cell, "path": None} if isinstance(cell, bytes) else cell for cell in cells]
-    pq.write_table(pa.table({column: pa.array(cells, struct_type), "label": labels}), path)
-    return path
-
-
-GREY = np.arange(6).reshape(2, 3) * 40
-COLOUR = np.arange(18).reshape(2, 3, 3) * 14
-
-
-def test_grey_and_colour_images(tmp_path: Path) -> None:
-    images, labels = datasets.read_parquet(parquet(tmp_path / "grey", [encoded(GREY)] * 2, [3, 1]))
-    assert images.dtype == np.uint8
-    assert labels.dtype == np.int64
-    assert images.tolist() == [[GREY.tolist()]] * 2
-    assert labels.tolist() == [3, 1]
-    images, _ = datasets.read_parquet(parquet(tmp_path / "colour", [encoded(COLOUR)], pa.array([0], pa.int8()), "img"))
-    assert images[0].transpose(1, 2, 0).tolist() == COLOUR.tolist()
-    images, _ = datasets.read_parquet(parquet(tmp_path / "jpeg", [encoded(np.full((8, 8), 77), "JPEG")], [0]))
-    assert images.tolist() == np.full((1, 1, 8, 8), 77).tolist()
-    flat = np.broadcast_to(np.array([200, 30, 90]), (8, 8, 3))
-    images, _ = datasets.read_parquet(parquet(tmp_path / "colour.jpeg", [encoded(flat, "JPEG")], [0]))
-    assert images.shape == (1, 3, 8, 8)
-    assert images[0, :, 4, 4].tolist() == pytest.approx([200, 30, 90], abs=4)  # JPEG rounds
-
-
-PNG = encoded(GREY)
-
-
-@pytest.mark.parametrize(
-    ("cells", "labels", "message"),
-    [
-        pytest.param([PNG, b"not an image"], [0, 1], "column image, row 1", id="no image"),
-        pytest.param([PNG, None], [0, 1], "column image, row 1", id="no cell"),
-        pytest.param([PNG, {"bytes": None, "path": "x.png"}], [0, 1], "column image, row 1", id="no bytes"),
-        pytest.param([PNG, PNG[:-26]], [0, 1], "column image, row 1", id="truncated"),
-        pytest.param([PNG, PNG[:33] + b"junk" * 9], [0, 1], "column image, row 1", id="broken chunks"),
-        pytest.param([PNG, encoded(GREY.T)], [0, 1], "column image, row 1", id="another size"),
-        pytest.param([PNG, encoded(GREY, "BMP")], [0, 1], "column image, row 1", id="another format"),
-        pytest.param([PNG, PNG], [0, None], "column label, row 1", id="no label"),
-        pytest.param([PNG, PNG], [0.0, 1.5], "column label", id="label a float"),
-        pytest.param([PNG, PNG], ["a", "b"], "column label", id="label a word"),
-    ],
-)
-def test_faulty_cells_are_named(tmp_path: Path, cells: list[Any], labels: Any, message: str) -> None:
-    with pytest.raises(DataError, match=f"some-file.*{message}"):
-        datasets.read_parquet(parquet(tmp_path / "some-file", cells, labels))
-
-
-def test_faulty_parquet_files_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "some-file"
-    with pytest.raises(DataError, match="some-file"):
-        datasets.read_parquet(path)
-    path.write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match="some-file"):
-        datasets.read_parquet(path)
-    pq.write_table(pa.table({"picture": ["a"], "label": [0]}), path)
-    with pytest.raises(DataError, match=r"some-file.*picture"):
-        datasets.read_parquet(path)
-    pq.write_table(pa.table({"image": ["a"], "label": [0]}), path)
-    with pytest.raises(DataError, match=r"some-file.*image"):
-        datasets.read_parquet(path)
+        read_idx(tmp_path / "some-file", 3)

@@ -1,0 +1,96 @@
+"""A new user brings own data: the steps of docs/data.md as they are written there, and mistakes on the way."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fused_ray import load_run
+from fused_ray.cli import main
+
+PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """The fenced blocks of a page: their language and what is in them."""
+    for found in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield found[1], found[2]
+
+
+def command(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of somebody who did what the page says, all but the snippet about arrays."""
+    folder = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for language, content in blocks(PAGE.read_text(encoding="utf-8")):
+            if language == "yaml":
+                Path(content.partition("\n")[0].removeprefix("# ")).write_text(content)
+            elif language == "sh":
+                for line in content.splitlines():
+                    program, *arguments = shlex.split(line)
+                    assert (program, command(*arguments)) == ("fused-ray", 0), line
+            elif "savez" not in content:
+                exec(compile(content, str(PAGE), "exec"), {})
+    return folder
+
+
+def test_the_page_ends_in_a_finished_run(followed: Path) -> None:
+    result = load_run(followed / "runs" / "shapes").result
+    assert result["reversible"]
+    assert result["data"]["shape"] == [3, 24, 24]
+    assert result["data"]["class_names"] == ["square", "disc", "bar"]
+    assert len(result["data"]["mean"]) == len(result["data"]["std"]) == 3
+    assert result["metrics"]["before"]["ra"] > 0.5
+
+
+def test_the_run_can_be_restored_without_the_data(followed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("restore", str(followed / "runs" / "shapes")) == 0
+    assert "M_r is back bit for bit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (["forget.classes=[3]"], "forget.classes: there is no class 3; parquet has 0 to 2"),
+        (["data.root=nowhere"], "data.root: nowhere has no train-*.parquet"),
+        (["data.label_column=kind"], "data.label_column: shapes/train-00000-of-00001.parquet has no column kind"),
+        (["data.partition=file", "data.partition_file=who.csv", "federation.clients=3"], "who.csv, row 180: client 3"),
+        (["data.root=broken"], "broken/test-00000-of-00001.parquet, column label, row 2"),
+        (["federation.clients=100"], "federation.clients: 100 clients of at least 10"),
+    ],
+)
+def test_mistakes_are_one_line(
+    followed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: list[str],
+    named: str,
+) -> None:
+    monkeypatch.chdir(followed)
+    Path("broken").mkdir(exist_ok=True)
+    for split in ("train", "test"):
+        table = pq.read_table(f"shapes/{split}-00000-of-00001.parquet")
+        if split == "test":
+            labels = table["label"].to_pylist()
+            table = table.set_column(1, "label", pa.array([*labels[:2], 3, *labels[3:]]))
+        pq.write_table(table, f"broken/{split}-00000-of-00001.parquet")
+    given = [part for setting in settings for part in ("--set", setting)]
+    assert command("data", "shapes.yaml", *given) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("fused-ray: ")
+    assert "\n" not in said
+    assert named in said
