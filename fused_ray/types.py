@@ -102,6 +102,8 @@ class PartialSum:
     reports: tuple[ClientReport, ...]
     updates: dict[int, FloatVector] = field(default_factory=dict)
     """Single clients' updates, for methods that ask for them."""
+    states: dict[int, FloatVector] = field(default_factory=dict)
+    """What clients keep for their next round, where they keep something: the driver stores it, so that they need not."""
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ class Adapter(Protocol):
         ...
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many of the values belong to each layer, in the order of `names`."""
+        ...
+
+    @property
     def entries(self) -> int:
         """Entries of the adapted layers in all, biases included."""
         ...
@@ -113,7 +118,12 @@ class Masks:
     @property
     def size(self) -> int:
         """V, the number of values."""
-        return sum(len(mask.positions) for mask in self.layers)
+        return sum(self.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many of the values belong to each layer."""
+        return tuple(len(mask.positions) for mask in self.layers)
 
     @property
     def entries(self) -> int:
@@ -159,7 +169,12 @@ def random_mask(seed: int, layer: str, entries: int, density: float, draw: int =
 
     `draw` numbers the masks of one seed.
     """
-    kept = permutation(entries, seed, f"mask/{layer}/{entries}/{draw}")[: density_count(density, entries)]
+    return random_count(seed, layer, entries, density_count(density, entries), draw)
+
+
+def random_count(seed: int, layer: str, entries: int, count: int, draw: int = 0) -> Mask:
+    """A random mask keeping `count` of a layer's entries; fewer are a part of more."""
+    kept = permutation(entries, seed, f"mask/{layer}/{entries}/{draw}")[:count]
     return Mask(layer, entries, np.sort(kept))
 
 
@@ -168,6 +183,14 @@ def random_masks(
 ) -> Masks:
     """Random masks over several layers of a model's state."""
     return Masks(tuple(random_mask(seed, layer, layer_vector(state, layer).size, density, draw) for layer in layers))
+
+
+def random_counts(
+    seed: int, state: Mapping[str, NDArray[np.generic]], counts: Mapping[str, int], draw: int = 0
+) -> Masks:
+    """Random masks of so many entries of each layer."""
+    sizes = {layer: layer_vector(state, layer).size for layer in counts}
+    return Masks(tuple(random_count(seed, layer, sizes[layer], count, draw) for layer, count in counts.items()))
 
 
 def random_budget(

@@ -33,9 +33,11 @@ def batches(examples: int, train: TrainConfig, seed: int, phase: str, round: int
 
 
 def train_model(space: Workspace, train: TrainConfig, indices: IntVector, order: Iterator[IntVector]) -> float:
-    """SGD with momentum on the whole working model, in place; a fresh optimiser. Returns the mean loss an example."""
+    """SGD with momentum on the whole working model, in place; a fresh optimiser. Returns the mean loss an example.
+
+    A batch of one example is run in evaluation mode: it has no statistics that BatchNorm could normalise by.
+    """
     model = space.model
-    model.train()
     parameters = [p for p in model.parameters() if p.requires_grad_(True).requires_grad]
     optimiser = torch.optim.SGD(
         parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=True
@@ -43,6 +45,7 @@ def train_model(space: Workspace, train: TrainConfig, indices: IntVector, order:
     total, seen = torch.zeros((), device=space.device), 0
     for positions in order:
         rows = indices[positions]
+        model.train(len(rows) > 1)
         loss = F.cross_entropy(space.suffix(0, space.images("train", rows)), space.labels(rows))
         optimiser.zero_grad()
         loss.backward()

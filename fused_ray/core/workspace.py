@@ -20,7 +20,7 @@ from fused_ray import models
 from fused_ray.config import RunConfig
 from fused_ray.core import state
 from fused_ray.core.adapter import Adapter, attached
-from fused_ray.models import Stage
+from fused_ray.models import Stage, anatomy
 from fused_ray.types import FloatVector, ImageData, IntVector, Payload, Scenario
 
 BLOCK = 250
@@ -39,10 +39,11 @@ class Workspace:
         self.config, self.data, self.scenario = config, data, scenario
         self.device = torch.device(device)
         shape = data.train_images.shape[1:]
-        model = models.build(config.model.name, (shape[0], shape[1], shape[2]), data.classes)
+        shape = (shape[0], shape[1], shape[2])
+        model = models.build(config.model, shape, data.classes)
         # channels-last convolutions are the faster ones on CPU and GPU; the format is part of what fixes the bits
         self.model: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.stages: list[Stage] = models.stages(self.model)
+        self.stages: list[Stage] = anatomy.stages(self.model, shape)
         self._mean = torch.tensor(data.mean, device=self.device).reshape(1, -1, 1, 1)
         self._std = torch.tensor(data.std, device=self.device).reshape(1, -1, 1, 1)
         self._base: Payload | None = None
@@ -96,7 +97,10 @@ class Workspace:
         return next(i for i, stage in enumerate(self.stages) if adapted & set(stage.layers))
 
     def suffix(self, cut: int, x: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, classes] from the activations above `cut` stages."""
+        """Logits [batch, classes] from the activations above `cut` stages; from images, by the model's own forward."""
+        if cut == 0:
+            logits: torch.Tensor = self.model(x)
+            return logits
         for stage in self.stages[cut:]:
             x = stage.forward(x)
         return x

@@ -48,7 +48,7 @@ def restore_base(run: Path, out: Path | None) -> str:
             "M_r as it was before is base.safetensors in the run directory"
         )
     info = registry.DATASETS[config.data.name]
-    model = models.build(config.model.name, info.shape, info.classes)
+    model = models.build(config.model, info.shape, info.classes)
     write(model, flatten({name: state[name] for name in model.state_dict()}))
     with attached(model, *read_adapter(directory.path / "adapter.safetensors")):
         pass
