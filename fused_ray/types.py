@@ -103,7 +103,7 @@ class PartialSum:
     updates: dict[int, FloatVector] = field(default_factory=dict)
     """Single clients' updates, for methods that ask for them."""
     states: dict[int, FloatVector] = field(default_factory=dict)
-    """What clients keep for their next round, where they keep something: the driver stores it, so that they need not."""
+    """What clients keep for their next round, if anything; the driver stores it for them."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import fx, nn
 
 from fused_ray.models import Stage, layer_names

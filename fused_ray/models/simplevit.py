@@ -1,8 +1,8 @@
 """SimpleViT (Beyer, Zhai, Kolesnikov 2022, "Better plain ViT baselines", arXiv 2205.01580), small.
 
-Fixed two-dimensional sine-cosine positions, no class token, the mean over all patches, one linear layer at the end. With
-the defaults 1.8 M parameters: patches of 4 x 4 pixels, 6 blocks of width 192 with 3 heads. The positions are neither
-parameters nor state: they follow from the shape.
+Fixed two-dimensional sine-cosine positions, no class token, the mean over all patches, one linear layer at the end.
+With the defaults 1.8 M parameters: patches of 4 x 4 pixels, 6 blocks of width 192 with 3 heads. The positions are
+neither parameters nor state: they follow from the shape.
 """
 
 from __future__ import annotations

@@ -27,9 +27,10 @@ class ViT(VisionTransformer):  # type: ignore[misc, valid-type]
             raise ValueError(f"width {width} must be a multiple of heads {heads}")
         grid(shape, patch)
         super().__init__(height, patch, depth, heads, width, 4 * width, num_classes=classes)
-        self.conv_proj = nn.Conv2d(channels, width, patch, stride=patch)
-        nn.init.trunc_normal_(self.conv_proj.weight, std=(channels * patch * patch) ** -0.5)
-        nn.init.zeros_(self.conv_proj.bias)
+        patches = nn.Conv2d(channels, width, patch, stride=patch)
+        nn.init.trunc_normal_(patches.weight, std=(channels * patch * patch) ** -0.5)
+        nn.init.constant_(patches.get_parameter("bias"), 0)
+        self.conv_proj = patches
 
     def stages(self) -> list[Stage]:
         """The patches, the blocks, the class token's last state, the head."""
