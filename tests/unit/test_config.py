@@ -186,7 +186,7 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
         *("seed=-1", "seed=9223372036854775808"),
         *("data.name=mnist", "data.partition=even", "data.alpha=0", "data.alpha=1e7", "data.min_examples=0"),
         *("data.classes_per_client=0", "data.classes_per_client=11", "data.limit=0", "data.limit=9"),
-        "model.name=lenet6",
+        *("model.name=lenet6", "model.factory=net", "model.factory=a.b:", "model.args=3", "unlearn.wire=int4"),
         *("federation.clients=0", "federation.clients=1001", "federation.clients_per_actor=0"),
         *("federation.cpus_per_client=0", "federation.gpus_per_client=-1", "federation.gpus_per_client=few"),
         *("train.lr=0", "train.lr=1001", "train.momentum=1", "train.momentum=-0.1", "train.weight_decay=-1"),
@@ -260,6 +260,10 @@ unlearn.start          unlearn.adapter=lora unlearn.start=reset
 unlearn.start          unlearn.adapter=lora unlearn.start=negate
 unlearn.adapter        unlearn.adapter=lora unlearn.mask=saliency
 unlearn.adapter        unlearn.adapter=lora unlearn.budget=85
+unlearn.budget         unlearn.selection=budget
+unlearn.layers         unlearn.selection=budget unlearn.budget=85 unlearn.layers=[fc3]
+unlearn.layers         model.name=resnet18 unlearn.layers=22
+unlearn.layers         model.name=simplevit unlearn.layers=[fc3]
 """
 
 
