@@ -215,7 +215,9 @@ def test_a_killed_actor_changes_no_bit_of_what_int8_keeps_back(cluster: Any) -> 
     assert len(states[0]) > 1
 
 
-@pytest.mark.parametrize("packing", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "packing", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "fields",
     [

@@ -74,8 +74,12 @@ def test_it_runs_on_ray_as_here_and_starts_from_weights(folder: Path) -> None:
     assert here["hash"] == there["hash"]
     assert here["reversible"]
     assert here["model"] == {
-        **{"name": "mynets:net", "parameters": 784 * 8 + 8 + 16 + 90, "layers": ["1", "2", "5"], "norms": ["2"]},
-        **{"stages": 3, "stages_from": "traced"},
+        "name": "mynets:net",
+        "parameters": 784 * 8 + 8 + 16 + 90,
+        "layers": ["1", "2", "5"],
+        "norms": ["2"],
+        "stages": 3,
+        "stages_from": "traced",
     }
     assert "declares no stages" not in said
     weights = load_file(folder / "here" / "base.safetensors")
