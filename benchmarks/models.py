@@ -197,8 +197,8 @@ def cached(given: argparse.Namespace) -> None:
     pool.install(payload)
     whole = [name for name in federation.anatomy.ranked if name.startswith("layer4.")]
     about = environment()
-    print(f"{about['processor']}, {about['cores']} cores; images of {data.train_images.shape[1:]}, "
-          f"{len(data.train_labels)} to train on, {given.clients} clients, batches of {config.train.batch_size}")  # fmt: skip
+    print(f"{about['processor']}, {about['cores']} cores; images of {data.train_images.shape[1:]}, {given.clients} "
+          f"clients, {len(data.train_labels)} images to train on in batches of {config.train.batch_size}")  # fmt: skip
     print("\n| adapted | full round, s | cached round, s | ratio | bound | share of the bound | with evaluation |")
     print("|---|---|---|---|---|---|---|")
     for name, layers in (("layer4.*, fc", [*whole, "fc"]), ("fc", ["fc"])):

@@ -264,8 +264,11 @@ class AttachedMasks:
 
     def gather(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """The masked entries [V] of tensors shaped like `parameters` (the weights, or their gradients)."""
-        pairs = zip(tensors, self.parameters, self.indices, strict=True)
-        return torch.cat([flat(tensor, like).index_select(0, index) for tensor, like, index in pairs])
+        result = torch.empty(sum(self.sizes), dtype=tensors[0].dtype, device=tensors[0].device)
+        rows = zip(result.split(self.sizes), tensors, self.parameters, self.indices, strict=True)
+        for part, tensor, like, index in rows:
+            torch.index_select(flat(tensor, like), 0, index, out=part)
+        return result
 
     @torch.no_grad()
     def write(self, theta: torch.Tensor) -> None:
@@ -276,8 +279,14 @@ class AttachedMasks:
 @contextmanager
 def attached(model: nn.Module, adapter: Adapter, values: FloatVector) -> Iterator[tuple[Attached, torch.Tensor]]:
     """The model with the adapter on, and its theta [V]; afterwards every touched entry has its old bits again."""
-    live = adapter.attach(model)
-    theta = live.start(torch.tensor(values, device=next(model.parameters()).device))
+    with worn(adapter.attach(model), torch.tensor(values, device=next(model.parameters()).device)) as live:
+        yield live
+
+
+@contextmanager
+def worn(live: Attached, values: torch.Tensor) -> Iterator[tuple[Attached, torch.Tensor]]:
+    """The same for an adapter that has hold of a model already, which is at the base that it took hold of."""
+    theta = live.start(values)
     live.write(theta)
     try:
         yield live, theta

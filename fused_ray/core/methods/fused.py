@@ -16,7 +16,7 @@ import numpy as np
 
 from fused_ray.config import TrainConfig
 from fused_ray.core import adapter, layers, lora, saliency, state, wire
-from fused_ray.core.adapter import Adapter, attached
+from fused_ray.core.adapter import Adapter
 from fused_ray.core.layers import Sensitivity
 from fused_ray.core.methods import Unlearned
 from fused_ray.core.methods.fedavg import FullTraining, having
@@ -75,7 +75,7 @@ class AdapterTraining:
         indices, cut = self.indices(space.scenario, client), space.cut(self.adapter.names)
         x, y = space.activations("train", client, indices, cut), space.labels(indices)
         order = batches(len(indices), self.train, self.seed, self.phase, self.round, client)
-        with attached(space.model, self.adapter, payload.values) as (live, theta):
+        with space.attached(self.adapter, payload.values) as (live, theta):
             values, loss = train_adapter(space, self.step, live, theta, x, y, cut, order)
         return self._sent(payload.values, values.cpu().numpy(), loss, self.residuals.get(client))
 
