@@ -221,7 +221,11 @@ def cached(given: argparse.Namespace) -> None:
 
 
 def timed(federation: Federation, work: Work, payload: Payload, evaluation: Any) -> tuple[float, float]:
-    """Seconds of a round's training with its exact sum, and of its evaluation."""
+    """Seconds of a round's training with its exact sum, and of its evaluation.
+
+    Whatever ran before, the worker has put its base back first: in unlearning no full round comes between.
+    """
+    federation.pool.base_hashes()
     started = time.perf_counter()
     federation.gather(work, payload, range(len(federation.scenario.held)))
     trained = time.perf_counter()
