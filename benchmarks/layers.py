@@ -103,7 +103,7 @@ def profile(out: Path, at: tuple[int, ...] = (1, 5, 20)) -> list[dict[str, Any]]
         config = RunConfig.from_dict({}, [*BASE, *fields, f"pretrain.rounds={max(at)}", "pretrain.history=true"])
         data = datasets.load(config.data, config.seed)
         scenario = scenarios.build(config, data)
-        layers = registry.MODELS[config.model.name].layers
+        layers = registry.MODELS[config.model.name].ranked
         with closing(RayPool(config, data, scenario)) as pool:
             recorder = MemoryRecorder()
             federation = Federation(config, data, scenario, pool, recorder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fused_ray.comparison import CompareConfig
 from fused_ray.config import validated
 from fused_ray.errors import ConfigError, Interrupted
-from fused_ray.run import MAY_CHANGE
+from fused_ray.run import MAY_CHANGE, check_own_model
 
 if TYPE_CHECKING:
     from fused_ray.results.comparison.directory import ComparisonDirectory
@@ -56,6 +56,8 @@ def prepare(config: CompareConfig, *, overwrite: bool = False) -> ComparisonDire
 
     for settings in {cell.base.data: cell.base.data for cell in config.cells}:
         datasets.find(settings)
+    for cell in config.cells:
+        check_own_model(cell.config or cell.base)
     return ComparisonDirectory.create(config.output.dir, config, overwrite)
 
 

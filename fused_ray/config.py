@@ -113,14 +113,50 @@ class ModelConfig(Section):
     """The network that is trained."""
 
     name: str = "lenet"
-    """Model: lenet."""
+    """Model: lenet, resnet18, resnet18-imagenet, simplevit or vit-small; not read where `factory` is set."""
+    factory: str | None = None
+    """A model of your own, package.module:function, called with ((channels, height, width), classes, **args)."""
+    args: dict[str, Any] = {}
+    """Keyword arguments of the model's factory, such as patch, width, depth and heads of simplevit."""
+    weights: str | None = None
+    """A safetensors file with the weights that training starts from, instead of random ones."""
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in registry.MODELS:
-            raise ValueError(f"unknown model {name!r}; choose one of {', '.join(registry.MODELS)}")
+            raise ValueError(
+                f"unknown model {name!r}; choose one of {', '.join(registry.MODELS)}, or set model.factory"
+            )
         return name
+
+    @field_validator("factory")
+    @classmethod
+    def _importable(cls, factory: str | None) -> str | None:
+        module, _, name = (factory or "a:b").partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+            raise ValueError("write it as package.module:function")
+        return factory
+
+    @property
+    def entry(self) -> str:
+        """Where the model is built, package.module:function."""
+        return self.factory or registry.MODELS[self.name].factory
+
+    @property
+    def label(self) -> str:
+        """What the model is called in messages and tables."""
+        return self.factory or self.name
+
+    @property
+    def where(self) -> str:
+        """The field that says which model it is, and what it says, for messages."""
+        return f"model.factory: {self.factory}" if self.factory else f"model.name: {self.name}"
+
+    @property
+    def known(self) -> registry.ModelInfo | None:
+        """What is known without building it; None for a model of the user's own, or with other dimensions."""
+        return None if self.factory or self.args else registry.MODELS[self.name]
 
 
 class FederationConfig(Section):
@@ -198,8 +234,8 @@ class UnlearnConfig(Section):
     """Unlearning rounds: of the adapter, of fine-tuning, or of recovery after a method's first step."""
     layers: Count | Names = 2
     """K, the number of layers to adapt, or the layers' names (ranking is then skipped)."""
-    selection: Literal["critical", "random", "last"] = "critical"
-    """How K layers are chosen: critical (the most sensitive), random (from the seed) or last (nearest the output)."""
+    selection: Literal["critical", "random", "last", "budget"] = "critical"
+    """Which K layers: critical (most sensitive), random, last; or budget: all layers share `budget` by sensitivity."""
     ranking: Literal["mean", "sum", "relative"] = "mean"
     """Sensitivity of a layer: change per parameter (mean), in all (sum), or against its own size (relative)."""
     input_layer: bool = False
@@ -226,6 +262,8 @@ class UnlearnConfig(Section):
     """Learning rate of the adapter's values; unset: 10 times train.lr (sparse), train.lr (lora)."""
     weight_decay: Decay = 0.0
     """L2 penalty on the adapter's values; it pulls the weights back towards the model that remembers."""
+    wire: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
+    """Format in which clients send what they changed of the adapter; int8: a scale per layer, and error feedback."""
 
     @field_validator("method")
     @classmethod
@@ -402,9 +440,20 @@ class RunConfig(Section):
             read["forget"] = [forget.model_dump(mode="json", include=told), self.forget_share]
         if registry.DATASETS[self.data.name] is not None:  # else it is the only name that one's own data have
             read["data"].pop("root")
+        read["model"] = self._model_key(read["model"])
         for name in ("from", "history"):
             read["pretrain"].pop(name)
         return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+
+    def _model_key(self, model: dict[str, Any]) -> dict[str, Any]:
+        """The section `model` for the key: what is set, and of the weights what they are, not where."""
+        given = {name: value for name, value in model.items() if value}
+        if self.model.factory:
+            given.pop("name")
+        if self.model.weights:
+            file = Path(self.model.weights).expanduser()
+            given["weights"] = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else str(file)
+        return given
 
     def to_yaml(self) -> str:
         """The whole configuration as YAML, which `from_yaml` reads back to an equal object."""
@@ -538,6 +587,8 @@ def _type_text(kind: Any) -> str:
     choices = [repr(a) if isinstance(a, str) else _type_text(a) for a in get_args(kind) if a is not Ellipsis]
     if getattr(kind, "__metadata__", None):
         return _type_text(get_args(kind)[0])
+    if getattr(kind, "__origin__", None) is dict:
+        return "mapping"
     if getattr(kind, "__origin__", None) is tuple:
         return f"list of {_type_text(get_args(kind)[0])}"
     if choices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fused_ray import registry
@@ -190,35 +191,50 @@ def _clients(config: RunConfig) -> int:
 
 
 def _layers(config: RunConfig) -> None:
-    unlearn, layers = config.unlearn, registry.MODELS[config.model.name].layers
+    info = config.model.known
+    if info is not None:
+        check_layers(config, info.layers, info.ranked)
+
+
+def check_layers(config: RunConfig, layers: Sequence[str], ranked: Sequence[str]) -> None:
+    """What `unlearn` says against a model's layers from the input to the output, and those that may be ranked.
+
+    Raises ValueError. A registered model's are known at once, those of a model of the user's own when it is built.
+    """
+    unlearn = config.unlearn
     if isinstance(unlearn.layers, int):
-        if unlearn.layers > len(layers):
+        if unlearn.layers > len(ranked) and unlearn.selection != "budget":
             raise ValueError(
-                f"unlearn.layers: {unlearn.layers} is more than the {len(layers)} layers of "
-                f"{config.model.name} ({', '.join(layers)})"
+                f"unlearn.layers: {unlearn.layers} is more than the {len(ranked)} layers of "
+                f"{config.model.label} ({', '.join(ranked)})"
             )
-        return
-    for name in unlearn.layers:
-        if name not in layers:
-            raise ValueError(f"unlearn.layers: {config.model.name} has no layer {name!r}; it has {', '.join(layers)}")
-    if not unlearn.layers or len(set(unlearn.layers)) != len(unlearn.layers):
-        raise ValueError("unlearn.layers: name one or more layers, each once")
+        chosen = unlearn.layers - (unlearn.layers == len(ranked))
+    else:
+        for name in unlearn.layers:
+            if name not in layers:
+                raise ValueError(
+                    f"unlearn.layers: {config.model.label} has no layer {name!r}; it has {', '.join(layers)}"
+                )
+        if not unlearn.layers or len(set(unlearn.layers)) != len(unlearn.layers):
+            raise ValueError("unlearn.layers: name one or more layers, each once")
+        chosen = len([name for name in unlearn.layers if name != layers[0]])
+    whole = unlearn.adapter == "sparse" and unlearn.sparsity == 0 and unlearn.budget is None
+    if unlearn.start == "reset" and whole and chosen > 1:
+        raise ValueError(
+            f"unlearn.start: reset at sparsity 0 would set {chosen} whole layers to zero, and then no "
+            "gradient reaches them; use one layer, or a sparsity of 0.5 or more"
+        )
 
 
 def _adapter(config: RunConfig) -> None:
-    unlearn, layers = config.unlearn, registry.MODELS[config.model.name].layers
+    unlearn = config.unlearn
     if unlearn.adapter == "lora":
         if unlearn.start != "zero":
             raise ValueError(f"unlearn.start: a lora adapter has no entries to {unlearn.start}; it starts at zero")
         if unlearn.mask != "random" or unlearn.budget is not None:
             raise ValueError("unlearn.adapter: lora has no mask; unlearn.mask and unlearn.budget are for sparse ones")
-        return
-    if isinstance(unlearn.layers, int):
-        chosen = unlearn.layers - (unlearn.layers == len(layers))
-    else:
-        chosen = len([name for name in unlearn.layers if name != layers[0]])
-    if unlearn.start == "reset" and unlearn.sparsity == 0 and unlearn.budget is None and chosen > 1:
-        raise ValueError(
-            f"unlearn.start: reset at sparsity 0 would set {chosen} whole layers to zero, and then no "
-            "gradient reaches them; use one layer, or a sparsity of 0.5 or more"
-        )
+    if unlearn.selection == "budget":
+        if unlearn.budget is None:
+            raise ValueError("unlearn.budget: with unlearn.selection=budget, say how many values all layers share")
+        if not isinstance(unlearn.layers, int):
+            raise ValueError("unlearn.layers: with unlearn.selection=budget all layers take part; leave it unset")

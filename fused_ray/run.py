@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fused_ray import registry
 from fused_ray.config import RunConfig
 from fused_ray.errors import ConfigError, Interrupted
 
@@ -57,7 +58,17 @@ def prepare(config: RunConfig, *, overwrite: bool = False) -> RunDirectory:
     datasets.find(config.data)
     if config.pretrain.from_ is not None and not Path(config.pretrain.from_).expanduser().exists():
         raise ConfigError(f"pretrain.from: there is no run or file {config.pretrain.from_}")
+    check_own_model(config)
     return RunDirectory.create(config.output.dir, config, overwrite)
+
+
+def check_own_model(config: RunConfig) -> None:
+    """Build a model that is not known beforehand, if the data's shape is. Raises ConfigError if it cannot be used."""
+    info = registry.DATASETS[config.data.name]
+    if info is not None and (config.model.known is None or config.model.weights is not None):
+        from fused_ray.core.model_check import check_model
+
+        check_model(config, info.shape, info.classes)
 
 
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunDirectory, RunConfig]:

@@ -108,6 +108,8 @@ class PartialSum:
     reports: tuple[ClientReport, ...]
     updates: dict[int, FloatVector] = field(default_factory=dict)
     """Single clients' updates, for methods that ask for them."""
+    states: dict[int, FloatVector] = field(default_factory=dict)
+    """What clients keep for their next round, if anything; the driver stores it for them."""
 
 
 @dataclass(frozen=True)

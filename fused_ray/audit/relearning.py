@@ -22,7 +22,8 @@ import torch.nn.functional as F
 
 from fused_ray.audit.outputs import forgotten, retained
 from fused_ray.core.workspace import BLOCK, Workspace
-from fused_ray.seeding import permutation
+from fused_ray.models import seeded
+from fused_ray.seeding import derive, permutation
 from fused_ray.types import IntVector, Payload
 
 LR = 0.005
@@ -90,14 +91,15 @@ def _curve(space: Workspace, payload: Payload, labels: IntVector, steps: int, re
     space.load(payload)
     optimiser = torch.optim.SGD([p.requires_grad_(True) for p in space.model.parameters()], lr=LR, momentum=MOMENTUM)
     curve = [_accuracy(space, x, y)]
-    for rows in np.concatenate([old, kept], axis=1):
-        space.model.train()
-        target = torch.from_numpy(labels[rows]).to(space.device)
-        loss = F.cross_entropy(space.suffix(0, space.images("train", rows)), target)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        curve.append(_accuracy(space, x, y))
+    with seeded(derive(space.config.seed, f"relearn/dropout/{repeat}"), space.device):
+        for rows in np.concatenate([old, kept], axis=1):
+            space.model.train()
+            target = torch.from_numpy(labels[rows]).to(space.device)
+            loss = F.cross_entropy(space.suffix(0, space.images("train", rows)), target)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            curve.append(_accuracy(space, x, y))
     return curve
 
 

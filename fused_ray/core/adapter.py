@@ -45,6 +45,11 @@ class Adapter(Protocol):
         ...
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many of the values belong to each layer, in the order of `names`."""
+        ...
+
+    @property
     def entries(self) -> int:
         """Entries of the adapted layers in all, biases included."""
         ...
@@ -113,7 +118,12 @@ class Masks:
     @property
     def size(self) -> int:
         """V, the number of values."""
-        return sum(len(mask.positions) for mask in self.layers)
+        return sum(self.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many of the values belong to each layer."""
+        return tuple(len(mask.positions) for mask in self.layers)
 
     @property
     def entries(self) -> int:
@@ -159,7 +169,12 @@ def random_mask(seed: int, layer: str, entries: int, density: float, draw: int =
 
     `draw` numbers the masks of one seed.
     """
-    kept = permutation(entries, seed, f"mask/{layer}/{entries}/{draw}")[: density_count(density, entries)]
+    return random_count(seed, layer, entries, density_count(density, entries), draw)
+
+
+def random_count(seed: int, layer: str, entries: int, count: int, draw: int = 0) -> Mask:
+    """A random mask keeping `count` of a layer's entries; fewer are a part of more."""
+    kept = permutation(entries, seed, f"mask/{layer}/{entries}/{draw}")[:count]
     return Mask(layer, entries, np.sort(kept))
 
 
@@ -168,6 +183,14 @@ def random_masks(
 ) -> Masks:
     """Random masks over several layers of a model's state."""
     return Masks(tuple(random_mask(seed, layer, layer_vector(state, layer).size, density, draw) for layer in layers))
+
+
+def random_counts(
+    seed: int, state: Mapping[str, NDArray[np.generic]], counts: Mapping[str, int], draw: int = 0
+) -> Masks:
+    """Random masks of so many entries of each layer."""
+    sizes = {layer: layer_vector(state, layer).size for layer in counts}
+    return Masks(tuple(random_count(seed, layer, sizes[layer], count, draw) for layer, count in counts.items()))
 
 
 def random_budget(
@@ -241,8 +264,11 @@ class AttachedMasks:
 
     def gather(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """The masked entries [V] of tensors shaped like `parameters` (the weights, or their gradients)."""
-        pairs = zip(tensors, self.parameters, self.indices, strict=True)
-        return torch.cat([flat(tensor, like).index_select(0, index) for tensor, like, index in pairs])
+        result = torch.empty(sum(self.sizes), dtype=tensors[0].dtype, device=tensors[0].device)
+        rows = zip(result.split(self.sizes), tensors, self.parameters, self.indices, strict=True)
+        for part, tensor, like, index in rows:
+            torch.index_select(flat(tensor, like), 0, index, out=part)
+        return result
 
     @torch.no_grad()
     def write(self, theta: torch.Tensor) -> None:
@@ -253,8 +279,14 @@ class AttachedMasks:
 @contextmanager
 def attached(model: nn.Module, adapter: Adapter, values: FloatVector) -> Iterator[tuple[Attached, torch.Tensor]]:
     """The model with the adapter on, and its theta [V]; afterwards every touched entry has its old bits again."""
-    live = adapter.attach(model)
-    theta = live.start(torch.tensor(values, device=next(model.parameters()).device))
+    with worn(adapter.attach(model), torch.tensor(values, device=next(model.parameters()).device)) as live:
+        yield live
+
+
+@contextmanager
+def worn(live: Attached, values: torch.Tensor) -> Iterator[tuple[Attached, torch.Tensor]]:
+    """The same for an adapter that has hold of a model already, which is at the base that it took hold of."""
+    theta = live.start(values)
     live.write(theta)
     try:
         yield live, theta

@@ -1,6 +1,7 @@
 """Critical layer identification: which layers move most when clients train (FUSED, arXiv 2502.20709, section 3.2).
 
-A layer is a module that owns a weight; its bias belongs to it. For every layer l,
+A layer is a module that owns a weight; its bias belongs to it. An attention's queries, keys and values are one layer,
+its output projection another. Normalisation layers are left out. For every layer l,
 `Diff_l = sum_k (n_k / n) * ||p_l^k - p_l||_1` over all clients k. Its size depends on the layer's, so three
 readings are always reported: `sum` (Diff_l), `mean` (Diff_l / entries) and `relative` (Diff_l / ||p_l||_1).
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -18,7 +20,7 @@ from fused_ray.seeding import permutation
 from fused_ray.types import ClientReport
 
 Ranking = Literal["mean", "sum", "relative"]
-Selection = Literal["critical", "random", "last"]
+Selection = Literal["critical", "random", "last", "budget"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,12 @@ class Sensitivity:
 
 
 def layer_parameters(state: Iterable[str], layer: str) -> list[str]:
-    """The names in a state of the layer's parameters: its weight, then its bias if it has one."""
-    names = set(state)
-    return [name for name in (f"{layer}.weight", f"{layer}.bias") if name in names]
+    """The names in a state of the layer's parameters: its weight, then its bias if it has one.
+
+    nn.MultiheadAttention calls those of its queries, keys and values in_proj_weight and in_proj_bias.
+    """
+    names, kinds = set(state), ("weight", "in_proj_weight", "bias", "in_proj_bias")
+    return [name for kind in kinds if (name := f"{layer}.{kind}") in names]
 
 
 def layer_vector(state: Mapping[str, NDArray[np.generic]], layer: str) -> NDArray[np.float32]:
@@ -72,6 +77,38 @@ def sensitivities(
 def rank(found: Sequence[Sensitivity], by: Ranking, input_layer: str | None) -> list[Sensitivity]:
     """Most sensitive first; `input_layer`, if given, is no candidate and comes last. Ties keep the model's order."""
     return sorted(found, key=lambda item: (item.layer == input_layer, -float(getattr(item, by))))
+
+
+def allocate(budget: int, found: Sequence[Sensitivity], by: Ranking, entries: Mapping[str, int]) -> dict[str, int]:
+    """One budget of values over several layers, by sensitivity: how many each gets, by layer.
+
+    A layer's share is its reading times its entries, so its density follows its reading; none gets more than it has
+    entries, and what is left over goes to the others. Shares are rounded by largest remainder, ties to the earlier
+    layer, so that the total is the budget exactly, or all entries if these are fewer.
+    """
+    sizes = [entries[item.layer] for item in found]
+    weights = [Fraction(getattr(item, by)) * size for item, size in zip(found, sizes, strict=True)]  # exact
+    open_, left = list(range(len(found))), min(budget, sum(sizes))
+    counts = [0] * len(found)
+    while True:
+        total = sum(weights[i] for i in open_)
+        # layers that did not move at all share what the others cannot take
+        parts = weights if total else [Fraction(size) for size in sizes]
+        whole = sum(parts[i] for i in open_)
+        shares = {i: left * parts[i] / whole for i in open_}
+        full = [i for i in open_ if shares[i] >= sizes[i]]
+        if not full:
+            break
+        for i in full:
+            counts[i] = sizes[i]
+        left -= sum(sizes[i] for i in full)
+        open_ = [i for i in open_ if i not in full]
+    for i in open_:
+        counts[i] = int(shares[i])
+    remainders = sorted(open_, key=lambda i: (counts[i] - shares[i], i))
+    for i in remainders[: left - sum(counts[i] for i in open_)]:
+        counts[i] += 1
+    return {item.layer: count for item, count in zip(found, counts, strict=True)}
 
 
 def choose(

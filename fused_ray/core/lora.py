@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fused_ray.core.layers import layer_parameters
 from fused_ray.core.state import Arrays
 from fused_ray.seeding import generator
 from fused_ray.types import FloatVector
@@ -35,7 +36,12 @@ class Lora:
     @property
     def size(self) -> int:
         """V, the number of values."""
-        return sum(self.rank * (out + inner) for out, inner in self._matrices())
+        return sum(self.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many of the values belong to each layer."""
+        return tuple(self.rank * (out + inner) for out, inner in self._matrices())
 
     @property
     def entries(self) -> int:
@@ -79,8 +85,8 @@ class Lora:
         """M_f = M_r + A_f: a copy of the state with the products added."""
         result: Arrays = {name: np.array(array) for name, array in state.items()}
         for name, factors in zip(self.names, self.split(torch.tensor(values)), strict=True):
-            weight = torch.tensor(np.asarray(state[f"{name}.weight"]))
-            result[f"{name}.weight"] = _merged(weight, factors, self.scale).numpy()
+            weight = layer_parameters(state, name)[0]
+            result[weight] = _merged(torch.tensor(np.asarray(state[weight])), factors, self.scale).numpy()
         return result
 
     def _matrices(self) -> list[tuple[int, int]]:
@@ -92,7 +98,7 @@ class AttachedLora:
 
     def __init__(self, model: nn.Module, adapter: Lora) -> None:
         named = dict(model.named_parameters())
-        self.parameters: list[nn.Parameter] = [named[f"{name}.weight"] for name in adapter.names]
+        self.parameters: list[nn.Parameter] = [named[layer_parameters(named, name)[0]] for name in adapter.names]
         self._adapter = adapter
         self._base = [parameter.detach().clone() for parameter in self.parameters]
 
@@ -122,7 +128,8 @@ class AttachedLora:
 
 def make_lora(state: Mapping[str, NDArray[np.generic]], layers: Sequence[str], rank: int, alpha: float) -> Lora:
     """The adapter for some layers of a model's state."""
-    return Lora(tuple(layers), tuple(state[f"{name}.weight"].shape for name in layers), rank, alpha)
+    weights = [layer_parameters(state, name)[0] for name in layers]
+    return Lora(tuple(layers), tuple(state[weight].shape for weight in weights), rank, alpha)
 
 
 def _merged(weight: torch.Tensor, factors: Factors, scale: float) -> torch.Tensor:

@@ -22,6 +22,7 @@ from fused_ray.core.metrics import Metrics, accuracies
 from fused_ray.core.work import Evaluation, Work, compute, round_bits
 from fused_ray.core.workspace import Workspace, test_blocks
 from fused_ray.errors import NumericsError
+from fused_ray.models.anatomy import Anatomy, anatomy
 from fused_ray.types import ClientReport, FloatVector, Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 
 ClientDone = Callable[[int], None]
@@ -118,6 +119,8 @@ class Phase:
     evaluation: Evaluation
     server: Callable[[int, Payload], Payload] = lambda round, mean: mean
     """What the server makes of a round's weighted mean."""
+    with_states: Callable[[Work, Mapping[int, FloatVector]], Work] = lambda work, states: work
+    """A round's work, told the states that clients returned with their last updates."""
     figures: Callable[[Saved, Payload], Mapping[str, Any]] = lambda before, payload: {}
     """What is kept beside the payload after a round, from what was kept before the round and the payload after it."""
 
@@ -149,6 +152,8 @@ class Saved:
     payload: Payload
     metrics: Metrics
     figures: Mapping[str, Any] = field(default_factory=dict)
+    states: Mapping[int, FloatVector] = field(default_factory=dict)
+    """What single clients keep from round to round, by client."""
 
 
 class Recorder(Protocol):
@@ -197,6 +202,11 @@ class Federation:
     pool: ClientPool
     recorder: Recorder
 
+    @property
+    def anatomy(self) -> Anatomy:
+        """What the configured model consists of."""
+        return anatomy(self.config.model, self.data.train_images.shape[1:], self.data.classes)
+
     def run(self, phase: Phase, payload: Payload) -> Saved:
         """All rounds of a phase, from where it was last saved. Raises what a client's work raises."""
         saved = self.recorder.resume(phase.name) or Saved(round=0, payload=payload, metrics={})
@@ -239,7 +249,7 @@ class Federation:
     def _round(self, phase: Phase, number: int, before: Saved) -> Saved:
         payload = before.payload
         self.recorder.begin_round(phase.name, number, phase.rounds, len(phase.clients))
-        work, clock = phase.work(number), time.perf_counter()
+        work, clock = phase.with_states(phase.work(number), before.states), time.perf_counter()
         total, adding = self.gather(work, payload, phase.clients)
         trained = time.perf_counter()
         mean = self.mean(work, total)
@@ -252,7 +262,8 @@ class Federation:
         predictions = self.pool.evaluate(phase.evaluation, mean)
         evaluated = time.perf_counter()
         metrics = accuracies(self.scenario.views, predictions)
-        saved = Saved(round=number, payload=mean, metrics=metrics, figures=figures)
+        states = {**before.states, **total.states}
+        saved = Saved(round=number, payload=mean, metrics=metrics, figures=figures, states=states)
         seconds = (trained - clock - adding, averaged - trained + adding, evaluated - averaged)
         record = record_of(work, payload, phase.clients, total, seconds, metrics)
         self.recorder.finish_round(record, total, predictions, saved)
@@ -266,6 +277,7 @@ class Federation:
         counters = np.zeros(0, np.int64)
         reports: list[ClientReport] = []
         updates: dict[int, FloatVector] = {}
+        states: dict[int, FloatVector] = {}
         adding = 0.0
         for part in self.pool.train(work, payload, clients, self.recorder.clients_done, keep_updates):
             started = time.perf_counter()
@@ -274,11 +286,13 @@ class Federation:
             counters = np.maximum(counters, part.counters) if counters.size else part.counters
             reports.extend(part.reports)
             updates.update(part.updates)
+            states.update(part.states)
             adding += time.perf_counter() - started
         reports.sort(key=lambda report: report.client)
         assert exact is not None
         assert [report.client for report in reports] == sorted(clients), "a client is missing from the round, or twice"
-        return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates), adding
+        states = {client: states[client] for client in sorted(states)}
+        return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates, states), adding
 
 
 def record_of(

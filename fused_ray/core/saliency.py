@@ -7,7 +7,7 @@ that the retained loss rises least. Relatives in central unlearning: SalUn (arXi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,25 +65,35 @@ class Gradient:
         return 0  # clients have M_r
 
 
-def masks(federation: Federation, base: Arrays, layers: Sequence[str]) -> Masks:
-    """The saliency mask over some layers, of `unlearn.budget` entries or of the sparsity's number in each layer."""
+def masks(
+    federation: Federation, base: Arrays, layers: Sequence[str], counts: Mapping[str, int] | None = None
+) -> Masks:
+    """The saliency mask over some layers: `counts` entries of each, or `unlearn.budget` of all, or the sparsity's."""
     wanted = federation.config.unlearn
     gradient = _mean_gradient(federation, base, layers, 1, "forgotten")
     if wanted.saliency == "difference":
         gradient = gradient - _mean_gradient(federation, base, layers, 2, "retained")
-    return choose(base, layers, gradient, wanted.budget, wanted.density)
+    return choose(base, layers, gradient, wanted.budget, wanted.density, counts)
 
 
-def choose(base: Arrays, layers: Sequence[str], gradient: FloatVector, budget: int | None, density: float) -> Masks:
-    """The entries with the largest -w * g: `budget` over all layers together, or each layer's share `density`."""
+def choose(
+    base: Arrays,
+    layers: Sequence[str],
+    gradient: FloatVector,
+    budget: int | None,
+    density: float,
+    counts: Mapping[str, int] | None = None,
+) -> Masks:
+    """The entries with the largest -w * g: `counts` of each layer, else `budget` of all, else the share `density`."""
     vectors = {layer: layer_vector(base, layer) for layer in layers}
     entries = {layer: vector.size for layer, vector in vectors.items()}
     score = -np.concatenate(list(vectors.values())) * gradient
-    if budget is not None:
+    if budget is not None and counts is None:
         return masks_of(entries, _largest(score, budget))
     chosen, at = [], 0
-    for size in entries.values():
-        chosen.append(at + _largest(score[at : at + size], density_count(density, size)))
+    for layer, size in entries.items():
+        count = counts[layer] if counts is not None else density_count(density, size)
+        chosen.append(at + _largest(score[at : at + size], count))
         at += size
     return masks_of(entries, np.concatenate(chosen))
 

@@ -107,7 +107,7 @@ def _attach_and_remove(config: RunConfig, data: ImageData, base: Arrays, unlearn
     if unlearned.adapter is None or unlearned.values is None:
         return None
     channels, height, width = data.train_images.shape[1:]
-    model = models.build(config.model.name, (channels, height, width), data.classes)
+    model = models.build(config.model, (channels, height, width), data.classes)
     state.write(model, state.flatten(base))
     with attached(model, unlearned.adapter, unlearned.values):
         pass

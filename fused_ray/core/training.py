@@ -39,9 +39,10 @@ def train_model(
     """SGD with momentum on the whole working model, in place; a fresh optimiser. Returns the mean loss an example.
 
     `draws` has a number for each time that an example is shown, if `data.augment` is to make a random view of it.
+
+    A batch of one example is run in evaluation mode: it has no statistics that BatchNorm could normalise by.
     """
     model = space.model
-    model.train()
     parameters = [p for p in model.parameters() if p.requires_grad_(True).requires_grad]
     optimiser = torch.optim.SGD(
         parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=True
@@ -49,6 +50,7 @@ def train_model(
     total, seen = torch.zeros((), device=space.device), 0
     for positions in order:
         rows = indices[positions]
+        model.train(len(rows) > 1)
         shown = None if draws is None else draws[seen : seen + len(rows)]
         loss = F.cross_entropy(space.suffix(0, space.images("train", rows, shown)), space.labels(rows))
         optimiser.zero_grad()

@@ -1,12 +1,25 @@
-"""How payloads would be sent in a deployment: one safetensors message each. Protocol bytes are its length."""
+"""How payloads would be sent in a deployment: one safetensors message each. Protocol bytes are its length.
+
+Values go down to the clients as float32. Up they go as float32 too, or what a client changed of an adapter's goes in
+a shorter format: rounded to float16 or bfloat16, or to whole multiples of a scale a layer (int8). The server adds the
+change that arrives to the values that it sent; from there on the sum over clients is exact, as ever.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
+import torch
 from safetensors.numpy import save
+from safetensors.torch import load as load_torch
+from safetensors.torch import save as save_torch
 
 from fused_ray.core.adapter import Masks
-from fused_ray.types import Payload
+from fused_ray.types import FloatVector, Payload
+
+Wire = Literal["float32", "float16", "bfloat16", "int8"]
 
 
 def encode(payload: Payload) -> bytes:
@@ -15,6 +28,33 @@ def encode(payload: Payload) -> bytes:
     if payload.counters.size:
         tensors["counters"] = payload.counters
     return save(tensors)
+
+
+def encode_change(change: FloatVector, wire: Wire, sizes: Sequence[int]) -> bytes:
+    """The message that carries a change [V] in a shorter format; `sizes` are the numbers of values of each layer.
+
+    int8: every value becomes the nearest multiple, -127 to 127, of its layer's scale, the largest magnitude / 127.
+    """
+    assert wire != "float32", "float32 values are sent as they are"
+    if wire != "int8":
+        kind = torch.float16 if wire == "float16" else torch.bfloat16
+        return save_torch({"values": torch.from_numpy(change).to(kind)})
+    scales = np.array([np.abs(part).max(initial=0) / np.float32(127) for part in _layers(change, sizes)], np.float32)
+    steps = np.repeat(np.where(scales > 0, scales, 1), sizes).astype(np.float64)  # a layer without change has no scale
+    return save({"values": np.clip(np.rint(change / steps), -127, 127).astype(np.int8), "scales": scales})
+
+
+def decode_change(message: bytes, sizes: Sequence[int]) -> FloatVector:
+    """The change [V] that a message carries, float32."""
+    tensors = load_torch(message)
+    values = tensors["values"].to(torch.float32).numpy()
+    if "scales" in tensors:
+        values = values * np.repeat(tensors["scales"].numpy(), sizes)
+    return values
+
+
+def _layers(values: FloatVector, sizes: Sequence[int]) -> list[FloatVector]:
+    return np.split(values, np.cumsum(sizes)[:-1])
 
 
 def values_bytes(count: int) -> int:

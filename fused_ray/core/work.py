@@ -23,14 +23,16 @@ from fused_ray.types import ClientReport, FloatVector, IntVector, PartialSum, Pa
 
 @dataclass(frozen=True)
 class Update:
-    """What one client returns: a payload, its mean loss, and figures of its own if the work has any.
+    """What one client returns: a payload, its mean loss, figures of its own and a state if the work has any.
 
-    The payload is mostly the round's, changed by training; it may be empty, or of another kind (a gradient).
+    The payload is mostly the round's, changed by training; it may be empty, or of another kind (a gradient). In a
+    deployment a client keeps its state itself, so it is no part of any message.
     """
 
     payload: Payload
     loss: float
     figures: tuple[float, ...] = ()
+    state: FloatVector | None = None
 
 
 class Work(Protocol):
@@ -100,6 +102,7 @@ def compute(
     counters = np.zeros(0, np.int64)
     reports: list[ClientReport] = []
     updates: dict[int, FloatVector] = {}
+    states: dict[int, FloatVector] = {}
     for client in clients:
         started = time.perf_counter()
         update = work.update(space, payload, client)
@@ -116,6 +119,8 @@ def compute(
         counters = np.maximum(counters, update.payload.counters) if counters.size else update.payload.counters
         if keep_updates:
             updates[client] = values
+        if update.state is not None:
+            states[client] = update.state
         moved = values - payload.values if values.shape == payload.values.shape else values
         reports.append(
             ClientReport(
@@ -131,4 +136,4 @@ def compute(
         )
         done(client)
     assert exact is not None, "a worker was asked to compute no client"
-    return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates)
+    return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates, states)

@@ -11,6 +11,7 @@ is evaluated in the same blocks, whoever computes which.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,9 +20,9 @@ from torch import nn
 from fused_ray import models
 from fused_ray.config import RunConfig
 from fused_ray.core import state
-from fused_ray.core.adapter import Adapter, attached
+from fused_ray.core.adapter import Adapter, Attached, worn
 from fused_ray.core.augment import Draws, augmented
-from fused_ray.models import Stage
+from fused_ray.models import Stage, anatomy
 from fused_ray.types import FloatVector, ImageData, IntVector, Payload, Scenario
 
 BLOCK = 250
@@ -40,14 +41,16 @@ class Workspace:
         self.config, self.data, self.scenario = config, data, scenario
         self.device = torch.device(device)
         shape = data.train_images.shape[1:]
-        model = models.build(config.model.name, (shape[0], shape[1], shape[2]), data.classes)
+        shape = (shape[0], shape[1], shape[2])
+        model = models.build(config.model, shape, data.classes)
         # channels-last convolutions are the faster ones on CPU and GPU; the format is part of what fixes the bits
         self.model: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.stages: list[Stage] = models.stages(self.model)
+        self.stages: list[Stage] = anatomy.stages(self.model, shape)
         self._mean = torch.tensor(data.mean, device=self.device).reshape(1, -1, 1, 1)
         self._std = torch.tensor(data.std, device=self.device).reshape(1, -1, 1, 1)
         self._base: Payload | None = None
         self._holds_base = False
+        self._live: tuple[Adapter, Attached] | None = None
         self._cache: dict[tuple[str, int, int], torch.Tensor] = {}
         self._cached_bytes = 0
 
@@ -62,6 +65,7 @@ class Workspace:
         """Take M_r as the frozen base of what follows."""
         self._base = base
         self._holds_base = False
+        self._live = None
         self._cache.clear()
         self._cached_bytes = 0
 
@@ -72,6 +76,19 @@ class Workspace:
             state.write(self.model, self._base)
             self._holds_base = True
         self.model.eval()
+
+    @contextmanager
+    def attached(self, adapter: Adapter, values: FloatVector) -> Iterator[tuple[Attached, torch.Tensor]]:
+        """The base with an adapter on, and its theta [V]; the base again afterwards.
+
+        Taking hold of millions of entries takes as long as a training step, so the last adapter keeps its hold.
+        """
+        self.use_base()
+        known = self._live is not None and (self._live[0] is adapter or self._live[0].digest == adapter.digest)
+        if self._live is None or not known:
+            self._live = (adapter, adapter.attach(self.model))
+        with worn(self._live[1], torch.tensor(values, device=self.device)) as live:
+            yield live
 
     def base_hash(self) -> str:
         """SHA-256 over the live model's parameters and buffers, as the last adapter left them."""
@@ -102,7 +119,10 @@ class Workspace:
         return next(i for i, stage in enumerate(self.stages) if adapted & set(stage.layers))
 
     def suffix(self, cut: int, x: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, classes] from the activations above `cut` stages."""
+        """Logits [batch, classes] from the activations above `cut` stages; from images, by the model's own forward."""
+        if cut == 0:
+            logits: torch.Tensor = self.model(x)
+            return logits
         for stage in self.stages[cut:]:
             x = stage.forward(x)
         return x
@@ -147,10 +167,9 @@ class Workspace:
 
     def predict_adapter(self, adapter: Adapter, values: FloatVector, blocks: Sequence[int]) -> list[IntVector]:
         """Predicted classes of M_r + A_f on blocks of the test set."""
-        self.use_base()
         cut = self.cut(adapter.names)
         result = []
-        with attached(self.model, adapter, values), torch.no_grad():
+        with self.attached(adapter, values), torch.no_grad():
             for block, rows in zip(blocks, self._block_rows(blocks), strict=True):
                 x = self.activations("test", block, rows, cut)
                 result.append(self.suffix(cut, _padded(x)).argmax(1)[: len(rows)].cpu().numpy())

@@ -1,17 +1,29 @@
-"""Networks as a chain of stages, so that what lies below the lowest adapted layer can be cut off and cached."""
+"""Networks: how they are built, and the chain of stages that lets a frozen prefix be cut off and cached.
+
+A model comes from a factory, a registered one or the user's own; models.anatomy says what it consists of.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
-from fused_ray import registry
+from fused_ray.config import ModelConfig
+from fused_ray.errors import ConfigError
 from fused_ray.seeding import derive
+
+Shape = tuple[int, int, int]
+"""Of an image: channels, height, width."""
+WEIGHTS = ("weight", "in_proj_weight")
+"""What makes a module a layer: a parameter of this name; the second is that of attention's queries, keys, values."""
 
 
 @dataclass(frozen=True)
@@ -29,23 +41,65 @@ class Staged(Protocol):
     def stages(self) -> list[Stage]: ...
 
 
-def build(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """A registered model with PyTorch's default random weights. `shape` is (channels, height, width)."""
-    module, _, factory = registry.MODELS[name].factory.partition(":")
-    model: nn.Module = getattr(import_module(module), factory)(shape, classes)
-    return model
+def layer_names(model: nn.Module) -> list[str]:
+    """All modules that own a weight, in the order in which the model defines them."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if any(key in WEIGHTS for key, _ in module.named_parameters(recurse=False))
+    ]
 
 
-def initialise(name: str, shape: tuple[int, int, int], classes: int, seed: int, purpose: str) -> nn.Module:
-    """A registered model whose random weights depend on (seed, purpose) alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, purpose))
-        return build(name, shape, classes)
+def build(model: ModelConfig | str, shape: Shape, classes: int) -> nn.Module:
+    """A model as its factory makes it: of the section `model` of a configuration, or registered under a name.
+
+    `shape` is (channels, height, width). Raises ConfigError naming the factory when there is no such function, when it
+    raises, or when it returns no nn.Module.
+    """
+    config = ModelConfig(name=model) if isinstance(model, str) else model
+    function = _resolve(config)
+    try:
+        built = function(shape, classes, **config.args)
+    except Exception as error:
+        raise ConfigError(
+            f"{config.where}: it cannot make a model for images of {' x '.join(map(str, shape))} and {classes} "
+            f"classes: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(built, nn.Module):
+        raise ConfigError(f"{config.where}: it returned {type(built).__name__}, no torch.nn.Module")
+    return built
 
 
-def stages(model: nn.Module) -> list[Stage]:
-    """The model's own stages; without a declaration the whole model is one stage, and nothing can be cut off."""
-    if isinstance(model, Staged):
-        return model.stages()
-    names = tuple(name for name, module in model.named_modules() if getattr(module, "weight", None) is not None)
-    return [Stage(names, model)]
+def initialise(model: ModelConfig | str, shape: Shape, classes: int, seed: int, purpose: str) -> nn.Module:
+    """A model whose random weights depend on (seed, purpose) alone."""
+    with seeded(derive(seed, purpose)):
+        return build(model, shape, classes)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Inside, PyTorch's own random numbers (initial weights, dropout) depend on the seed alone; then as before."""
+    cards = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards):
+        torch.manual_seed(seed)
+        yield
+
+
+def _resolve(config: ModelConfig) -> Callable[..., Any]:
+    """The factory. Raises ConfigError if its module or the function in it is missing."""
+    module, _, name = config.entry.partition(":")
+    if (here := os.getcwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # as under `python -m`: an installed command has its own folder there instead
+    try:
+        found: Any = import_module(module)
+    except Exception as error:  # whatever the user's module does when it is imported
+        raise ConfigError(
+            f"{config.where}: cannot import {module}: {type(error).__name__}: {error}; it must be importable here and "
+            "on every node"
+        ) from error
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise ConfigError(f"{config.where}: {module} has no function {name}")
+    function: Callable[..., Any] = found
+    return function

@@ -107,7 +107,7 @@ def show_result(path: Path, config: RunConfig, result: dict[str, Any], *, to_err
     console = make_console(to_error)
     metrics, sizes, seconds = result["metrics"], result["bytes"], result["seconds"]
     overlap = "ca" in metrics["before"]
-    table = Table(title=f"Forgetting {_what(config)} ({config.data.name}, {config.model.name}, "
+    table = Table(title=f"Forgetting {_what(config)} ({config.data.name}, {config.model.label}, "
                         f"{config.federation.clients} clients, seed {config.seed})")  # fmt: skip
     for name in ("model", "kept data (RA)", "forgotten data (FA)", *(["overlap (CA)"] if overlap else [])):
         table.add_column(name, justify="left" if name == "model" else "right")

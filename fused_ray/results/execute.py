@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fused_ray.config import DataConfig, RunConfig
+from fused_ray.core.model_check import check_model
 from fused_ray.core.rounds import ClientPool
 from fused_ray.core.simulation import check_numerics, simulate
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
+from fused_ray.models.anatomy import Anatomy
 from fused_ray.results import plots
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.folder import LOCK_WAIT
@@ -35,14 +37,20 @@ def execute(
     directory.lock(LOCK_WAIT)
     try:
         data, scenario = prepared(config, load)
+        model = check_model(config, data.train_images.shape[1:], data.classes)
         given: Arrays | None = None
-        extra: dict[str, Any] = {"pretrained_from": None}
+        extra: dict[str, Any] = {"pretrained_from": None, "model": _about(config, model)}
         if config.pretrain.from_ is not None:
             given, extra["pretrained_from"], warning = given_model(directory, config, data)
             notes = (*notes, *warning)
         recorder = DirectoryRecorder(directory, data, scenario, listener, stopped, earlier_run(config))
         for note in notes:
             recorder.note(note)
+        if model.cut == "none":
+            recorder.note(
+                f"{config.model.label} declares no stages, and no chain of stages could be traced that gives its bits: "
+                "nothing of it is cached in unlearning, every round runs the whole model"
+            )
         with contextlib.closing(make_pool(config, data, scenario)) as pool:
             recorder.note(_workers(pool))
             if not check_numerics(config, pool.identities):
@@ -62,6 +70,18 @@ def prepared(config: RunConfig, load: Load = datasets.load) -> tuple[ImageData, 
     data = load(config.data, config.seed)
     scenario = scenarios.build(config, data)
     return scenarios.extended(config, data, scenario), scenario
+
+
+def _about(config: RunConfig, model: Anatomy) -> dict[str, Any]:
+    """The model in result.json."""
+    return {
+        "name": config.model.label,
+        "parameters": model.parameters,
+        "layers": list(model.layers),
+        "norms": list(model.norms),
+        "stages": model.stages,
+        "stages_from": model.cut,
+    }
 
 
 def _workers(pool: ClientPool) -> str:

@@ -48,7 +48,7 @@ def restore_base(run: Path, out: Path | None) -> str:
             "M_r as it was before is base.safetensors in the run directory"
         )
     channels, height, width = directory.result["data"]["shape"]
-    model = models.build(config.model.name, (channels, height, width), directory.result["data"]["classes"])
+    model = models.build(config.model, (channels, height, width), directory.result["data"]["classes"])
     write(model, flatten({name: state[name] for name in model.state_dict()}))
     with attached(model, *read_adapter(directory.path / "adapter.safetensors")):
         pass

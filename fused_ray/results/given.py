@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from fused_ray import models
 from fused_ray.config import RunConfig
+from fused_ray.core.pretrained import fitted
 from fused_ray.core.state import Arrays, arrays
 from fused_ray.errors import RunDirectoryError
 from fused_ray.results.directory import RunDirectory
@@ -41,22 +40,10 @@ def given_model(directory: RunDirectory, config: RunConfig, data: ImageData) -> 
     # a run that goes on uses its own copy: the source may have gone
     state = read_state(own if own.exists() else file)
     channels, height, width = data.train_images.shape[1:]
-    like = arrays(models.build(config.model.name, (channels, height, width), data.classes))
-    for name, array in like.items():
-        if name not in state:
-            raise RunDirectoryError(f"pretrain.from: {file} has no tensor {name}, which {config.model.name} needs")
-        if state[name].shape != array.shape:
-            raise RunDirectoryError(
-                f"pretrain.from: {name} in {file} is {list(state[name].shape)}, {config.model.name} needs "
-                f"{list(array.shape)}"
-            )
-        if not np.isfinite(state[name]).all():
-            raise RunDirectoryError(f"pretrain.from: {name} in {file} has values that are not finite")
-    unknown = sorted(set(state) - set(like))
-    if unknown:
-        raise RunDirectoryError(
-            f"pretrain.from: {file} has tensors that {config.model.name} lacks: {', '.join(unknown)}"
-        )
-    given: Arrays = {name: state[name].astype(array.dtype) for name, array in like.items()}
+    like = arrays(models.build(config.model, (channels, height, width), data.classes))
+    try:
+        given = fitted(state, like, str(file), config.model.label)
+    except ValueError as error:
+        raise RunDirectoryError(f"pretrain.from: {error}") from None
     directory.write("base.safetensors", encode_state(given))
     return given, str(source.absolute()), warnings

@@ -26,6 +26,9 @@ from fused_ray.types import FloatVector, ImageData, IntVector, PartialSum, Paylo
 PHASES = ("pretrain", "rank", "saliency", "replay", "unlearn", "retrain")
 """In the order in which a run goes through them; a method uses some of them."""
 
+_STATE = "state."
+"""What the names of clients' states in a checkpoint begin with; the client's number follows."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -251,7 +254,9 @@ def read_saved(path: Path) -> Saved:
     try:
         figures = json.loads(about["saved"])
         payload = Payload(tensors["values"].astype(np.float32), tensors["counters"].astype(np.int64))
-        return Saved(payload=payload, **figures)
+        kept = {name.partition(_STATE)[2]: array for name, array in tensors.items() if name.startswith(_STATE)}
+        states = {client: kept[str(client)].astype(np.float32) for client in sorted(map(int, kept))}
+        return Saved(payload=payload, states=states, **figures)
     except (KeyError, TypeError, ValueError):
         raise RunDirectoryError(f"{path} is not a checkpoint of this version") from None
 
@@ -260,6 +265,7 @@ def encode_saved(saved: Saved) -> bytes:
     """A checkpoint as the bytes of a safetensors file."""
     figures = {"round": saved.round, "metrics": dict(saved.metrics), "figures": dict(saved.figures)}
     tensors: dict[str, np.ndarray[Any, Any]] = {"values": saved.payload.values, "counters": saved.payload.counters}
+    tensors |= {f"{_STATE}{client}": state for client, state in saved.states.items()}
     return save(tensors, metadata={"saved": json.dumps(figures)})
 
 

@@ -74,6 +74,19 @@ def make_case(clients: int, scenario: str, *more: str) -> Case:
     return Case(config, data, Scenario(held, retained, data.train_labels, views, digest(held)))
 
 
+def deep_case(*fields: str) -> Case:
+    """Three clients with 8, 9 and 7 coloured images of 16 x 16 pixels; class 0 is forgotten."""
+    common = ["federation.clients=3", "train.batch_size=4", "pretrain.rounds=1", "unlearn.rounds=2", "retrain.rounds=0"]
+    config = RunConfig.from_dict({}, [*common, *fields])
+    random, labels = np.random.Generator(np.random.PCG64(3)), np.arange(24) % 3
+    images = random.integers(0, 256, (24, 3, 16, 16), np.uint8)
+    data = ImageData("noise", 3, (0.5,) * 3, (0.3,) * 3, images, labels, images[:9], labels[:9])
+    held = tuple(np.split(np.arange(24), [8, 17]))
+    views = {"ra": TestView(np.array([1, 2]), labels[1:3]), "fa": TestView(np.array([0]), labels[:1])}
+    retained = tuple(part[labels[part] != 0] for part in held)
+    return Case(config, data, Scenario(held, retained, labels, views, digest(held)))
+
+
 def outcome_of(
     case: Case,
     make_pool: Callable[[RunConfig, ImageData, Scenario], ClientPool],
@@ -190,6 +203,7 @@ def warm(cluster: Any) -> Iterator[Lease]:
         ("exclusive", ["unlearn.adapter=lora"]),
         ("client", ["forget.poison=false", "unlearn.mask=saliency", "unlearn.budget=85"]),
         ("sample", ["unlearn.mask=saliency", "unlearn.saliency=difference"]),
+        ("client", ["unlearn.wire=int8", "unlearn.layers=[fc3]", "unlearn.rounds=3"]),
     ],
 )
 def test_every_scenario_and_kind_of_adapter_gives_the_same_bits(warm: Lease, scenario: str, fields: list[str]) -> None:
@@ -204,6 +218,38 @@ def test_random_views_are_the_same_wherever_they_are_drawn(cluster: Any) -> None
     values = case.config.model_dump(mode="json", by_alias=True)
     plain = Case(RunConfig.from_dict(values, ["data.augment=none"]), case.data, case.scenario)
     assert outcome_of(plain, LocalPool)[0]["hashes"] != found[0]["hashes"]
+
+
+def test_a_killed_actor_changes_no_bit_of_what_int8_keeps_back(cluster: Any) -> None:
+    case = make_case(6, "client", "data.limit=600", "unlearn.wire=int8", "unlearn.layers=[fc3]", "retrain.rounds=0")
+    recorder = KillingRecorder()
+    found = outcome_of(case, recorder.make_pool, 3, recorder)
+    expected = MemoryRecorder()
+    assert found == outcome_of(case, LocalPool, recorder=expected)
+    assert recorder.killed == ["pretrain", "unlearn"]
+    states = [{c: s.tobytes() for c, s in r.saved["unlearn"].states.items()} for r in (recorder, expected)]
+    assert states[0] == states[1]
+    assert len(states[0]) > 1
+
+
+@pytest.mark.parametrize(
+    "packing", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["model.name=resnet18", "unlearn.layers=[layer4.1.conv2, layer4.1.bn2, fc]", "unlearn.wire=int8"],
+        ["model.name=simplevit", "unlearn.selection=budget", "unlearn.budget=5000", "unlearn.input_layer=true"],
+    ],
+    ids=["resnet18", "simplevit"],
+)
+def test_deep_models_give_the_same_bits_under_any_packing(cluster: Any, fields: list[str], packing: int) -> None:
+    """BatchNorm's statistics and counters, attention, a batch of one example; removal is exact."""
+    case = deep_case(*fields)
+    expected = outcome_of(case, LocalPool)
+    base, unlearned, restored = expected[0]["hashes"]
+    assert base == restored != unlearned
+    assert outcome_of(case, RayPool, packing) == expected
 
 
 def test_a_client_that_kills_its_actor_again_and_again_is_named(cluster: Any, small: Case) -> None:

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(BASE, BASE),
     "comparison": BASE | {"comparison"},
     "data": BASE | {"data"},
-    "models": BASE | {"models"},
+    "models": BASE | {"data", "models"},
     "core": CORE,
     "audit": CORE | {"audit"},
     "results": CORE | {"audit", "comparison", "results"},

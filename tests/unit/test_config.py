@@ -34,7 +34,10 @@ OTHER: dict[str, str | None] = {
     "data.min_examples": "5",
     "data.limit": "5000",
     "data.augment": "crop",
-    "model.name": None,
+    "model.name": "simplevit",
+    "model.factory": "package.module:function",
+    "model.args": "{depth: 2}",
+    "model.weights": "weights.safetensors",
     "federation.clients": "20",
     "federation.clients_per_actor": "5",
     "federation.cpus_per_client": "0.5",
@@ -75,6 +78,7 @@ OTHER: dict[str, str | None] = {
     "unlearn.alpha": "8",
     "unlearn.lr": "0.3",
     "unlearn.weight_decay": "0.001",
+    "unlearn.wire": "int8",
     "federaser.interval": "1",
     "federaser.ratio": "0.2",
     "eraseclient.lr": "0.1",
@@ -154,12 +158,13 @@ def test_every_field_can_be_set(change: str) -> None:
     assert [value_of(config, other) for other in others] == [value_of(plain, other) for other in others]
 
 
-ANY_WORD = {"data.root", "pretrain.from", "engine.address", "output.dir"}
+ANY_WORD = {"data.root", "model.weights", "pretrain.from", "engine.address", "output.dir"}
 
 
 @pytest.mark.parametrize("key", FIELDS)
 def test_every_field_refuses_values_of_another_kind(key: str) -> None:
-    for value in ({"a": {}}, [[]], *([] if key in ANY_WORD else ["\N{SNOWMAN}"])):
+    mapping = [] if key == "model.args" else [{"a": {}}]
+    for value in (*mapping, [[]], *([] if key in ANY_WORD else ["\N{SNOWMAN}"])):
         assert key in refusal(nested(key, value))
 
 
@@ -186,7 +191,7 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
         *("seed=-1", "seed=9223372036854775808"),
         *("data.name=imagenet", "data.partition=even", "data.alpha=0", "data.alpha=1e7", "data.min_examples=0"),
         *("data.classes_per_client=0", "data.classes_per_client=11", "data.limit=0", "data.limit=9"),
-        "model.name=lenet6",
+        *("model.name=lenet6", "model.factory=net", "model.factory=a.b:", "model.args=3", "unlearn.wire=int4"),
         *("federation.clients=0", "federation.clients=1001", "federation.clients_per_actor=0"),
         *("federation.cpus_per_client=0", "federation.gpus_per_client=-1", "federation.gpus_per_client=few"),
         *("train.lr=0", "train.lr=1001", "train.momentum=1", "train.momentum=-0.1", "train.weight_decay=-1"),
@@ -260,6 +265,10 @@ unlearn.start          unlearn.adapter=lora unlearn.start=reset
 unlearn.start          unlearn.adapter=lora unlearn.start=negate
 unlearn.adapter        unlearn.adapter=lora unlearn.mask=saliency
 unlearn.adapter        unlearn.adapter=lora unlearn.budget=85
+unlearn.budget         unlearn.selection=budget
+unlearn.layers         unlearn.selection=budget unlearn.budget=85 unlearn.layers=[fc3]
+unlearn.layers         model.name=resnet18 unlearn.layers=22
+unlearn.layers         model.name=simplevit unlearn.layers=[fc3]
 """
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from itertools import chain
 from typing import get_args
 
 import pytest
 
-from fused_ray import models, registry
-from fused_ray.config import DataConfig, ForgetConfig
+from fused_ray import registry
+from fused_ray.config import DataConfig, ForgetConfig, ModelConfig
 from fused_ray.data import datasets, scenarios
+from fused_ray.models.anatomy import anatomy
 
 COLOUR = (3, 32, 32)
 KNOWN = {name: info for name, info in registry.DATASETS.items() if info is not None}
@@ -20,14 +20,12 @@ KNOWN = {name: info for name, info in registry.DATASETS.items() if info is not N
 @pytest.mark.parametrize("name", registry.MODELS)
 @pytest.mark.parametrize("shape", [*{info.shape for info in KNOWN.values()}, COLOUR])
 def test_the_layers_of_a_model(name: str, shape: tuple[int, int, int]) -> None:
-    """All modules that own a weight, from the input to the output; the stages of the forward pass agree."""
-    import torch
-
-    model = models.build(name, shape, 7).eval()
-    layers = registry.MODELS[name].layers
-    assert tuple(n for n, module in model.named_modules() if getattr(module, "weight", None) is not None) == layers
-    assert tuple(chain.from_iterable(stage.layers for stage in models.stages(model))) == layers
-    assert model(torch.zeros(2, *shape)).shape == (2, 7)
+    """All modules that own a weight, in the order in which they run; those that normalise; stages that agree."""
+    info, found = registry.MODELS[name], anatomy(ModelConfig(name=name), shape, 7)
+    assert found.layers == info.layers
+    assert found.norms == info.norms
+    assert found.cut == "declared"
+    assert found.stages > 4
 
 
 @pytest.mark.parametrize("name", KNOWN)

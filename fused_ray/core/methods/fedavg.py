@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from fused_ray import models
 from fused_ray.config import TrainConfig
-from fused_ray.core import state, wire
+from fused_ray.core import pretrained, state, wire
 from fused_ray.core.augment import Draws
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.rounds import Federation, Phase, Saved
@@ -21,7 +22,7 @@ from fused_ray.core.state import Arrays
 from fused_ray.core.training import batches, train_model
 from fused_ray.core.work import ModelEvaluation, Update
 from fused_ray.core.workspace import Workspace
-from fused_ray.seeding import bits
+from fused_ray.seeding import bits, derive
 from fused_ray.types import IntVector, Payload, Scenario
 
 On = Literal["held", "retained", "forgotten"]
@@ -48,7 +49,8 @@ class FullTraining:
         if space.config.data.augment != "none":
             shown = len(indices) * self.train.local_epochs
             draws = bits(shown, self.seed, f"augment/{self.phase}", self.round, client)
-        loss = train_model(space, self.train, indices, order, draws)
+        with models.seeded(derive(self.seed, f"dropout/{self.phase}", self.round, client), space.device):
+            loss = train_model(space, self.train, indices, order, draws)
         return Update(state.read(space.model), loss)
 
     def upload_bytes(self, payload: Payload) -> int:
@@ -71,11 +73,17 @@ def having(scenario: Scenario, on: On) -> list[int]:
 
 
 def initial(federation: Federation, phase: str) -> Arrays:
-    """The model that a phase's training begins with: random weights from the seed, other ones for each phase."""
+    """The model that a phase's training begins with: `model.weights`, else random ones, others for each phase."""
+    found = random_model(federation, f"init/{phase}")
+    weights = federation.config.model.weights
+    return found if weights is None else pretrained.read(Path(weights), found, federation.config.model.label)
+
+
+def random_model(federation: Federation, purpose: str) -> Arrays:
+    """The configured model with random weights from the seed and the purpose."""
     config, data = federation.config, federation.data
     channels, height, width = data.train_images.shape[1:]
-    model = models.initialise(config.model.name, (channels, height, width), data.classes, config.seed, f"init/{phase}")
-    return state.arrays(model)
+    return state.arrays(models.initialise(config.model, (channels, height, width), data.classes, config.seed, purpose))
 
 
 def pretrain(federation: Federation, start: Payload) -> Saved:

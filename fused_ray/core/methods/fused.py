@@ -9,25 +9,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from fused_ray import registry
 from fused_ray.config import TrainConfig
 from fused_ray.core import adapter, layers, lora, saliency, state, wire
-from fused_ray.core.adapter import Adapter, attached
+from fused_ray.core.adapter import Adapter
 from fused_ray.core.layers import Sensitivity
 from fused_ray.core.methods import Unlearned
 from fused_ray.core.methods.fedavg import FullTraining, having
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import AdapterStep, batches, train_adapter
-from fused_ray.core.work import AdapterEvaluation, Update
+from fused_ray.core.wire import Wire
+from fused_ray.core.work import AdapterEvaluation, Update, Work
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import ConfigError
 from fused_ray.types import FloatVector, IntVector, PartialSum, Payload, Scenario
+
+Chosen = dict[str, int | None]
+"""The adapted layers in the model's order, each with its share of a budget if every layer has one of its own."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class AdapterTraining:
     adapter: Adapter
     mask_bytes: int = 0
     """What the first round's message needs to say which entries are meant, bytes."""
+    wire: Wire = "float32"
+    """The format of the upload; the download is float32."""
+    residuals: Mapping[int, FloatVector] = field(default_factory=dict)
+    """By client, what int8 kept back of its updates so far [V]."""
 
     def indices(self, scenario: Scenario, client: int) -> IntVector:
         return scenario.retained[client]
@@ -68,12 +75,22 @@ class AdapterTraining:
         indices, cut = self.indices(space.scenario, client), space.cut(self.adapter.names)
         x, y = space.activations("train", client, indices, cut), space.labels(indices)
         order = batches(len(indices), self.train, self.seed, self.phase, self.round, client)
-        with attached(space.model, self.adapter, payload.values) as (live, theta):
+        with space.attached(self.adapter, payload.values) as (live, theta):
             values, loss = train_adapter(space, self.step, live, theta, x, y, cut, order)
-        return Update(Payload(values.cpu().numpy()), loss)
+        return self._sent(payload.values, values.cpu().numpy(), loss, self.residuals.get(client))
+
+    def _sent(self, before: FloatVector, after: FloatVector, loss: float, residual: FloatVector | None) -> Update:
+        """What arrives: the values, or the values before plus the change as its format carries it."""
+        if self.wire == "float32":
+            return Update(Payload(after), loss)
+        change = after - before if residual is None else after - before + residual
+        arrived = wire.decode_change(wire.encode_change(change, self.wire, self.adapter.sizes), self.adapter.sizes)
+        return Update(Payload(before + arrived), loss, state=change - arrived if self.wire == "int8" else None)
 
     def upload_bytes(self, payload: Payload) -> int:
-        return len(wire.encode(payload))
+        if self.wire == "float32":
+            return len(wire.encode(payload))
+        return len(wire.encode_change(payload.values, self.wire, self.adapter.sizes))
 
     def download_bytes(self, payload: Payload) -> int:
         return len(wire.encode(payload)) + (self.mask_bytes if self.round == 1 else 0)
@@ -86,11 +103,21 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     shape, start, mask_bytes = make_adapter(federation, base, chosen)
     step = AdapterStep(config.adapter_lr, config.train.momentum, config.unlearn.weight_decay)
     evaluation = AdapterEvaluation(shape)
+
+    def work(number: int) -> AdapterTraining:
+        train, form = config.train, config.unlearn.wire
+        return AdapterTraining("unlearn", number, config.seed, train, step, shape, mask_bytes, form)
+
+    def with_residuals(work: Work, states: Mapping[int, FloatVector]) -> Work:
+        assert isinstance(work, AdapterTraining)
+        return replace(work, residuals=states)
+
     phase = Phase(
         name="unlearn",
         rounds=config.unlearn.rounds,
         clients=having(federation.scenario, "retained"),
-        work=lambda number: AdapterTraining("unlearn", number, config.seed, config.train, step, shape, mask_bytes),
+        work=work,
+        with_states=with_residuals,
         evaluation=evaluation,
     )
     start_metrics = federation.evaluate(evaluation, Payload(start))
@@ -106,21 +133,24 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     )
 
 
-def make_adapter(federation: Federation, base: Arrays, chosen: Sequence[str]) -> tuple[Adapter, FloatVector, int]:
+def make_adapter(federation: Federation, base: Arrays, chosen: Chosen) -> tuple[Adapter, FloatVector, int]:
     """The adapter's shape on the chosen layers, its values at the start [V], and the bytes that its masks take."""
-    config, wanted = federation.config, federation.config.unlearn
+    config, wanted, names = federation.config, federation.config.unlearn, list(chosen)
     if wanted.adapter == "lora":
-        shape = lora.make_lora(base, chosen, wanted.rank, wanted.alpha)
+        shape = lora.make_lora(base, names, wanted.rank, wanted.alpha)
         return shape, shape.start_values(config.seed), 0
+    counts = {layer: count for layer, count in chosen.items() if count is not None} or None
     mask_bytes = 0
     if wanted.mask == "saliency":
-        masks = saliency.masks(federation, base, chosen)
+        masks = saliency.masks(federation, base, names, counts)
         mask_bytes = wire.mask_bytes(masks)
+    elif counts is not None:
+        masks = adapter.random_counts(config.seed, base, counts, wanted.draw)
     elif wanted.budget is not None:
-        masks = adapter.random_budget(config.seed, base, chosen, wanted.budget, wanted.draw)
+        masks = adapter.random_budget(config.seed, base, names, wanted.budget, wanted.draw)
     else:
-        masks = adapter.random_masks(config.seed, base, chosen, wanted.density, wanted.draw)
-    input_layer = registry.MODELS[config.model.name].layers[0]
+        masks = adapter.random_masks(config.seed, base, names, wanted.density, wanted.draw)
+    input_layer = federation.anatomy.layers[0]
     whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
     if wanted.start == "reset" and len(whole) > 1:
         raise ConfigError(
@@ -130,18 +160,24 @@ def make_adapter(federation: Federation, base: Arrays, chosen: Sequence[str]) ->
     return masks, adapter.start_values(masks, base, wanted.start, input_layer), mask_bytes
 
 
-def choose_layers(federation: Federation, base: Arrays) -> tuple[list[str], list[Sensitivity]]:
+def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Sensitivity]]:
     """The layers to adapt, in the model's order, and the ranking they come from (none unless by sensitivity)."""
-    config, wanted = federation.config, federation.config.unlearn
-    names = registry.MODELS[config.model.name].layers
+    config, wanted, model = federation.config, federation.config.unlearn, federation.anatomy
     if not isinstance(wanted.layers, int):
-        return [name for name in names if name in wanted.layers], []
-    input_layer = None if wanted.input_layer else names[0]
+        return {name: None for name in model.layers if name in wanted.layers}, []
+    names = model.ranked
+    input_layer = None if wanted.input_layer else model.layers[0]
     ranking: list[Sensitivity] = []
-    if wanted.selection == "critical":
+    if wanted.selection in ("critical", "budget"):
         ranking = layers.rank(rank_layers(federation, base, names), wanted.ranking, input_layer)
+    if wanted.selection == "budget":
+        assert wanted.budget is not None
+        taking = [item for item in ranking if item.layer != input_layer]
+        entries = {name: layers.layer_vector(base, name).size for name in names}
+        shares = layers.allocate(wanted.budget, taking, wanted.ranking, entries)
+        return {name: shares[name] for name in names if shares.get(name)}, ranking
     chosen = layers.choose(wanted.selection, names, wanted.layers, ranking, input_layer, config.seed, wanted.draw)
-    return chosen, ranking
+    return dict.fromkeys(chosen), ranking
 
 
 def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> list[Sensitivity]:

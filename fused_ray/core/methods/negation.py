@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fused_ray import registry
 from fused_ray.core import state
+from fused_ray.core.layers import layer_parameters
 from fused_ray.core.methods import Unlearned
 from fused_ray.core.methods.fedavg import finetune
 from fused_ray.core.rounds import Federation
@@ -20,7 +20,7 @@ from fused_ray.core.state import Arrays
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Negate, then recover on D_r."""
-    negated = negate(base, registry.MODELS[federation.config.model.name].layers)
+    negated = negate(base, federation.anatomy.ranked)
     return finetune(federation, state.flatten(negated), base)
 
 
@@ -29,7 +29,7 @@ def negate(model: Arrays, layers: Sequence[str]) -> Arrays:
 
     `layers` go from the input to the output. Twice gives the bits back.
     """
-    weights = [f"{layer}.weight" for layer in layers]
+    weights = [layer_parameters(model, layer)[0] for layer in layers]
     convolutions = [name for name in weights if model[name].ndim > 2]
     name = (convolutions or weights)[0]
     return {**model, name: -model[name].astype(np.float32)}

@@ -55,4 +55,4 @@ def parameters(model: nn.Module) -> IntVector:
 def blank_model(federation: Federation) -> nn.Module:
     """The configured model, for its names and shapes alone."""
     channels, height, width = federation.data.train_images.shape[1:]
-    return models.build(federation.config.model.name, (channels, height, width), federation.data.classes)
+    return models.build(federation.config.model, (channels, height, width), federation.data.classes)

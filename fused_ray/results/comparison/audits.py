@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fused_ray import registry
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.shadow import Shadow, train_shadows
 from fused_ray.audit.yardstick import Yardstick
@@ -24,6 +23,7 @@ from fused_ray.core.methods import fedavg
 from fused_ray.core.rounds import Federation, RoundRecord, Saved, one_thread
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import Interrupted
+from fused_ray.models.anatomy import anatomy
 from fused_ray.results.comparison.directory import ComparisonDirectory
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.execute import MakePool
@@ -108,7 +108,7 @@ def yardstick(
     return Yardstick(
         space=space,
         before=read_state(base.path / "base.safetensors"),
-        layers=registry.MODELS[config.model.name].layers,
+        layers=anatomy(config.model, data.train_images.shape[1:], data.classes).layers,
         retrained=read_state(base.path / "retrained.safetensors"),
         retrained_again=read_state(again.path / "retrained.safetensors") if again else None,
         shadows=shadows,

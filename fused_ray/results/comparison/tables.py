@@ -103,7 +103,7 @@ def _layout(label: str, rows: Rows, base: RunConfig) -> Layout:
         paper.append(("", *(_theirs(theirs.get(column.published)) for column in columns)))
     shown = any(text for line in paper for text in line)
     return Layout(
-        title=f"{label}: {base.data.name}, {base.model.name}, {base.federation.clients} clients",
+        title=f"{label}: {base.data.name}, {base.model.label}, {base.federation.clients} clients",
         head=("method", *(f"{c.name} (ASR)" if (c, scenario) == (_FA, "sample") else c.name for c in columns)),
         body=tuple(body),
         paper=tuple(paper),
@@ -148,7 +148,7 @@ def _paper() -> dict[str, Any]:
 
 def _entry(base: RunConfig) -> Mapping[str, Any]:
     for entry in _paper()["tables"]:
-        alike = entry["scenario"] == base.forget.scenario and entry["model"] == base.model.name
+        alike = entry["scenario"] == base.forget.scenario and entry["model"] == base.model.label
         if alike and base.data.name in entry["data"]:
             return dict(entry)
     return {}

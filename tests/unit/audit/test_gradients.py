@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from torch import nn
 
-from fused_ray import models
 from fused_ray.audit.gradients import Opposition, gradients, opposition
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import RunConfig
 from fused_ray.core.adapter import Mask, Masks
 from fused_ray.core.state import read
 from fused_ray.core.workspace import Workspace
+from fused_ray.models import anatomy
 from fused_ray.types import ImageData, Payload, Scenario
 
 ETA = 0.01
@@ -35,7 +35,7 @@ def space() -> Workspace:
     scenario = Scenario(held, (np.array([1]),), labels, {}, "")
     result = Workspace(RunConfig(), data, scenario)
     result.model = nn.Sequential(nn.Flatten(), nn.Linear(784, 2))
-    result.stages = models.stages(result.model)
+    result.stages = anatomy.stages(result.model, (1, 28, 28))
     return result
 
 

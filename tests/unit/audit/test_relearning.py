@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from fused_ray import models
 from fused_ray.audit.outputs import logits
 from fused_ray.audit.relearning import Relearning, ratio, relearn, steps_to
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.core import state
+from fused_ray.models import anatomy
 
 
 def test_steps_to_by_hand() -> None:
@@ -78,7 +78,7 @@ def test_every_parameter_learns(yardstick: Yardstick) -> None:
 def test_normalisation_learns_too_and_is_judged_in_evaluation_mode(forgetting: Any) -> None:
     space = forgetting.space
     space.model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10))
-    space.stages = models.stages(space.model)
+    space.stages = anatomy.stages(space.model, (1, 28, 28))
     with torch.no_grad():
         space.model[1].running_mean.fill_(0.3)
         for weight, draw in zip(space.model.parameters(), np.random.default_rng(0).normal(size=4), strict=True):

@@ -6,8 +6,19 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fused_ray.core.layers import Sensitivity, choose, distances, layer_parameters, layer_vector, rank, sensitivities
+from fused_ray.core.layers import (
+    Sensitivity,
+    allocate,
+    choose,
+    distances,
+    layer_parameters,
+    layer_vector,
+    rank,
+    sensitivities,
+)
 from fused_ray.types import ClientReport
 
 LAYERS = ("A", "B")
@@ -106,3 +117,48 @@ def test_the_input_layer_is_chosen_only_when_nothing_else_is_left(selection):
     for draw in range(10):
         assert "in" not in choose(selection, NAMES, 4, ranking, "in", 0, draw)
     assert choose(selection, NAMES, 5, ranking, "in", 0, 0) == list(NAMES)
+
+
+def found_with(*readings):
+    return [Sensitivity(f"l{i}", mean=reading, sum=0, relative=0) for i, reading in enumerate(readings)]
+
+
+def test_a_budget_is_shared_by_reading_times_entries():
+    """Weights 1 * 10, 3 * 10, 2 * 30: 10, 30 and 60 of 100, so 20 values are 2, 6 and 12."""
+    entries = {"l0": 10, "l1": 10, "l2": 30}
+    assert allocate(20, found_with(1, 3, 2), "mean", entries) == {"l0": 2, "l1": 6, "l2": 12}
+
+
+def test_the_largest_remainder_gets_what_rounding_leaves():
+    """Weights 10, 30, 60 of 9 values: 0.9, 2.7, 5.4; the two left over go to 0.9 and 2.7."""
+    assert allocate(9, found_with(1, 3, 2), "mean", {"l0": 10, "l1": 10, "l2": 30}) == {"l0": 1, "l1": 3, "l2": 5}
+    assert allocate(1, found_with(1, 1), "mean", {"l0": 4, "l1": 4}) == {"l0": 1, "l1": 0}
+
+
+def test_what_a_full_layer_cannot_take_goes_to_the_others():
+    """30 values over weights 90, 10, 20: 22.5 for a layer of 9; the other 21 are shared 7 to 14."""
+    assert allocate(30, found_with(10, 1, 1), "mean", {"l0": 9, "l1": 10, "l2": 20}) == {"l0": 9, "l1": 7, "l2": 14}
+
+
+def test_layers_that_did_not_move_get_what_the_others_cannot_take():
+    assert allocate(5, found_with(1, 0, 0), "mean", {"l0": 2, "l1": 10, "l2": 20}) == {"l0": 2, "l1": 1, "l2": 2}
+    assert allocate(99, found_with(1, 0), "mean", {"l0": 2, "l1": 3}) == {"l0": 2, "l1": 3}
+
+
+@given(
+    st.integers(1, 5000),
+    st.lists(st.tuples(st.floats(0, 1e3), st.integers(1, 1000)), min_size=1, max_size=30),
+)
+def test_a_budget_is_spent_exactly_and_no_layer_holds_more_than_it_can(budget, layers):
+    entries = {f"l{i}": size for i, (_, size) in enumerate(layers)}
+    counts = allocate(budget, found_with(*(reading for reading, _ in layers)), "mean", entries)
+    assert sum(counts.values()) == min(budget, sum(entries.values()))
+    assert all(0 <= counts[name] <= entries[name] for name in entries)
+
+
+def test_attention_keeps_its_queries_keys_and_values_in_one_layer():
+    state = {"a.in_proj_bias": np.array([5, 6], np.float32), "a.in_proj_weight": np.array([[1, 2], [3, 4]], np.float32)}
+    state["a.out_proj.weight"] = np.array([[7]], np.float32)
+    assert layer_parameters(state, "a") == ["a.in_proj_weight", "a.in_proj_bias"]
+    assert layer_vector(state, "a").tolist() == [1, 2, 3, 4, 5, 6]
+    assert layer_parameters(state, "a.out_proj") == ["a.out_proj.weight"]

@@ -75,3 +75,48 @@ def test_every_layers_mask_chooses_for_itself_and_one_message_carries_them_all(m
         "fc3": (np.uint8, 107),
     }
     assert load(messages[0])["fc2"].tolist() == [0, 1, 2]
+
+
+SIZES = (3, 2, 1)
+CHANGE = np.array([1.27, -0.64, 0.004, 0, 0, -2.54], np.float32)
+
+
+def test_int8_by_hand():
+    """Scales 1.27 / 127 = 0.01, none, 2.54 / 127 = 0.02; 0.004 is nearer to 0 than to 0.01."""
+    tensors = load(wire.encode_change(CHANGE, "int8", SIZES))
+    assert tensors["values"].tolist() == [127, -64, 0, 0, 0, -127]
+    assert tensors["scales"].tolist() == pytest.approx([0.01, 0, 0.02])
+    arrived = wire.decode_change(wire.encode_change(CHANGE, "int8", SIZES), SIZES)
+    assert arrived.dtype == np.float32
+    assert arrived.tolist() == pytest.approx([1.27, -0.64, 0, 0, 0, -2.54])
+
+
+def test_sixteen_bits_by_hand():
+    """1/3 is 0.33325 with 10 bits behind the leading one, 0.333984 with 7; bfloat16 alone reaches 1e-30."""
+    change = np.array([1 / 3, 1e-30], np.float32)
+    half, brain = (wire.decode_change(wire.encode_change(change, kind, (2,)), (2,)) for kind in ("float16", "bfloat16"))
+    assert half.tolist() == [1365 / 4096, 0]
+    assert brain[0] == 171 / 512
+    assert brain[1] == pytest.approx(1e-30, rel=2**-8)
+
+
+@pytest.mark.parametrize(("kind", "each"), [("float16", 2), ("bfloat16", 2), ("int8", 1)])
+def test_a_short_format_takes_so_many_bytes_a_value(kind, each):
+    few, many = (len(wire.encode_change(np.ones(n, np.float32), kind, (n,))) for n in (1000, 9000))
+    assert many - few == pytest.approx(8000 * each, abs=16)  # the header names the shape
+    assert many < 9000 * each + 200
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "int8"])
+def test_what_arrives_is_as_near_as_the_format_allows(kind):
+    change = np.random.default_rng(0).normal(size=500).astype(np.float32)
+    sizes = (200, 299, 1)
+    arrived = wire.decode_change(wire.encode_change(change, kind, sizes), sizes)
+    scales = np.repeat([np.abs(part).max() / 127 for part in np.split(change, [200, 499])], sizes)
+    limit = {"float16": 2**-11 * np.abs(change), "bfloat16": 2**-8 * np.abs(change), "int8": scales / 2}[kind]
+    assert (np.abs(arrived - change) <= limit * 1.0001 + 1e-7).all()
+
+
+def test_no_change_is_no_change():
+    nothing = np.zeros(4, np.float32)
+    assert wire.decode_change(wire.encode_change(nothing, "int8", (3, 1)), (3, 1)).tolist() == [0, 0, 0, 0]

@@ -233,3 +233,32 @@ def test_the_base_comes_back_after_another_model_was_loaded(make_space):
     space.predict_model(other, [0])
     assert space.base_hash() == expected
     assert not space.model.training
+
+
+def test_an_adapter_keeps_its_hold_until_another_or_another_base_comes(data, scenario, make_config):
+    space = Workspace(make_config(), data, scenario)
+    bases = [state.read(models.initialise("lenet", (1, 28, 28), data.classes, seed, "init")) for seed in (0, 1)]
+    space.install(bases[0])
+    space.use_base()
+    arrays = state.arrays(space.model)
+    one, other = (random_masks(0, arrays, [layer], 0.5) for layer in ("fc3", "fc2"))
+    ones = np.ones(one.size, np.float32)
+    with space.attached(one, ones) as (first, _):
+        pass
+    with space.attached(random_masks(0, arrays, ["fc3"], 0.5), ones) as (
+        again,
+        theta,
+    ):  # equal, as another call brings it
+        assert again is first
+        assert torch.equal(theta, first.base + 1)
+    space.load(bases[1])  # a whole model was trained in between
+    with space.attached(one, ones) as (again, _):
+        assert again is first
+    assert space.base_hash() == state.state_hash(arrays)
+    with space.attached(other, np.ones(other.size, np.float32)) as (third, _):
+        assert third is not first
+    space.install(bases[1])
+    with space.attached(other, np.ones(other.size, np.float32)) as (fourth, theta):
+        assert fourth is not third
+        assert torch.equal(theta, fourth.base + 1)
+    assert state.read(space.model).values.tobytes() == bases[1].values.tobytes()

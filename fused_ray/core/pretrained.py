@@ -1,0 +1,47 @@
+"""Weights from a file in a model: they fit exactly or are refused, tensor by tensor, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from fused_ray.core.state import Arrays
+from fused_ray.errors import ConfigError
+
+
+def read(path: Path, like: Mapping[str, NDArray[np.generic]], model: str) -> Arrays:
+    """A model's weights from a safetensors file (`model.weights`) in the dtypes of `like`. Raises ConfigError."""
+    file = path.expanduser()
+    try:
+        tensors = load_file(file)
+    except FileNotFoundError:
+        raise ConfigError(f"model.weights: there is no file {file}") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ConfigError(f"model.weights: {file} is not a readable safetensors file: {error}") from None
+    found = {name: (t.float() if t.is_floating_point() else t).numpy() for name, t in tensors.items()}
+    try:
+        return fitted(found, like, str(file), model)
+    except ValueError as error:
+        raise ConfigError(f"model.weights: {error}") from None
+
+
+def fitted(
+    found: Mapping[str, NDArray[np.generic]], like: Mapping[str, NDArray[np.generic]], file: str, model: str
+) -> Arrays:
+    """The tensors of a file in the dtypes of `like`. Raises ValueError naming the one that does not fit."""
+    for name, array in like.items():
+        if name not in found:
+            raise ValueError(f"{file} has no tensor {name}, which {model} needs")
+        if found[name].shape != array.shape:
+            raise ValueError(f"{name} in {file} is {list(found[name].shape)}, {model} needs {list(array.shape)}")
+        if not np.isfinite(found[name]).all():
+            raise ValueError(f"{name} in {file} has values that are not finite")
+    unknown = sorted(set(found) - set(like))
+    if unknown:
+        raise ValueError(f"{file} has tensors that {model} lacks: {', '.join(unknown)}")
+    return {name: found[name].astype(array.dtype) for name, array in like.items()}
