@@ -190,34 +190,43 @@ def test_two_nodes_and_an_actor_for_each_client_give_the_same_bits(
     assert outcome_of(small, RayPool, 1) == expected
 
 
-@pytest.fixture(scope="module")
-def warm(cluster: Any) -> Iterator[Lease]:
-    """One pool of Ray actors, lent to one test after another."""
-    with contextlib.closing(Lease(RayPool)) as lease:
-        yield lease
-
-
-@pytest.mark.parametrize(
-    ("scenario", "fields"),
-    [
-        ("exclusive", ["unlearn.adapter=lora"]),
-        ("client", ["forget.poison=false", "unlearn.mask=saliency", "unlearn.budget=85"]),
-        ("sample", ["unlearn.mask=saliency", "unlearn.saliency=difference"]),
-        ("client", ["unlearn.wire=int8", "unlearn.layers=[fc3]", "unlearn.rounds=3"]),
+KINDS = {
+    "lora": ("exclusive", ["unlearn.adapter=lora"]),
+    "saliency": ("client", ["forget.poison=false", "unlearn.mask=saliency", "unlearn.budget=85"]),
+    "difference": ("sample", ["unlearn.mask=saliency", "unlearn.saliency=difference"]),
+    "int8": ("client", ["unlearn.wire=int8", "unlearn.layers=[fc3]", "unlearn.rounds=3"]),
+    "random views": ("client", ["data.limit=300", "data.augment=crop-flip", "train.local_epochs=2"]),
+}
+DEEP = {
+    "resnet18": ["model.name=resnet18", "unlearn.layers=[layer4.1.conv2, layer4.1.bn2, fc]", "unlearn.wire=int8"],
+    "simplevit": [
+        "model.name=simplevit",
+        "unlearn.selection=budget",
+        "unlearn.budget=5000",
+        "unlearn.input_layer=true",
     ],
-)
-def test_every_scenario_and_kind_of_adapter_gives_the_same_bits(warm: Lease, scenario: str, fields: list[str]) -> None:
-    case = make_case(6, scenario, "data.limit=600", *fields)
-    assert outcome_of(case, warm, 3) == outcome_of(case, LocalPool)
+}
 
 
-def test_random_views_are_the_same_wherever_they_are_drawn(cluster: Any) -> None:
-    case = make_case(6, "client", "data.limit=300", "data.augment=crop-flip", "train.local_epochs=2")
-    found = outcome_of(case, LocalPool)
-    assert outcome_of(case, RayPool, 2) == found
-    values = case.config.model_dump(mode="json", by_alias=True)
-    plain = Case(RunConfig.from_dict(values, ["data.augment=none"]), case.data, case.scenario)
-    assert outcome_of(plain, LocalPool)[0]["hashes"] != found[0]["hashes"]
+def test_every_scenario_kind_of_adapter_and_model_gives_the_same_bits_on_one_warm_pool(cluster: Any) -> None:
+    with contextlib.closing(Lease(RayPool)) as warm:
+        for name, (scenario, fields) in KINDS.items():
+            case = make_case(6, scenario, "data.limit=600", *fields)
+            assert outcome_of(case, warm, 3) == outcome_of(case, LocalPool), name
+        for name, fields in DEEP.items():
+            case = deep_case(*fields)
+            expected = outcome_of(case, LocalPool)
+            assert outcome_of(case, warm, 2) == expected, name
+            base, unlearned, restored = expected[0]["hashes"]
+            assert base == restored != unlearned, name
+
+
+def test_random_views_differ_from_the_images() -> None:
+    scenario, fields = KINDS["random views"]
+    case = make_case(6, scenario, *fields)
+    plain = RunConfig.from_dict(case.config.model_dump(mode="json", by_alias=True), ["data.augment=none"])
+    found, without = (outcome_of(Case(c, case.data, case.scenario), LocalPool) for c in (case.config, plain))
+    assert found[0]["hashes"] != without[0]["hashes"]
 
 
 def test_a_killed_actor_changes_no_bit_of_what_int8_keeps_back(cluster: Any) -> None:
@@ -232,24 +241,12 @@ def test_a_killed_actor_changes_no_bit_of_what_int8_keeps_back(cluster: Any) -> 
     assert len(states[0]) > 1
 
 
-@pytest.mark.parametrize(
-    "packing", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
-)
-@pytest.mark.parametrize(
-    "fields",
-    [
-        ["model.name=resnet18", "unlearn.layers=[layer4.1.conv2, layer4.1.bn2, fc]", "unlearn.wire=int8"],
-        ["model.name=simplevit", "unlearn.selection=budget", "unlearn.budget=5000", "unlearn.input_layer=true"],
-    ],
-    ids=["resnet18", "simplevit"],
-)
-def test_deep_models_give_the_same_bits_under_any_packing(cluster: Any, fields: list[str], packing: int) -> None:
-    """BatchNorm's statistics and counters, attention, a batch of one example; removal is exact."""
-    case = deep_case(*fields)
-    expected = outcome_of(case, LocalPool)
-    base, unlearned, restored = expected[0]["hashes"]
-    assert base == restored != unlearned
-    assert outcome_of(case, RayPool, packing) == expected
+@pytest.mark.slow
+@pytest.mark.parametrize("packing", [1, 3])
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_models_give_the_same_bits_under_any_packing(cluster: Any, name: str, packing: int) -> None:
+    case = deep_case(*DEEP[name])
+    assert outcome_of(case, RayPool, packing) == outcome_of(case, LocalPool)
 
 
 def test_a_client_that_kills_its_actor_again_and_again_is_named(cluster: Any, small: Case) -> None:
