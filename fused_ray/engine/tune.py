@@ -136,6 +136,10 @@ class _Table(tune.Callback):
         self._sweep, self._broker, self._trials = sweep, broker, trials
         self._seen: dict[str, dict[str, Any]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks for a restore that is never made."""
+        return {}
+
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self._sweep.stopped():
             raise Interrupted("stopped")
