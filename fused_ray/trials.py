@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fused_ray import registry
 from fused_ray.config import Auto, Count, Integers, RunConfig, Section, describe, plain, put, read_yaml, validated
@@ -50,7 +50,7 @@ class Dimension(Section):
     @model_validator(mode="after")
     def _one(self) -> Dimension:
         if len(given := [kind for kind in KINDS if getattr(self, kind) is not None]) != 1:
-            raise ValueError(f"give one of {', '.join(KINDS)}" + (f", not {' and '.join(given)}" if given else ""))
+            raise ValueError(f"it has {' and '.join(given) or 'nothing'}")
         if isinstance(self.values, tuple):
             if not self.values:
                 raise ValueError(f"{self.kind}: name at least one value")
@@ -151,14 +151,24 @@ class SweepConfig(Section):
 
     @field_validator("space", mode="before")
     @classmethod
-    def _named_as_in_tune(cls, space: Any) -> Any:
-        """`tune.grid_search` makes {grid_search: [...]}."""
+    def _read(cls, space: Any) -> Any:
+        """Each dimension by itself, so that a mistake is told with its field. `tune.grid_search` says grid_search."""
         if not isinstance(space, dict):
-            return space
-        return {
-            key: {"grid": found["grid_search"]} if isinstance(found, dict) and set(found) == {"grid_search"} else found
-            for key, found in space.items()
-        }
+            raise ValueError("write a mapping of dotted fields to their values")
+        found = {}
+        for key, given in space.items():
+            named = (
+                {"grid" if kind == "grid_search" else kind: v for kind, v in given.items()}
+                if isinstance(given, dict)
+                else given
+            )
+            try:
+                found[key] = Dimension.model_validate(named)
+            except ValidationError as error:
+                what = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+                raise ValueError(f"{key}: {what[:1].lower()}{what[1:]}; write one of {', '.join(KINDS)}, as in "
+                                 "{grid: [1, 2]}") from None  # fmt: skip
+        return found
 
     @model_validator(mode="after")
     def _complete(self) -> SweepConfig:
