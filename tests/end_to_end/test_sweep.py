@@ -179,7 +179,7 @@ def test_a_later_sweep_takes_its_models_from_the_store(finished: Path, tmp_path:
 
 
 def test_a_sweep_here_killed_and_resumed(finished: Path, tmp_path: Path) -> None:
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL))
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
     path = tmp_path / "killed"
     process = start(tmp_path / "s.yaml", "--set", f"output.dir={path}")
     for member in wait_for_trials(path, process, 2):
@@ -203,7 +203,7 @@ def of_class(path: Path) -> list[dict[str, Any]]:
 
 
 def begin_on_ray(folder: Path) -> tuple[Path, subprocess.Popen[str]]:
-    (folder / "s.yaml").write_text(yaml.safe_dump(SMALL))
+    (folder / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
     path = folder / "ray"
     changes = [part for change in (*ON_RAY, f"output.dir={path}") for part in ("--set", change)]
     return path, start(folder / "s.yaml", *changes)
@@ -262,7 +262,7 @@ SEARCHED = {"unlearn.sparsity": {"uniform": [0.5, 0.99]}, "unlearn.start": {"cho
 @pytest.mark.timeout(900)
 def test_optuna_proposes_trials_and_is_told_again_after_a_kill(tmp_path: Path) -> None:
     values = {**SMALL, "base": SMALL["base"] | {"engine": {}}, "space": SEARCHED, "search": "optuna", "samples": 6}
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     whole, path = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(tmp_path / "s.yaml", "--set", f"output.dir={whole}"), timeout=280, check=True)
     process = start(tmp_path / "s.yaml", "--set", f"output.dir={path}")
@@ -346,7 +346,7 @@ def test_a_mistake_is_one_line(
     arguments: list[str],
     said: str,
 ) -> None:
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL))
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:
         main(["sweep", *arguments])
@@ -373,7 +373,7 @@ def test_without_optuna_the_error_names_the_extra(tmp_path: Path, monkeypatch: p
 
 
 def test_a_plan_says_what_would_run_and_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL))
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
     with pytest.raises(SystemExit) as caught:
         main(["plan", str(tmp_path / "s.yaml"), "--set", f"output.dir={tmp_path / 'planned'}"])
     assert caught.value.code == 0

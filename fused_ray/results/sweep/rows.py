@@ -62,6 +62,7 @@ def of_trial(trial: Trial, status: str, run: RunDirectory | None, retrained: Map
     """All rows of a trial; `run` as far as it has come, `retrained` its retrained model's figures."""
     config = trial.config
     common: Row = {
+        **dict.fromkeys(SCHEMA.names),
         "trial": trial.number,
         "status": status,
         "seed": config.seed if config else trial.values.get("seed"),
