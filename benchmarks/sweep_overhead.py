@@ -4,7 +4,8 @@
 
 A trial's own seconds are those of its unlearning rounds (training, averaging, evaluation). Overhead is what its run
 took beyond them on its worker, times the trials that ran at once: begin, data, model, tables, hashes, Tune. Shared
-models are made beforehand, by a sweep of one trial, and the start of Ray and of the actors is told apart: it is paid once.
+models are made beforehand, by a sweep of one trial; the start of Ray and of the actors is told apart, as it is paid
+once.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def test_a_grid_is_a_choice_to_a_searcher_and_tunes_grid_is_a_grid() -> None:
 
 
 def test_other_primitives_are_refused() -> None:
-    with pytest.raises(FusedRayError, match="use tune.grid_search"):
+    with pytest.raises(FusedRayError, match="use tune"):
         from_tune("unlearn.lr", tune.randn(0, 1))
-    with pytest.raises(FusedRayError, match="use tune.grid_search"):
+    with pytest.raises(FusedRayError, match="use tune"):
         from_tune("unlearn.rounds", tune.randint(1, 9))
