@@ -7,16 +7,11 @@ warm.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import math
 import threading
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -30,8 +25,6 @@ from fused_ray.results.sweep import rows
 from fused_ray.results.sweep.execute import models_of, preparer, run_trial
 from fused_ray.trials import SweepConfig, Trial
 
-Report = dict[str, Any]
-"""What Tune hears after a round: round, ra, fa, ca, bytes_up_total, seconds, score; `status` and done at the end."""
 _WAIT = 10.0
 """Seconds after which an asker is told that there is nothing new yet."""
 
@@ -39,8 +32,8 @@ _WAIT = 10.0
 class Runner:
     """Runs one trial at a time. With `step_by_step`, a round begins only once the one before has been asked for."""
 
-    _reports: list[Report]
-    _end: Report | None
+    _reports: list[rows.Report]
+    _end: rows.Report | None
     """The trial's last report, once it is over."""
     _asked: int
     """The latest report that was asked for."""
@@ -74,7 +67,7 @@ class Runner:
             self._changed.notify_all()
 
     @ray.method(concurrency_group="control")
-    def report(self, number: int) -> Report | None:
+    def report(self, number: int) -> rows.Report | None:
         """The trial's report of that number, from 0, or its last one with `status`; None: not yet, ask again."""
         with self._changed:
             self._asked = max(self._asked, number)
@@ -102,16 +95,16 @@ class Runner:
         run = RunDirectory.open(self._config.run(self._trial).output.dir)
         return rows.of_trial(self._trial, status, run, None)
 
-    def _last_report(self, status: str) -> Report:
+    def _last_report(self, status: str) -> rows.Report:
         found = self._rows(status) if status in (rows.DONE, rows.STOPPED) else [{}]
-        return report_of(found[-1]) | {"status": status}
+        return rows.report(found[-1]) | {"status": status}
 
     def _hear(self, progress: Progress) -> None:
         """After a round; what comes after the last one is the trial's end."""
         if progress.phase != "unlearn" or progress.finished in (self._heard, 0, progress.rounds):
             return
         self._heard = progress.finished
-        report = report_of(self._rows(rows.STOPPED)[-1])
+        report = rows.report(self._rows(rows.STOPPED)[-1])
         with self._changed:
             self._reports.append(report)
             self._changed.notify_all()
@@ -119,75 +112,10 @@ class Runner:
                 self._changed.wait_for(lambda: self._asked >= len(self._reports) or self._stop.is_set())
 
 
-def report_of(row: Mapping[str, Any]) -> Report:
-    """Tune's view of a row of trials.parquet; what is not known is NaN, which no scheduler or searcher prefers."""
-    report = {name: row.get(name) for name in ("ra", "fa", "ca", "bytes_up_total")}
-    report |= {"seconds": row.get("seconds_total"), "round": row.get("round") or 0}
-    known = report["ra"] is not None and report["fa"] is not None
-    report["score"] = row["ra"] - row["fa"] if known else None
-    return {name: math.nan if value is None else value for name, value in report.items()}
-
-
-class Broker:
-    """Leases runners to trials, and makes a new one for one that died."""
-
-    _reports: list[Report]
-    _end: Report | None
-    """The trial's last report, once it is over."""
-    _asked: int
-    """The latest report that was asked for."""
-    _heard: int
-    """The last round that was heard of."""
-    _stop: threading.Event
-
-    def __init__(self, config: SweepConfig, groups: list[PlacementGroup], node: str, first: int) -> None:
-        self._config, self._node, self._next = config, node, first
-        self._free: asyncio.Queue[tuple[Any, PlacementGroup]] = asyncio.Queue()
-        self._held: dict[str, tuple[Any, PlacementGroup]] = {}
-        self._over: set[str] = set()
-        for group in groups:
-            self._free.put_nowait((self._start(group), group))
-
-    async def begin(self, name: str, trial: Trial | None, values: dict[str, Any]) -> tuple[Any, Trial]:
-        """Start Tune's trial of that name on a free runner, once there is one; a proposed trial gets its number."""
-        runner, group = await self._free.get()
-        if name in self._over:
-            self._free.put_nowait((runner, group))
-            raise RuntimeError("the trial was over before it began")
-        if trial is None:
-            trial = self._config.trial(self._next, values)
-            self._next += 1
-        self._held[name] = runner, group
-        if trial.config is not None:
-            runner.run.remote(trial)
-        return runner, trial
-
-    async def end(self, name: str) -> None:
-        """Take a trial's runner back; a trial that still runs is stopped."""
-        self._over.add(name)
-        runner, group = self._held.pop(name, (None, None))
-        if runner is None or group is None:
-            return
-        try:
-            await runner.stop.remote()
-            await runner.ready.remote()
-        except RayError:
-            with contextlib.suppress(RayError):
-                ray.kill(runner)
-            runner = self._start(group)
-        self._free.put_nowait((runner, group))
-
-    def _start(self, group: PlacementGroup) -> Any:
-        """A runner on the node of the sweep's driver, so that all files are written there."""
-        here = NodeAffinitySchedulingStrategy(self._node, soft=False)
-        return _RemoteRunner.options(num_cpus=0, scheduling_strategy=here).remote(self._config, group)
-
-
 _RemoteRunner = ray.remote(concurrency_groups={"control": 4})(Runner)  # type: ignore[call-overload]
-_RemoteBroker = ray.remote(num_cpus=0)(Broker)
 
 
-def start_broker(config: SweepConfig, groups: list[PlacementGroup], node: str, first: int) -> Any:
-    """A broker on the driver's node, with a runner for each placement group."""
+def start_runner(config: SweepConfig, group: PlacementGroup, node: str) -> Any:
+    """A runner on the node of the sweep's driver, so that all files are written there."""
     here = NodeAffinitySchedulingStrategy(node, soft=False)
-    return _RemoteBroker.options(scheduling_strategy=here).remote(config, groups, node, first)
+    return _RemoteRunner.options(num_cpus=0, scheduling_strategy=here).remote(config, group)

@@ -11,29 +11,28 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # read when Tune is imported; see _callbacks
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # as Tune is imported; ours are named below
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths go on to mean what they meant
 
 import ray
 from ray import tune
-from ray.exceptions import RayError
 from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from fused_ray.engine.broker import start_broker
 from fused_ray.engine.placement import Node, plan, shares
 from fused_ray.engine.pool import cluster_nodes
-from fused_ray.engine.runner import report_of, start_broker
+from fused_ray.engine.runner import start_runner
 from fused_ray.engine.space import to_tune
+from fused_ray.engine.trainable import POINT, SweepTrial
 from fused_ray.errors import ConfigError, Interrupted, PlacementError
 from fused_ray.results.sweep import rows
 from fused_ray.results.sweep.execute import Sweep
 from fused_ray.seeding import derive
 from fused_ray.trials import SweepConfig, Trial
 
-_POINT = "point"
-"""The one key of Tune's grid over a fixed list of trials."""
 _AUTO = 4
 """Most trials at a time where max_concurrent is auto."""
 
@@ -55,17 +54,18 @@ class Tuning:
             return
         groups = _reserve(self._shares[:left], config.base.engine.start_timeout)
         node = ray.get_runtime_context().get_node_id()
-        broker = start_broker(config, groups, node, first)
+        runners = [start_runner(config, group, node) for group in groups]
+        broker = start_broker(config, [*zip(runners, groups, strict=True)], node, first)
         # a trial that asks for no CPU is never kept waiting by a pool that holds them all
         resources = tune.PlacementGroupFactory([{"CPU": 0, "memory": 50e6}])
         trainable = tune.with_resources(
-            tune.with_parameters(_Trainable, broker=[broker], trials=trials if known else None), resources
+            tune.with_parameters(SweepTrial, broker=[broker], trials=trials if known else None), resources
         )
         space: dict[str, Any] = {}
         search: Any = None
         if known:
             points = [{"trial": number, **trial.values} for number, trial in trials.items()]
-            space = {_POINT: tune.grid_search(points)}
+            space = {POINT: tune.grid_search(points)}
         else:
             sweep.clear()
             search = ConcurrencyLimiter(_optuna(config, sweep), max_concurrent=len(groups))
@@ -89,44 +89,10 @@ class Tuning:
                 ),
             ).fit()
         finally:
-            ray.kill(broker)  # its runners, and their clients, end with it
+            for actor in (broker, *runners):
+                ray.kill(actor)  # what they started ends with them
             for group in groups:
                 remove_placement_group(group)
-
-
-class _Trainable(tune.Trainable):
-    """Tune's side of a trial: a step is a round."""
-
-    def setup(self, config: dict[str, Any], broker: Any = None, trials: Mapping[int, Trial] | None = None) -> None:
-        """`trials` is the fixed list by number; None where they are proposed."""
-        self._broker, self._trials = broker[0], trials
-        self._runner: Any = None
-        self._number, self._rounds = -1, 0
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._runner, self._rounds = None, 0
-        self.config = new_config
-        return True
-
-    def step(self) -> dict[str, Any]:
-        if self._runner is None:
-            trial = self._trials[self.config[_POINT]["trial"]] if self._trials is not None else None
-            self._runner, begun = ray.get(self._broker.begin.remote(self.trial_id, trial, dict(self.config)))
-            self._number = begun.number
-            if begun.config is None:
-                return self._report({**report_of({}), "status": f"{rows.UNSUPPORTED}{begun.reason}"})
-        try:
-            while (report := ray.get(self._runner.report.remote(self._rounds))) is None:
-                pass
-        except RayError as error:
-            reason = " ".join(str(error).split())[:300]
-            report = {**report_of({}), "status": f"{rows.FAILED}its worker died ({reason})"}
-        self._rounds += 1
-        return self._report(report)
-
-    def _report(self, report: dict[str, Any]) -> dict[str, Any]:
-        # an optimum is sought among what can be run: NaN tells a searcher that this cannot
-        return {**report, "trial": self._number, "done": "status" in report}
 
 
 class _Table(tune.Callback):
@@ -163,7 +129,7 @@ class _Table(tune.Callback):
         ended = self._broker.end.remote(trial.trial_id)
         if status == rows.STOPPED:
             ray.get(ended)  # until then it may still write
-        point = trial.config.get(_POINT)
+        point = trial.config.get(POINT)
         if point is not None:
             found = self._trials[point["trial"]]
         elif "trial" in result:
@@ -236,7 +202,7 @@ def _optuna(config: SweepConfig, sweep: Sweep) -> Searcher:
     study = optuna.create_study(storage=storage, study_name="sweep", directions=directions)
     for found in sweep.found.values():
         last = found[-1]
-        values = [report_of(last)[name] for name in names]
+        values = [rows.report(last)[name] for name in names]
         state = optuna.trial.TrialState.COMPLETE if last["status"] == rows.DONE else optuna.trial.TrialState.FAIL
         study.add_trial(
             optuna.trial.create_trial(

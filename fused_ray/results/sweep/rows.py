@@ -7,6 +7,7 @@ figures has one row without a round.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -45,6 +46,8 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
 SCHEMA = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in _COLUMNS.items()])
 
 Row = dict[str, Any]
+Report = dict[str, Any]
+"""What Tune hears of a trial: round, ra, fa, ca, bytes_up_total, seconds, score, and in the end `status`."""
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -115,3 +118,12 @@ def _rounds(run: RunDirectory) -> list[Row]:
     found = [row | about for row in found]
     found[-1]["sha256"] = result["hash"]["unlearned"]
     return found
+
+
+def report(row: Mapping[str, Any]) -> Report:
+    """Tune's view of a row of trials.parquet; what is not known is NaN, which no scheduler or searcher prefers."""
+    found = {name: row.get(name) for name in ("ra", "fa", "ca", "bytes_up_total")}
+    found |= {"seconds": row.get("seconds_total"), "round": row.get("round") or 0}
+    known = found["ra"] is not None and found["fa"] is not None
+    found["score"] = row["ra"] - row["fa"] if known else None
+    return {name: math.nan if value is None else value for name, value in found.items()}
