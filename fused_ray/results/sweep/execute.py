@@ -77,7 +77,7 @@ def execute(
     try:
         sweep = Sweep(directory, config, listener, stopped, notes)
         sweep.make_models(make_pool)
-        if sweep.left or config.search == "optuna":
+        if config.search == "optuna" or sweep.left:
             run_trials(sweep)
         return sweep.conclude()
     except Interrupted as stop:
