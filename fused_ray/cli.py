@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fused_ray import cli_compare
+from fused_ray import cli_compare, cli_sweep
 from fused_ray.cli_options import AsJson, Overrides
 from fused_ray.config import RunConfig, describe
 from fused_ray.errors import FusedRayError, Interrupted
@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_compare.app, name="compare")
+app.add_typer(cli_sweep.app, name="sweep")
+app.command()(cli_sweep.plan)
 
 ConfigFile = Annotated[Path | None, typer.Argument(help="YAML file; unset: all defaults.", show_default=False)]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]

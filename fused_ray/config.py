@@ -121,6 +121,9 @@ class ModelConfig(Section):
     weights: str | None = None
     """A safetensors file with the weights that training starts from, instead of random ones."""
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `args` is a mapping
+
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:

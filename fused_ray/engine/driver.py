@@ -1,4 +1,4 @@
-"""DriverActor: does one job, a run or a comparison, on the node of the entrypoint; only it writes the job's folder.
+"""DriverActor: does one job (a run, a comparison, a sweep) on the entrypoint's node; only it writes the job's folder.
 
 The script that submitted the job holds no model; it asks for progress, which has a concurrency group of its own, so
 that a long round never delays the answer or a request to stop.
@@ -24,6 +24,10 @@ from fused_ray.results.comparison.directory import ComparisonDirectory
 from fused_ray.results.comparison.execute import execute as execute_comparison
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.execute import execute
+from fused_ray.results.sweep.directory import SweepDirectory
+from fused_ray.results.sweep.execute import Sweep
+from fused_ray.results.sweep.execute import execute as execute_sweep
+from fused_ray.trials import SweepConfig
 
 
 class Job(Protocol):
@@ -56,6 +60,27 @@ class CompareJob:
         with contextlib.closing(Lease(RayPool)) as lease:
             directory = ComparisonDirectory.open(self.path)
             return execute_comparison(directory, self.config, lease, hear, stopped, notes)
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """A sweep in its prepared directory: its shared models on one pool, its trials by Ray Tune."""
+
+    path: str
+    config: SweepConfig
+
+    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
+        from fused_ray.engine.tune import Tuning
+
+        tuning = Tuning(self.config)  # refuses at once what does not fit
+        with contextlib.closing(Lease(RayPool)) as lease:
+
+            def run_trials(sweep: Sweep) -> None:
+                lease.close()  # its cores are the trials' now
+                tuning(sweep)
+
+            directory = SweepDirectory.open(self.path)
+            return execute_sweep(directory, self.config, lease, run_trials, hear, stopped, notes)
 
 
 class DriverActor:

@@ -78,6 +78,35 @@ def plan(federation: FederationConfig, examples: Sequence[int], nodes: Sequence[
     return Plan(_balance(examples, actors), cpu_share, gpu_share)
 
 
+def shares(nodes: Sequence[Node], count: int, with_gpus: bool) -> list[list[Node]]:
+    """The cluster in that many even shares of whole cores, or of whole GPUs with their even part of the cores.
+
+    Raises PlacementError if there are fewer cores or GPUs.
+    """
+    units = [node for node in nodes for _ in range(int(node.gpus if with_gpus else node.cpus))]
+    size = len(units) // count
+    if size == 0:
+        kind = "GPU" if with_gpus else "CPU"
+        raise PlacementError(
+            f"max_concurrent: {count} trials at a time need {count} whole {kind}s, but the {len(nodes)} node(s) have "
+            f"{len(units)}; lower max_concurrent, or set it to auto"
+        )
+    found = []
+    for number in range(count):
+        here: dict[str, Node] = {}
+        for node in units[number * size : (number + 1) * size]:
+            parts = int(node.gpus if with_gpus else node.cpus)
+            had = here.get(node.name, Node(node.name, 0.0, 0.0, 0.0))
+            here[node.name] = Node(
+                node.name,
+                had.cpus + (node.cpus // parts if with_gpus else 1.0),
+                had.gpus + (1.0 if with_gpus else 0.0),
+                had.memory + node.memory / parts,
+            )
+        found.append(list(here.values()))
+    return found
+
+
 def _share(actors: int, units: Sequence[int]) -> float:
     """The largest share of a core or card, at most 1, with which this many actors fit on whole units of all nodes."""
     total = sum(units)

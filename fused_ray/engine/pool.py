@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import ray
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
+from ray.util.placement_group import PlacementGroup, placement_group_table
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from fused_ray.config import RunConfig
 from fused_ray.core.rounds import ClientDone
@@ -43,19 +45,22 @@ class _Call:
 
 
 class RayPool:
-    """A set of client actors on the Ray cluster that this process is connected to."""
+    """A set of client actors on the Ray cluster that this process is connected to, or in a placement group of it."""
 
     identities: list[Identity]
     _plan: Plan
     _base: ray.ObjectRef[Payload] | None
 
-    def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
+    def __init__(
+        self, config: RunConfig, data: ImageData, scenario: Scenario, group: PlacementGroup | None = None
+    ) -> None:
+        self._group = group
         self._actors: list[Any] = []
         self.assign(config, data, scenario)
 
     def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
         """Place these clients; actors that are there stay if the new plan wants as many with the same resources."""
-        nodes = cluster_nodes()
+        nodes = cluster_nodes() if self._group is None else group_nodes(self._group)
         wanted = plan(config.federation, [len(held) for held in scenario.held], nodes)
         kept = bool(self._actors) and wanted.like(self._plan)
         if not kept:
@@ -110,8 +115,9 @@ class RayPool:
     # -- actors
 
     def _create(self) -> Any:
+        where = "SPREAD" if self._group is None else PlacementGroupSchedulingStrategy(self._group)
         actor: Any = RemoteClient.options(
-            num_cpus=self._plan.cpus, num_gpus=self._plan.gpus, scheduling_strategy="SPREAD"
+            num_cpus=self._plan.cpus, num_gpus=self._plan.gpus, scheduling_strategy=where
         ).remote(*self._shared, self._plan.gpus)
         if self._base is not None:
             actor.install.remote(self._base)
@@ -258,9 +264,23 @@ def cluster_nodes() -> list[Node]:
             n["Resources"].get("GPU", 0.0),
             n["Resources"].get("memory", 0.0),
         )
-        for n in ray.nodes()  # type: ignore[no-untyped-call]
+        for n in ray.nodes()
         if n["Alive"]
     ]
+
+
+def group_nodes(group: PlacementGroup) -> list[Node]:
+    """The part of each live node that a placement group has reserved; memory is shared out by CPU cores."""
+    nodes = {node.name: node for node in cluster_nodes()}
+    held: dict[str, Node] = {}
+    for index, name in placement_group_table(group)["bundles_to_node_id"].items():
+        if name in nodes:  # a bundle of a lost node is being placed anew
+            bundle, node = group.bundle_specs[index], nodes[name]
+            had = held.get(name, Node(name, 0.0, 0.0, 0.0))
+            cpus = bundle.get("CPU", 0.0)
+            memory = node.memory * cpus / max(node.cpus, 1.0)
+            held[name] = Node(name, had.cpus + cpus, had.gpus + bundle.get("GPU", 0.0), had.memory + memory)
+    return list(held.values())
 
 
 def _split(items: Sequence[int], parts: int) -> list[tuple[int, ...]]:

@@ -6,12 +6,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import ray
 
 from fused_ray.errors import FusedRayError
+from fused_ray.results.environment import usable_cpus
 
 TESTED = ((2, 50), (2, 60))
 """The oldest and the newest Ray that this version is tested with."""
@@ -44,21 +44,6 @@ def session(address: str | None) -> Iterator[bool]:
         yield private
     finally:
         ray.shutdown()
-
-
-def usable_cpus() -> int:
-    """The cores that this process may use: its affinity, its Slurm share and its control group's quota."""
-    limits = [float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(os.cpu_count() or 1)]
-    share = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
-    if share.isdigit():
-        limits.append(float(share))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            limits.append(float(quota) / float(period))
-    except (OSError, ValueError):
-        pass
-    return max(1, int(min(limits)))
 
 
 def version_note() -> str | None:

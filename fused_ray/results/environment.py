@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 _PACKAGES = ("fused-ray", "ray", "torch", "torchvision", "numpy", "pyarrow", "pydantic", "safetensors")
 
 
+@cache
 def environment() -> dict[str, Any]:
     """Plain values for environment.json."""
     return {
@@ -53,3 +55,18 @@ def _revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head.strip() + ("+changes" if changes.strip() else "")
+
+
+def usable_cpus() -> int:
+    """The cores that this process may use: its affinity, its Slurm share and its control group's quota."""
+    limits = [float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(os.cpu_count() or 1)]
+    share = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
+    if share.isdigit():
+        limits.append(float(share))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            limits.append(float(quota) / float(period))
+    except (OSError, ValueError):
+        pass
+    return max(1, int(min(limits)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from fused_ray.config import DataConfig, RunConfig
@@ -16,12 +17,20 @@ from fused_ray.models.anatomy import Anatomy
 from fused_ray.results import plots
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.folder import LOCK_WAIT
-from fused_ray.results.given import earlier_run, given_model
+from fused_ray.results.given import adopt_ranking, earlier_run, given_model
 from fused_ray.results.recorder import DirectoryRecorder, Progress
 from fused_ray.types import ImageData, Scenario
 
 MakePool = Callable[[RunConfig, ImageData, Scenario], ClientPool]
 Load = Callable[[DataConfig, int], ImageData]
+Prepare = Callable[[RunConfig], tuple[ImageData, Scenario]]
+
+
+def prepared(config: RunConfig, load: Load = datasets.load) -> tuple[ImageData, Scenario]:
+    """The data, as the scenario leaves them, and who holds and forgets what of them."""
+    data = load(config.data, config.seed)
+    scenario = scenarios.build(config, data)
+    return scenarios.extended(config, data, scenario), scenario
 
 
 def execute(
@@ -31,18 +40,19 @@ def execute(
     listener: Callable[[Progress], None] = lambda progress: None,
     stopped: Callable[[], bool] = lambda: False,
     notes: Sequence[str] = (),
-    load: Load = datasets.load,
+    prepare: Prepare = prepared,
 ) -> dict[str, Any]:
     """Run what is still to be done and return the content of result.json."""
     directory.lock(LOCK_WAIT)
     try:
-        data, scenario = prepared(config, load)
+        data, scenario = prepare(config)
         model = check_model(config, data.train_images.shape[1:], data.classes)
         given: Arrays | None = None
         extra: dict[str, Any] = {"pretrained_from": None, "model": _about(config, model)}
         if config.pretrain.from_ is not None:
             given, extra["pretrained_from"], warning = given_model(directory, config, data)
             notes = (*notes, *warning)
+            adopt_ranking(directory, config)
         recorder = DirectoryRecorder(directory, data, scenario, listener, stopped, earlier_run(config))
         for note in notes:
             recorder.note(note)
@@ -65,11 +75,20 @@ def execute(
         directory.unlock()
 
 
-def prepared(config: RunConfig, load: Load = datasets.load) -> tuple[ImageData, Scenario]:
-    """The data, as the scenario leaves them, and who holds and forgets what of them."""
-    data = load(config.data, config.seed)
-    scenario = scenarios.build(config, data)
-    return scenarios.extended(config, data, scenario), scenario
+def finish(
+    config: RunConfig,
+    make_pool: MakePool,
+    listener: Callable[[Progress], None] = lambda progress: None,
+    stopped: Callable[[], bool] = lambda: False,
+    notes: Sequence[str] = (),
+    prepare: Prepare = prepared,
+) -> RunDirectory:
+    """The finished run of a configuration: it is begun, or goes on, or has been finished already."""
+    path = Path(config.output.dir)
+    directory = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, config)
+    if not directory.finished:
+        execute(directory, config, make_pool, listener, stopped, notes, prepare)
+    return directory
 
 
 def _about(config: RunConfig, model: Anatomy) -> dict[str, Any]:

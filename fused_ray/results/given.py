@@ -1,4 +1,4 @@
-"""A model to unlearn from that was trained before: an earlier run's, or the user's own safetensors file."""
+"""What was made before: a model to unlearn from, an earlier run's or the user's own, and an earlier run's ranking."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from fused_ray.errors import RunDirectoryError
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.files import encode_state, read_state
 from fused_ray.types import ImageData
+
+RANKING = "checkpoints/rank.safetensors"
 
 
 def earlier_run(config: RunConfig) -> Path | None:
@@ -47,3 +49,21 @@ def given_model(directory: RunDirectory, config: RunConfig, data: ImageData) -> 
         raise RunDirectoryError(f"pretrain.from: {error}") from None
     directory.write("base.safetensors", encode_state(given))
     return given, str(source.absolute()), warnings
+
+
+def adopt_ranking(directory: RunDirectory, config: RunConfig) -> None:
+    """Take the round that ranked the layers over from the earlier run, if it is the one that this run would repeat.
+
+    It depends on what pre-training depends on, and on M_r, alone. Its seconds are those that it took then.
+    """
+    source, unlearn = earlier_run(config), config.unlearn
+    ranks = unlearn.method == "fused" and isinstance(unlearn.layers, int) and unlearn.selection == "critical"
+    own = directory.path / RANKING
+    if source is None or not ranks or own.exists() or not (source / RANKING).exists():
+        return
+    if RunDirectory.open(source).config.pretrain_key() != config.pretrain_key():
+        return
+    for table in ("rounds", "clients"):
+        for part in (source / f"{table}.parquet").glob("[!._]*-rank-*.parquet"):
+            directory.write(f"{table}.parquet/{part.name}", part.read_bytes())
+    directory.write(RANKING, (source / RANKING).read_bytes())  # last: it says that the round is complete

@@ -37,6 +37,8 @@ class Progress:
     phase: str = "start"
     round: int = 0
     rounds: int = 0
+    finished: int = 0
+    """How many of the phase's rounds are finished."""
     clients_done: int = 0
     clients: int = 0
     ra: float | None = None
@@ -93,6 +95,7 @@ class DirectoryRecorder:
             phase=phase,
             round=round,
             rounds=rounds,
+            finished=round - 1,
             clients_done=0,
             clients=clients,
             round_seconds=self._progress.round_seconds if same else 0.0,
@@ -115,6 +118,7 @@ class DirectoryRecorder:
         self._directory.write(f"checkpoints/{record.phase}.safetensors", encode_saved(saved))
         self._saved[record.phase] = saved
         self._tell(
+            finished=record.round,
             ra=record.metrics.get("ra", self._progress.ra),
             fa=record.metrics.get("fa", self._progress.fa),
             bytes_up=row["bytes_up"],

@@ -78,3 +78,20 @@ def test_the_main_job_comes_back_with_its_table_and_a_bad_config_fails_it(dashbo
     printed = bad.stdout + bad.stderr
     assert "fused-ray: unlearn.layers: 9 is more than the 5 layers" in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.slow
+def test_a_sweep_comes_back_with_its_table(dashboard: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(
+        "base:\n  federation: {clients: 4}\n  data: {limit: 400}\n  pretrain: {rounds: 2}\n  unlearn: {rounds: 1}\n"
+        "space:\n  unlearn.layers: {grid: [1, 2]}\n  unlearn.sparsity: {grid: [0.5, 0.95]}\nmax_concurrent: 2\n"
+        f"output: {{dir: {tmp_path / 'sweep'}}}\n"
+    )
+    done = submit(dashboard, "sweep", str(tmp_path / "sweep.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Pareto front of RA, FA and bytes" in done.stdout
+    assert "Recommended: " in done.stdout
+    assert (tmp_path / "sweep" / "trials.parquet").exists()
+    bad = submit(dashboard, "sweep", str(tmp_path / "sweep.yaml"), "--set", "space.unlearn.layer={grid: [1]}")
+    assert bad.returncode != 0
+    assert "fused-ray: space: unknown field 'unlearn.layer'" in bad.stdout + bad.stderr

@@ -390,6 +390,7 @@ def test_yaml_gives_back_an_equal_config(changes: set[str]) -> None:
     assert again == config
     assert again.to_yaml() == text
     assert again.pretrain_key() == config.pretrain_key()
+    assert hash(again) == hash(config)
 
 
 def test_a_file_is_read_and_overridden(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from fused_ray.audit.shadow import Shadow
@@ -98,16 +97,13 @@ class _Comparison:
 
     def attempt(self, config: RunConfig, step: str) -> tuple[RunDirectory | None, str]:
         """A run, finished, or why it could not be."""
-        path, hear = Path(config.output.dir), self.hear(step)
         try:
-            directory = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, config)
-            if not directory.finished:
-                single.execute(directory, config, self.make_pool, hear, self.stopped, self._notes, self.load)
+            hear, prepare = self.hear(step), partial(single.prepared, load=self.load)
+            return single.finish(config, self.make_pool, hear, self.stopped, self._notes, prepare), ""
         except Interrupted:
             raise
         except FusedRayError as error:
             return None, str(error)
-        return directory, ""
 
     def load(self, data: DataConfig, seed: int) -> ImageData:
         """The data set, read once; only a part of one depends on the seed."""

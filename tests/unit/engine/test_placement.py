@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fused_ray.config import FederationConfig
-from fused_ray.engine.placement import ACTOR_BYTES, Node, plan
+from fused_ray.engine.placement import ACTOR_BYTES, Node, plan, shares
 from fused_ray.errors import PlacementError
 
 GB = 1e9
@@ -208,3 +208,41 @@ def test_equal_clients_are_spread_evenly(count, cores, examples):
     found = sizes(plan(federation(), [examples] * count, nodes((cores, 0))))
     assert len(found) == min(count, cores)
     assert found[-1] - found[0] <= 1
+
+
+# -- even shares for trials that run at once
+
+
+def test_shares_are_even_and_whole() -> None:
+    found = shares(nodes((5, 0), (2, 0)), 3, with_gpus=False)
+    assert [[(n.name, n.cpus, n.gpus) for n in share] for share in found] == [
+        [("node 0", 2.0, 0.0)],
+        [("node 0", 2.0, 0.0)],
+        [("node 0", 1.0, 0.0), ("node 1", 1.0, 0.0)],
+    ]
+    assert found[0][0].memory == pytest.approx(64 * GB * 2 / 5)
+
+
+def test_shares_of_gpus_take_their_part_of_the_cores_along() -> None:
+    (one, two) = shares(nodes((9, 2), (16, 0)), 2, with_gpus=True)
+    assert [(n.name, n.cpus, n.gpus) for n in (*one, *two)] == [("node 0", 4.0, 1.0)] * 2
+
+
+def test_more_shares_than_cores_are_refused() -> None:
+    with pytest.raises(PlacementError, match="3 trials at a time need 3 whole CPUs, but the 1 node"):
+        shares(nodes((2, 0)), 3, with_gpus=False)
+    with pytest.raises(PlacementError, match="need 2 whole GPUs"):
+        shares(nodes((64, 1)), 2, with_gpus=True)
+
+
+@given(offers=st.lists(st.integers(1, 9), min_size=1, max_size=5), count=st.integers(1, 12))
+def test_shares_fit_beside_each_other(offers: list[int], count: int) -> None:
+    there_are = nodes(*((cores, 0) for cores in offers))
+    if count > sum(offers):
+        with pytest.raises(PlacementError):
+            shares(there_are, count, with_gpus=False)
+        return
+    found = shares(there_are, count, with_gpus=False)
+    assert {sum(node.cpus for node in share) for share in found} == {sum(offers) // count}
+    for node in there_are:
+        assert sum(part.cpus for share in found for part in share if part.name == node.name) <= node.cpus

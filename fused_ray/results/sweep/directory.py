@@ -1,0 +1,62 @@
+"""A sweep's directory: ordinary run directories, and what was made of them.
+
+sweep.yaml           the full configuration
+environment.json     versions, machine, code revision
+store/               pre-trained and retrained models, a run each, unless output.store names another folder
+trials/              a run per trial
+trials.parquet       a row per trial and round (rows.SCHEMA), as far as the sweep has come
+tune/                Ray Tune's own files, TensorBoard events among them; never read back
+front.parquet, table.md, plots/, result.json, lock
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fused_ray.config import put, read_yaml, validated
+from fused_ray.errors import ConfigError, RunDirectoryError
+from fused_ray.results.folder import Folder
+from fused_ray.trials import SweepConfig
+
+
+class SweepDirectory(Folder):
+    """A sweep's folder."""
+
+    KIND = "sweep directory"
+    FORMAT = "fused_ray sweep 1"
+    CONFIG = "sweep.yaml"
+    RESUME = "fused-ray sweep --resume"
+
+    @classmethod
+    def create(cls, path: str | Path, config: SweepConfig, overwrite: bool = False) -> SweepDirectory:
+        """A new one. Raises RunDirectoryError if there is something at `path` that is not to be replaced."""
+        return cls.make(path, config.to_yaml(), ("trials",), overwrite)
+
+    @property
+    def config(self) -> SweepConfig:
+        """The configuration that the sweep was started with, at the place where it is now."""
+        values = read_yaml(self.path / self.CONFIG)
+        put(values, "output.dir", str(self.path), self.CONFIG)
+        try:
+            return validated(SweepConfig, values, source=str(self.path / self.CONFIG))
+        except ConfigError as error:
+            raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
+
+    @property
+    def table(self) -> pa.Table:
+        """trials.parquet; empty before the first trial is done."""
+        path = self.path / "trials.parquet"
+        try:
+            return pq.read_table(path) if path.exists() else pa.table({})
+        except (OSError, pa.ArrowException) as error:
+            raise RunDirectoryError(f"{path} cannot be read: {error}") from None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The same as plain values."""
+        rows: list[dict[str, Any]] = self.table.to_pylist()
+        return rows

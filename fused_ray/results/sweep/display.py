@@ -1,0 +1,108 @@
+"""What a sweep shows in the terminal: how far it is, its tables, and its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from fused_ray.results.display import TITLES, make_console, number, standard_error_to
+from fused_ray.results.sweep import tables
+from fused_ray.results.sweep.directory import SweepDirectory
+from fused_ray.results.sweep.front import cases
+
+if TYPE_CHECKING:
+    from fused_ray.results.sweep.execute import Progress
+
+
+@contextmanager
+def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
+    """A listener that shows progress on standard error: a live bar on a terminal, else a line per step.
+
+    Ray's own noise goes to ray.log in the directory meanwhile.
+    """
+    with standard_error_to(path / "ray.log") as screen:
+        console = Console(file=screen, stderr=True)
+        console.print(f"fused-ray: {path}", highlight=False, soft_wrap=True)
+        if console.is_terminal:
+            with Bar(BarColumn(bar_width=24), TextColumn("{task.fields[text]}"), console=console) as bar:
+                yield _Live(bar)
+        else:
+            yield _Lines(console)
+
+
+class _Live:
+    """A bar over the shared model's rounds, then one over all trials."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None, text="starting")
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.model:
+            run = progress.run
+            done = max(0, run.round - 1) + run.clients_done / max(1, run.clients)
+            self._bar.update(self._task, total=run.rounds or None, completed=done, text=_model(progress))
+        else:
+            self._bar.update(self._task, total=progress.trials, completed=progress.done, text=_trials(progress))
+
+
+class _Lines:
+    """A line per shared model, and per trial that ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._last = console, ""
+
+    def __call__(self, progress: Progress) -> None:
+        now = progress.model or str(progress.done)
+        if now != self._last:
+            self._last = now
+            text = f"shared model {progress.model}" if progress.model else _trials(progress)
+            self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _model(progress: Progress) -> str:
+    run = progress.run
+    text = f"{progress.model}: {TITLES.get(run.phase, run.phase)}"
+    return f"{text} {run.round}/{run.rounds}  RA {number(run.ra)}  FA {number(run.fa)}" if run.rounds else text
+
+
+def _trials(progress: Progress) -> str:
+    text = f"{progress.done}/{progress.trials} trials  {progress.running} running  {progress.failed} failed"
+    if progress.best:
+        text += f"  best so far: {progress.best}"
+    return text + (f"  about {_time(progress.seconds_left)} left" if progress.seconds_left else "")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def show_sweep(directory: SweepDirectory, *, to_error: bool = False) -> None:
+    """The tables as far as the sweep has come."""
+    console, rows, config = make_console(to_error), directory.rows, directory.config
+    tables.show(console, cases(rows, config.ra_margin, config.fa_margin), config.base)
+    for line in (*tables.failures(rows), *_in_words(directory)):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _in_words(directory: SweepDirectory) -> Iterator[str]:
+    trials = {row["trial"]: row["status"] for row in directory.rows}
+    if not directory.finished:
+        count = directory.config.count
+        yield f"Not finished: {len(trials)} of {count} trials; continue it with: {directory.RESUME} {directory.path}"
+        return
+    result = directory.result
+    if result["failed"]:
+        yield f"{result['failed']} of {result['trials']} trials failed; to try them again: {directory.RESUME} " + str(
+            directory.path
+        )
+    yield (
+        f"Everything is in {directory.path}: trials.parquet, front.parquet, table.md, plots/, a run directory per "
+        f"trial; TensorBoard: tensorboard --logdir {directory.path / 'tune'}"
+    )

@@ -1,0 +1,143 @@
+"""What a sweep says: settings with mean and spread over seeds, the Pareto front, and a recommended setting.
+
+A setting is a point of the space without its seed, and a number of rounds I, which is read off each trial's rounds. A
+case is what settings are compared within: all swept fields that shape the model that must forget, or what it must
+forget. RA of different cases cannot be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fused_ray.results.display import size
+from fused_ray.results.sweep.rows import DONE
+from fused_ray.trials import METHOD_SECTIONS
+
+Rows = Iterable[Mapping[str, Any]]
+_MEANS = ("ra", "fa", "ca", "bytes_up", "bytes_up_total", "seconds_total", "ra_retrained", "fa_retrained")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A point of the space and a number of rounds; figures are means over seeds."""
+
+    case: str
+    """The swept fields that shape what is compared, as text; empty where none are swept."""
+    values: Mapping[str, Any]
+    """The other swept fields."""
+    round: int
+    seeds: tuple[int, ...]
+    trials: tuple[int, ...]
+    mean: Mapping[str, float | None]
+    spread: Mapping[str, float]
+    """Standard deviations over seeds of what has several."""
+    last: bool
+    """Whether the trials end with this round."""
+    layers: str = ""
+    """The layers that were adapted."""
+
+    @property
+    def text(self) -> str:
+        """Its values in words."""
+        return ", ".join(f"{short(key)} {json.dumps(value)}" for key, value in self.values.items())
+
+    def __getitem__(self, name: str) -> float:
+        found = self.mean[name]
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that a sweep found in one case."""
+
+    name: str
+    settings: Sequence[Setting]
+    front: Sequence[Setting] = field(default_factory=tuple)
+    """Not beaten in RA, FA and bytes at once by any other, fewest bytes first."""
+    recommended: Setting | None = None
+    reason: str = ""
+
+
+def short(key: str) -> str:
+    """A field's name as tables show it."""
+    return key.removeprefix("unlearn.")
+
+
+def cases(rows: Rows, ra_margin: float, fa_margin: float) -> list[Case]:
+    """What the finished trials say, case by case."""
+    found: list[Case] = []
+    settings = _settings(rows)
+    for name in dict.fromkeys(setting.case for setting in settings):
+        here = [setting for setting in settings if setting.case == name]
+        best, reason = recommend(here, ra_margin, fa_margin)
+        found.append(Case(name, here, pareto(here), best, reason))
+    return found
+
+
+def _settings(rows: Rows) -> list[Setting]:
+    groups: dict[tuple[str, str, int], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["status"] == DONE and row["round"] is not None:
+            values = json.loads(row["values"])
+            shaping = {k: v for k, v in values.items() if k.partition(".")[0] not in METHOD_SECTIONS and k != "seed"}
+            case = ", ".join(f"{key.rpartition('.')[2]} {v if isinstance(v, str) else json.dumps(v)}"
+                             for key, v in shaping.items())  # fmt: skip
+            rest = {k: v for k, v in values.items() if k not in shaping and k != "seed"}
+            groups.setdefault((case, json.dumps(rest), row["round"]), []).append(row)
+    return [_setting(case, json.loads(values), round, alike) for (case, values, round), alike in groups.items()]
+
+
+def _setting(case: str, values: Mapping[str, Any], round: int, rows: Sequence[Mapping[str, Any]]) -> Setting:
+    columns = {name: [row[name] for row in rows if row[name] is not None] for name in _MEANS}
+    return Setting(
+        case=case,
+        values=values,
+        round=round,
+        seeds=tuple(row["seed"] for row in rows),
+        trials=tuple(row["trial"] for row in rows),
+        mean={name: statistics.fmean(found) if found else None for name, found in columns.items()},
+        spread={name: statistics.stdev(found) for name, found in columns.items() if len(found) > 1},
+        last=all(row["last"] for row in rows),
+        layers=" / ".join(dict.fromkeys(row["layers"] or "" for row in rows)),
+    )
+
+
+def pareto(settings: Sequence[Setting]) -> list[Setting]:
+    """Those that no other beats: none has RA no lower, FA no higher, bytes no more, and one of them better."""
+
+    def figures(setting: Setting) -> tuple[float, float, float]:
+        return -setting["ra"], setting["fa"], setting["bytes_up_total"]
+
+    front: list[Setting] = []
+    for setting in sorted(settings, key=figures):
+        own = figures(setting)
+        if not any(all(a <= b for a, b in zip(figures(other), own, strict=True)) for other in front):
+            front.append(setting)  # whoever beats it, or equals it, comes before it in this order
+    return sorted(front, key=lambda setting: (setting["bytes_up_total"], *figures(setting)))
+
+
+def recommend(settings: Sequence[Setting], ra_margin: float, fa_margin: float) -> tuple[Setting | None, str]:
+    """The smallest upload that comes near the retrained model in RA and FA; if none does, the nearest; and why."""
+    compared = [setting for setting in settings if setting.mean["ra_retrained"] is not None]
+    if not compared:
+        return None, "nothing is recommended: retraining was left out (retrain.rounds=0), so there is no standard"
+
+    def missing(setting: Setting) -> float:
+        """How far it is outside the two margins, in all."""
+        lost = setting["ra_retrained"] - ra_margin - setting["ra"]
+        kept = setting["fa"] - setting["fa_retrained"] - fa_margin
+        return max(0.0, lost) + max(0.0, kept)
+
+    within = f"RA within {100 * ra_margin:g} point(s) of retraining and FA within {100 * fa_margin:g}"
+    good = [setting for setting in compared if missing(setting) <= 1e-12]
+    if good:
+        best = min(good, key=lambda setting: (setting["bytes_up_total"], setting["fa"], -setting["ra"]))
+        why = f"the smallest upload ({size(best['bytes_up_total'])} in all) with {within}"
+        return best, f"{why}; {len(good)} of {len(compared)} settings are"
+    best = min(compared, key=lambda setting: (missing(setting), setting["bytes_up_total"]))
+    return best, f"no setting has {within}; this one misses least, by {100 * missing(best):.1f} points in all"

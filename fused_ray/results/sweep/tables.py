@@ -1,0 +1,118 @@
+"""A sweep as tables: a setting per row, the front, and what is recommended; for the terminal and as Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fused_ray.config import RunConfig
+from fused_ray.results.display import size
+from fused_ray.results.sweep.front import Case, Setting, short
+from fused_ray.results.sweep.rows import DONE
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table in plain text, ready for any format."""
+
+    title: str
+    head: tuple[str, ...]
+    body: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
+    """Per case the settings with their last round, those of the front marked, and the front over all rounds."""
+    for case in cases:
+        about = f"{base.data.name}, {base.model.name}, {base.federation.clients} clients"
+        title = f"{case.name or base.forget.scenario}: {about}"
+        keys = list(case.settings[0].values)
+        head = (*map(short, keys), "layers", "I", "RA", "FA", "up / client / round", "up in all", "seconds")
+        last = [setting for setting in case.settings if setting.last]
+        front = {id(setting) for setting in case.front}
+        body = [(*_row(setting, keys), "*" if id(setting) in front else "") for setting in last]
+        yield Layout(f"{title}: every setting after its last round", (*head, "front"), tuple(body), tuple(_notes(case)))
+        yield Layout(
+            f"{title}: Pareto front of RA, FA and bytes over all rounds I",
+            head,
+            tuple(_row(setting, keys) for setting in case.front),
+            (_recommendation(case),),
+        )
+
+
+def _row(setting: Setting, keys: Sequence[str]) -> tuple[str, ...]:
+    values = [setting.values[key] for key in keys]
+    return (
+        *(f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+          for value in values),
+        setting.layers or "-",
+        str(setting.round),
+        spread(setting, "ra"),
+        spread(setting, "fa"),
+        size(setting["bytes_up"]),
+        size(setting["bytes_up_total"]),
+        f"{setting['seconds_total']:.2f}",
+    )  # fmt: skip
+
+
+def spread(setting: Setting, name: str) -> str:
+    """Mean, and standard deviation over seeds where there are several."""
+    text = f"{setting[name]:.3f}"
+    return f"{text} ± {setting.spread[name]:.3f}" if name in setting.spread else text
+
+
+def _notes(case: Case) -> Iterator[str]:
+    first = case.settings[0]
+    seeds = sorted({seed for setting in case.settings for seed in setting.seeds})
+    if len(seeds) > 1:
+        yield f"Mean and standard deviation over the seeds {', '.join(map(str, seeds))}."
+    if first.mean["ra_retrained"] is not None:
+        yield f"Retrained without the data: RA {first['ra_retrained']:.3f}, FA {first['fa_retrained']:.3f}."
+
+
+def _recommendation(case: Case) -> str:
+    best = case.recommended
+    if best is None:
+        return case.reason
+    figures = f"RA {spread(best, 'ra')}, FA {spread(best, 'fa')}"
+    return f"Recommended: {best.text}, I = {best.round} ({figures}): {case.reason}."
+
+
+def failures(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What became of the trials that gave no figures."""
+    for row in rows:
+        if row["round"] is None and row["status"] != DONE:
+            yield f"trial {row['trial']} ({row['values']}): {row['status']}"
+
+
+def show(console: Console, cases: Sequence[Case], base: RunConfig) -> None:
+    """The tables in a terminal."""
+    for layout in layouts(cases, base):
+        table = Table(title=layout.title)
+        for name in layout.head:
+            table.add_column(name, justify="left" if name in ("layers", "front") else "right")
+        for line in layout.body:
+            table.add_row(*map(escape, line))
+        console.print(table)
+        for note in layout.notes:
+            console.print(note, highlight=False, soft_wrap=True, markup=False)
+
+
+def markdown(cases: Sequence[Case], base: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The tables for a document."""
+    parts = []
+    for layout in layouts(cases, base):
+        lines = [f"## {layout.title}", "", _pipes(layout.head), _pipes(["---"] * len(layout.head))]
+        parts.append("\n".join([*lines, *map(_pipes, layout.body), "", *layout.notes]))
+    parts += ["\n".join(f"- {line}" for line in failures(rows))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

@@ -1,0 +1,124 @@
+"""A sweep over config fields: fresh or resumed; here, or by Ray Tune.
+
+Neither PyTorch nor Ray is imported until every configuration has been checked and the directory made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fused_ray.config import RunConfig, validated
+from fused_ray.errors import ConfigError, Interrupted
+from fused_ray.run import MAY_CHANGE
+from fused_ray.trials import KINDS, SweepConfig
+
+if TYPE_CHECKING:
+    from fused_ray.results.sweep.directory import SweepDirectory
+    from fused_ray.results.sweep.execute import Progress
+
+Listener = Callable[["Progress"], None]
+
+
+def sweep(
+    config: SweepConfig | RunConfig,
+    space: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Run a sweep into a new directory, `output.dir`, and return the content of its result.json.
+
+    Give a SweepConfig, or a base RunConfig with a space whose values are as in a sweep's file or made by
+    `tune.grid_search`, `tune.choice`, `tune.uniform` or `tune.loguniform`, and further fields of SweepConfig. The
+    figures are in trials.parquet there. Raises FusedRayError with one line that says what is wrong and how to mend it;
+    a trial that fails is a row that says so.
+    """
+    if isinstance(config, RunConfig):
+        if any(_made_by_tune(found) for found in (space or {}).values()):
+            from fused_ray.engine.space import from_tune
+
+            space = {key: from_tune(key, found) for key, found in (space or {}).items()}
+        base = config.model_dump(mode="json", by_alias=True)
+        config = SweepConfig.from_dict({"base": base, "space": dict(space or {}), **settings})
+    elif space is not None or settings:
+        raise ConfigError("sweep: a SweepConfig has its space and settings already; give nothing beside it")
+    return execute(prepare(config, overwrite=overwrite), config, listener)
+
+
+def resume_sweep(
+    path: str | Path, overrides: Sequence[str] = (), *, listener: Listener | None = None
+) -> dict[str, Any]:
+    """Go on with an interrupted sweep, and try again what failed in a finished one.
+
+    `overrides` may change how it is executed (max_concurrent, base.engine.*), not what is computed.
+    """
+    directory, config = prepare_resume(path, overrides)
+    return directory.result if complete(directory) else execute(directory, config, listener)
+
+
+def load_sweep(path: str | Path) -> SweepDirectory:
+    """A sweep's directory for reading: `.config`, `.result`, `.table` (a row per trial and round)."""
+    from fused_ray.results.sweep.directory import SweepDirectory
+
+    return SweepDirectory.open(path)
+
+
+def prepare(config: SweepConfig, *, overwrite: bool = False) -> SweepDirectory:
+    """Check what can be checked before anything starts, and make the directory."""
+    from fused_ray.data import datasets
+    from fused_ray.results.sweep.directory import SweepDirectory
+
+    if config.search == "optuna" and importlib.util.find_spec("optuna") is None:
+        raise ConfigError("search: optuna is not installed; pip install 'fused-ray[sweep]'")
+    trials = () if config.search == "optuna" else config.trials
+    for settings in {config.base.data, *(trial.config.data for trial in trials if trial.config)}:
+        datasets.find(settings)
+    return SweepDirectory.create(config.output.dir, config, overwrite)
+
+
+def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[SweepDirectory, SweepConfig]:
+    """The directory to go on with and its configuration."""
+    directory = load_sweep(path)
+    allowed = ("max_concurrent=", "output.plots=", *(f"base.{key}" for key in MAY_CHANGE))
+    for override in overrides:
+        if not override.strip().startswith(allowed):
+            raise ConfigError(
+                f"--set {override!r}: a sweep goes on with the configuration it was started with; only "
+                f"{', '.join(allowed)} may change"
+            )
+    return directory, validated(SweepConfig, directory.config.model_dump(mode="json", by_alias=True), overrides)
+
+
+def complete(directory: SweepDirectory) -> bool:
+    """Whether there is nothing left to run, nor to try again."""
+    return directory.finished and (not directory.result["failed"] or directory.config.search == "optuna")
+
+
+def execute(directory: SweepDirectory, config: SweepConfig, listener: Listener | None = None) -> dict[str, Any]:
+    """Run what is still to be done in a prepared directory."""
+    hear: Listener = listener or (lambda progress: None)
+    config = config.at(directory.path)
+    if config.base.engine.backend == "local":
+        from fused_ray.core.rounds import LocalPool
+        from fused_ray.engine.lease import Lease
+        from fused_ray.results.sweep.execute import execute as execute_here
+        from fused_ray.results.sweep.execute import one_by_one
+
+        try:
+            with contextlib.closing(Lease(LocalPool)) as lease:
+                return execute_here(directory, config, lease, one_by_one(lease), hear)
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped; continue with: {directory.RESUME} {directory.path}") from None
+    from fused_ray.engine.driver import SweepJob
+    from fused_ray.engine.submit import execute_on_ray
+
+    return execute_on_ray(SweepJob(str(directory.path), config), config.base.engine.address, hear)
+
+
+def _made_by_tune(found: Any) -> bool:
+    return not (isinstance(found, dict) and set(found) <= {*KINDS, "grid_search"})

@@ -1,0 +1,405 @@
+"""What a sweep consists of: a space over config fields on one base configuration, as a list of ordinary runs.
+
+Every trial unlearns in a run of its own, from a model that is pre-trained once for all trials with the same
+pre-training; the model retrained without the forgotten data is shared likewise. All configurations of a grid or a
+random search are built and checked before anything starts. Like config.py, this module imports neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from fused_ray import registry
+from fused_ray.config import Auto, Count, Integers, RunConfig, Section, describe, plain, put, read_yaml, validated
+from fused_ray.errors import ConfigError
+from fused_ray.seeding import generator
+
+KINDS = ("grid", "choice", "uniform", "loguniform")
+METRICS = ("ra", "fa", "ca", "bytes_up_total", "seconds", "score")
+"""What may be an objective: columns of trials.parquet, and score = ra - fa."""
+_OURS = ("engine.", "output.", "pretrain.from", "pretrain.history", "federation.clients_per_actor",
+         "federation.cpus_per_client", "federation.gpus_per_client")  # fmt: skip
+"""What the sweep sets itself, or what changes no result."""
+METHOD_SECTIONS = ("unlearn", "federaser", "eraseclient", "exactfun", "puf")
+"""Sections that shape no pre-trained or retrained model."""
+
+
+class Dimension(Section):
+    """One field's values: exactly one of the four."""
+
+    grid: tuple[Any, ...] | None = None
+    """Every one of these values."""
+    choice: tuple[Any, ...] | None = None
+    """One of these values, drawn evenly."""
+    uniform: tuple[float, float] | None = None
+    """A number between the two, drawn evenly."""
+    loguniform: tuple[float, float] | None = None
+    """A positive number between the two, its logarithm drawn evenly."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Dimension:
+        if len(given := [kind for kind in KINDS if getattr(self, kind) is not None]) != 1:
+            raise ValueError(f"it has {' and '.join(given) or 'nothing'}")
+        if isinstance(self.values, tuple):
+            if not self.values:
+                raise ValueError(f"{self.kind}: name at least one value")
+            if len({json.dumps(value) for value in self.values}) != len(self.values):
+                raise ValueError(f"{self.kind}: {list(self.values)} has a value twice")
+        else:
+            low, high = self.bounds
+            if not (math.isfinite(low) and math.isfinite(high) and low < high and (self.uniform or low > 0)):
+                raise ValueError(f"{self.kind}: [{low:g}, {high:g}] is no range" + ("" if self.uniform else " above 0"))
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the four it is."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    @property
+    def values(self) -> tuple[Any, ...] | None:
+        """All values; None for a range."""
+        return self.grid if self.grid is not None else self.choice
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The ends of a range."""
+        found = self.uniform or self.loguniform
+        assert found is not None
+        return found
+
+    def draw(self, seed: int, key: str, number: int) -> Any:
+        """A value for the draw of that number, from the seed."""
+        chance = float(generator(seed, f"sweep/{key}", number).random())
+        if self.values is not None:
+            return self.values[min(int(chance * len(self.values)), len(self.values) - 1)]
+        low, high = self.bounds
+        if self.uniform:
+            return low + chance * (high - low)
+        return min(high, max(low, math.exp(math.log(low) + chance * (math.log(high) - math.log(low)))))
+
+
+class SweepOutput(Section):
+    """Where the sweep goes."""
+
+    dir: str = "runs/sweep"
+    """Its directory; an existing one is refused unless told otherwise."""
+    store: str | None = None
+    """Folder of pre-trained and retrained models, which later sweeps may share; unset: one in the sweep's directory."""
+    plots: bool = True
+    """Draw plots into the sweep's directory."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the space."""
+
+    number: int
+    """From 0, in the order of the list."""
+    values: dict[str, Any]
+    """Dotted config key -> value."""
+    config: RunConfig | None
+    """The run that unlearns, without its place and its model's; None: these values do not go together."""
+    reason: str = ""
+    """Why they do not."""
+
+    @property
+    def name(self) -> str:
+        """Its folder."""
+        return f"{self.number:04d}"
+
+
+class SweepConfig(Section):
+    """Everything that a sweep depends on."""
+
+    base: RunConfig = RunConfig()
+    """A run's configuration, or the path of one."""
+    space: dict[str, Dimension]
+    """Dotted config field -> {grid: [...]}, {choice: [...]}, {uniform: [low, high]} or {loguniform: [low, high]}."""
+    seeds: Integers | None = None
+    """Seeds as one more grid; tables show mean and spread over them."""
+    search: Literal["grid", "random", "optuna"] = "grid"
+    """grid: every combination of the grids, the rest drawn; random: all drawn; optuna: proposed from what was found."""
+    samples: Count | None = None
+    """Trials to draw (random, optuna); in a grid, draws for each of its points. Unset: 1 in a grid."""
+    scheduler: Literal["none", "asha"] = "none"
+    """asha: end trials early that fall behind (one objective)."""
+    objectives: dict[str, Literal["max", "min"]] = Field(default={"ra": "max", "fa": "min", "bytes_up_total": "min"})
+    """What optuna and asha look at: ra, fa, ca, bytes_up_total, seconds or score (ra - fa), each max or min."""
+    max_concurrent: Count | Auto = "auto"
+    """Trials at a time, each on an even share of the cores; auto: at most 4 (optuna: 1). Changes no trial's result."""
+    max_trials: Count = 1000
+    """Refuse a space of more trials than this."""
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
+    """What is drawn, and in which order, depends on it; a trial's own seed is base.seed or the space's."""
+    ra_margin: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """A recommended setting's RA may be this much below the retrained model's."""
+    fa_margin: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """A recommended setting's FA may be this much above the retrained model's."""
+    output: SweepOutput = SweepOutput()
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _read(cls, space: Any) -> Any:
+        """Each dimension by itself, so that a mistake is told with its field. `tune.grid_search` says grid_search."""
+        if not isinstance(space, dict):
+            raise ValueError("write a mapping of dotted fields to their values")
+        found = {}
+        for key, given in space.items():
+            named = (
+                {"grid" if kind == "grid_search" else kind: v for kind, v in given.items()}
+                if isinstance(given, dict)
+                else given
+            )
+            try:
+                found[key] = Dimension.model_validate(named)
+            except ValidationError as error:
+                what = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+                raise ValueError(f"{key}: {what[:1].lower()}{what[1:]}; write one of {', '.join(KINDS)}, as in "
+                                 "{grid: [1, 2]}") from None  # fmt: skip
+        return found
+
+    @model_validator(mode="after")
+    def _complete(self) -> SweepConfig:
+        if not self.space and not self.seeds:
+            raise ValueError("space: it is empty; name at least one field and its values")
+        if self.base.pretrain.from_ is not None:
+            raise ValueError("base.pretrain.from: a sweep pre-trains its own models; to share them, set output.store")
+        if self.seeds is not None and "seed" in self.space:
+            raise ValueError("seeds: the space has the dimension seed already; leave one of the two out")
+        if self.seeds is not None:
+            Dimension(grid=self.seeds)
+        known = [key for key, *_ in describe()]
+        for key in self.space:
+            if key not in known:
+                near = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+                raise ValueError(f"space: unknown field {key!r}" + (f"; did you mean {' or '.join(near)}?" if near else
+                                 "; `fused-ray init` writes all fields with what they mean"))  # fmt: skip
+            if key.startswith(_OURS):
+                raise ValueError(
+                    f"space: {key} is no dimension: it changes no result, or the sweep sets it; set base.{key}"
+                )
+        self._search()
+        self._list()
+        return self
+
+    def _search(self) -> None:
+        """Whether search, samples, scheduler and objectives go together."""
+        ranges = [key for key, found in self.space.items() if found.grid is None]
+        if self.search != "grid" and self.samples is None:
+            raise ValueError(f"samples: say how many trials {self.search} may draw")
+        if self.search == "grid" and not ranges and (self.samples or 1) > 1:
+            raise ValueError("samples: a grid without drawn dimensions would only repeat its trials; leave it unset")
+        if not self.objectives:
+            raise ValueError("objectives: name at least one")
+        for name in self.objectives:
+            if name not in METRICS:
+                raise ValueError(f"objectives: unknown {name!r}; choose among {', '.join(METRICS)}")
+        if self.scheduler == "asha" and len(self.objectives) > 1:
+            raise ValueError(
+                f"scheduler: asha takes one objective, not {', '.join(self.objectives)}; for example objectives: "
+                "{score: max}"
+            )
+        if self.base.engine.backend == "local" and (self.scheduler == "asha" or self.search == "optuna"):
+            raise ValueError(
+                "base.engine.backend: local runs grid and random in a plain loop; optuna and asha need ray"
+            )
+
+    def _list(self) -> None:
+        """Whether the trials can be listed and any can be run, and no value is wrong by itself."""
+        if self.count > self.max_trials:
+            raise ValueError(f"max_trials: the space has {self.count} trials, more than the {self.max_trials} allowed; "
+                             "make it smaller, or raise max_trials")  # fmt: skip
+        trials = self.trials if self.search != "optuna" else self._corners()
+        good: set[tuple[str, str]] = set()
+        for trial in trials:
+            if trial.config is not None:
+                good |= {(key, json.dumps(value)) for key, value in trial.values.items()}
+        for trial in trials:
+            for key, value in trial.values.items():
+                if trial.config is None and (key, json.dumps(value)) not in good:
+                    raise ValueError(f"space: {key} = {json.dumps(value)}: {trial.reason}")
+
+    def _corners(self) -> list[Trial]:
+        """Points that show every value, and both ends of every range, once."""
+        columns = {key: list(found.values or found.bounds) for key, found in self.dimensions.items()}
+        longest = max(map(len, columns.values()))
+        return [self.trial(n, {key: found[n % len(found)] for key, found in columns.items()}) for n in range(longest)]
+
+    # -- the trials
+
+    @property
+    def dimensions(self) -> dict[str, Dimension]:
+        """The space with the seeds, which vary slowest."""
+        seeds = {} if self.seeds is None else {"seed": Dimension(grid=self.seeds)}
+        return {**seeds, **self.space}
+
+    @property
+    def count(self) -> int:
+        """How many trials there are, at the most where optuna proposes them."""
+        if self.search != "grid":
+            return self.samples or 0
+        grids = (len(found.grid) for found in self.dimensions.values() if found.grid is not None)
+        return math.prod(grids) * (self.samples or 1)
+
+    @cached_property
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials of a grid or a random search. Those that share a model follow each other, for warm caches."""
+        assert self.search != "optuna", "optuna proposes its trials one by one"
+        points = list(self._points())
+        shared = {key: None for key in self.dimensions if key == "seed" or key.partition(".")[0] not in METHOD_SECTIONS}
+        groups = {json.dumps([point[key] for key in shared]): None for point in points}
+        order = sorted(points, key=lambda point: list(groups).index(json.dumps([point[key] for key in shared])))
+        return tuple(self.trial(number, point) for number, point in enumerate(order))
+
+    def _points(self) -> Iterator[dict[str, Any]]:
+        whole = {k: found.grid for k, found in self.dimensions.items() if found.grid and self.search == "grid"}
+        drawn = {key: found for key, found in self.dimensions.items() if key not in whole}
+        number = 0
+        for fixed in itertools.product(*whole.values()):
+            for _ in range(self.samples or 1):
+                values = dict(zip(whole, fixed, strict=True))
+                values |= {key: found.draw(self.seed, key, number) for key, found in drawn.items()}
+                yield {key: values[key] for key in self.dimensions}
+                number += 1
+
+    def trial(self, number: int, values: Mapping[str, Any]) -> Trial:
+        """The trial at one point."""
+        nested = self.base.model_dump(mode="json", by_alias=True)
+        for key, value in values.items():
+            put(nested, key, value, "space")
+        layers = nested["unlearn"]["layers"]
+        model = registry.MODELS.get(nested["model"]["name"])
+        if layers == "all" and model is not None and "all" not in model.layers:
+            nested["unlearn"]["layers"] = len(model.ranked)
+        try:
+            return Trial(number, dict(values), RunConfig.from_dict(nested))
+        except ConfigError as error:
+            return Trial(number, dict(values), None, str(error))
+
+    @property
+    def likely(self) -> list[Trial]:
+        """Trials that between them need all the models that any may need, but for drawn settings of training."""
+        columns = {}
+        for key, found in self.dimensions.items():
+            values = found.values or found.bounds
+            shapes = key == "unlearn.method" or key == "seed" or key.partition(".")[0] not in METHOD_SECTIONS
+            columns[key] = values if shapes and found.values else values[:1]
+        points = (dict(zip(columns, point, strict=True)) for point in itertools.product(*columns.values()))
+        return [self.trial(number, point) for number, point in enumerate(points)]
+
+    # -- what trials share
+
+    @property
+    def store(self) -> Path:
+        """Where models are kept."""
+        return Path(self.output.store or Path(self.output.dir) / "store").expanduser().absolute()
+
+    def model(self, config: RunConfig) -> RunConfig:
+        """The run that pre-trains for a trial, and ranks the layers, which is the same for all trials on its model."""
+        history = config.keeps_history
+        folder = config.pretrain_key()[:24] + ("-history" if history else "")
+        settings: dict[str, Any] = {"unlearn": {"layers": 1, "rounds": 0}, "retrain": {"rounds": 0}}
+        return self._shared(config, f"models/{folder}", settings, {"pretrain.history": history})
+
+    def reference(self, config: RunConfig) -> RunConfig | None:
+        """The run that retrains without what a trial forgets; None where the trial leaves the comparison out."""
+        if config.retrain_rounds == 0:
+            return None
+        settings = {"unlearn": {"method": "retrain"}, "retrain": {"rounds": config.retrain_rounds}}
+        return self._shared(
+            config, f"retrained/{retrain_key(config)[:24]}", settings, {"pretrain.from": self.model(config).output.dir}
+        )
+
+    def run(self, trial: Trial) -> RunConfig:
+        """The run of a trial in the sweep's directory, on its shared model; the sweep draws its own plots."""
+        assert trial.config is not None
+        values = trial.config.model_dump(mode="json", by_alias=True)
+        place = Path(self.output.dir).absolute() / "trials" / trial.name
+        own = {"retrain.rounds": 0, "pretrain.history": False, "pretrain.from": self.model(trial.config).output.dir}
+        if trial.config.unlearn.method == "retrain":
+            del own["retrain.rounds"]  # what the trial is about
+        for key, value in {**own, "output.plots": False, "output.dir": str(place)}.items():
+            put(values, key, value, trial.name)
+        return RunConfig.from_dict(values, source=f"trial {trial.name}")
+
+    def _shared(
+        self, config: RunConfig, folder: str, sections: Mapping[str, Any], fields: Mapping[str, Any]
+    ) -> RunConfig:
+        values = config.model_dump(mode="json", by_alias=True) | dict(sections)
+        for key, value in {**fields, "output.plots": False, "output.dir": str(self.store / folder)}.items():
+            put(values, key, value, folder)
+        return RunConfig.from_dict(values, source=folder)
+
+    # -- files
+
+    def at(self, path: str | Path) -> SweepConfig:
+        """The same sweep in another directory."""
+        values = self.model_dump(mode="json", by_alias=True)
+        put(values, "output.dir", str(path), "output")
+        return validated(SweepConfig, values)
+
+    def to_yaml(self) -> str:
+        """The whole configuration as YAML, which `from_yaml` reads back to an equal object."""
+        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True, exclude_none=False), sort_keys=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "") -> SweepConfig:
+        """Validate nested values plus `dotted.key=value` overrides; `base.*` reaches into the base configuration.
+
+        A dotted key of the space is set as `space.unlearn.lr={loguniform: [0.01, 1]}`. Raises ConfigError in one line
+        that names what is wrong. A path in `base` counts from the source's folder.
+        """
+        merged = plain(values, source or "the sweep")
+        if isinstance(merged, dict) and isinstance(merged.get("base"), str):
+            merged["base"] = read_yaml(Path(source).parent / Path(merged["base"]).expanduser())
+        ordinary = []
+        for override in overrides:
+            if isinstance(merged, dict) and override.strip().startswith("space."):
+                _override_space(merged, override)
+            else:
+                ordinary.append(override)
+        return validated(cls, merged, ordinary, source)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
+        """Read a YAML file and apply overrides. Raises ConfigError."""
+        return cls.from_dict(read_yaml(path), overrides, str(path))
+
+
+def _override_space(values: dict[str, Any], override: str) -> None:
+    """`space.unlearn.lr={...}`: what stands behind `space.` is one key, dots and all; null takes it out."""
+    key, equals, text = override.strip().partition("=")
+    try:
+        found = yaml.safe_load(text) if equals else None
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from None
+    if not equals or not isinstance(found, dict | None):
+        raise ConfigError(f"--set {override!r}: write it as space.unlearn.lr={{grid: [0.1, 0.2]}}, or =null to drop it")
+    space = values.setdefault("space", {})
+    if not isinstance(space, dict):
+        raise ConfigError("space: it must map dotted fields to their values")
+    name = key.removeprefix("space.").strip()
+    if found is None:
+        space.pop(name, None)
+    else:
+        space[name] = found
+
+
+def retrain_key(config: RunConfig) -> str:
+    """SHA-256 over every field that retraining reads: equal keys give the same retrained model, bit for bit."""
+    read = config.model_dump(mode="json", include={"seed", "data", "model", "train", "forget"}, by_alias=True)
+    read |= {"clients": config.federation.clients, "rounds": config.retrain_rounds}
+    read["data"].pop("root")
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()

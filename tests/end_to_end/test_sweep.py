@@ -1,0 +1,385 @@
+"""`fused-ray sweep`: what a sweep leaves behind, and that neither Tune, concurrency, kills nor failures change it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from fused_ray import FusedRayError, RunConfig, SweepConfig, load_run, load_sweep, resume_sweep, run, sweep
+from fused_ray.cli import main
+from fused_ray.results.sweep.rows import SCHEMA
+
+SMALL: dict[str, Any] = {
+    "base": {
+        "data": {"limit": 400},
+        "federation": {"clients": 4},
+        "train": {"batch_size": 16},
+        "pretrain": {"rounds": 2},
+        "unlearn": {"rounds": 2},
+        "engine": {"backend": "local"},
+    },
+    "space": {
+        "forget.scenario": {"grid": ["class", "exclusive"]},
+        "unlearn.layers": {"grid": [1, "all"]},
+        "unlearn.start": {"grid": ["reset"]},
+        "unlearn.sparsity": {"grid": [0, 0.9]},
+        "unlearn.lr": {"grid": [0.2, 900]},
+    },
+}
+TRIALS = 2 * 2 * 2 * 2
+DIVERGES, TOGETHER = 900, "would set 4 whole layers to zero"
+
+
+def settings(path: Path, *changes: str) -> SweepConfig:
+    return SweepConfig.from_dict(SMALL, [f"output.dir={path}", *changes])
+
+
+def figures(path: Path) -> list[dict[str, Any]]:
+    """trials.parquet without what time it took, where it ran, and which client was the first to fail."""
+    rows = [row | {"status": re.sub(r"client \d+", "client", row["status"])} for row in load_sweep(path).rows]
+    return [{k: v for k, v in row.items() if not k.startswith("seconds") and k != "config"} for row in rows]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "fused_ray", "sweep", *map(str, arguments)]
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores Ctrl-C
+    )
+
+
+def wait_for_trials(path: Path, process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
+    """Until that many trials have run; the process and all that it started."""
+    deadline = time.monotonic() + 200
+    while len(list(path.glob("trials/*/result.json"))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+
+
+def finished_at(path: Path) -> dict[str, int]:
+    """When each run of a sweep was finished."""
+    found = (*path.glob("trials/*/result.json"), *path.glob("store/*/*/result.json"))
+    return {str(file.relative_to(path)): file.stat().st_mtime_ns for file in found}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sweeps") / "small"
+    sweep(settings(path))
+    return path
+
+
+def test_a_row_for_every_trial_and_round(finished: Path) -> None:
+    table = pq.read_table(finished / "trials.parquet")
+    assert table.schema.equals(SCHEMA, check_metadata=False)
+    assert all(field.metadata[b"doc"] for field in table.schema)
+    rows = table.to_pylist()
+    assert sorted({row["trial"] for row in rows}) == list(range(TRIALS))
+    for trial in range(TRIALS):
+        own = [row for row in rows if row["trial"] == trial]
+        values = json.loads(own[0]["values"])
+        assert [row["last"] for row in own] == [False] * (len(own) - 1) + [True]
+        if values["unlearn.sparsity"] == 0 and values["unlearn.layers"] == "all":
+            assert own[0]["status"].startswith("unsupported: ")
+            assert TOGETHER in own[0]["status"]
+        elif values["unlearn.lr"] == DIVERGES:
+            assert own[0]["status"].startswith("failed: client ")
+        else:
+            assert [row["round"] for row in own] == [0, 1, 2]
+            assert {row["status"] for row in own} == {"done"}
+            continue
+        assert (len(own), own[0]["round"], own[0]["ra"]) == (1, None, None)
+
+
+def test_figures_are_those_of_the_runs(finished: Path) -> None:
+    directory = load_sweep(finished)
+    assert directory.result["failed"] == 6
+    assert directory.result["unsupported"] == 4
+    for row in directory.rows:
+        if row["status"] == "done" and row["last"]:
+            result = load_run(finished / "trials" / f"{row['trial']:04d}").result
+            assert (row["ra"], row["fa"]) == (result["metrics"]["after"]["ra"], result["metrics"]["after"]["fa"])
+            assert row["sha256"] == result["hash"]["unlearned"]
+            sent = result["bytes"]
+            assert row["bytes_up"] == sent["unlearn"]["up_per_client_per_round"]
+            assert row["bytes_up_total"] == sent["unlearn"]["up_total"] + sent["rank"]["up_total"]
+            assert sent["rank"]["up_total"] > 0  # taken over from the shared model's run
+
+
+@pytest.mark.parametrize("trial", [2, 8])
+def test_a_trial_has_the_bits_of_a_run_of_its_own(finished: Path, tmp_path: Path, trial: int) -> None:
+    rows = [row for row in load_sweep(finished).rows if row["trial"] == trial]
+    config = RunConfig.from_dict(json.loads(rows[-1]["config"]), [f"output.dir={tmp_path / 'alone'}"])
+    assert config.pretrain.from_ is None
+    result = run(config)
+    assert result["hash"]["unlearned"] == rows[-1]["sha256"]
+    assert result["metrics"]["retrained"]["ra"] == rows[-1]["ra_retrained"]
+    assert (result["metrics"]["before"]["ra"], result["metrics"]["start"]["ra"]) == (
+        rows[0]["ra_before"],
+        rows[0]["ra"],
+    )
+    alone = [r for r in load_run(tmp_path / "alone").table("rounds").to_pylist() if r["phase"] == "unlearn"]
+    assert [(r["ra"], r["fa"]) for r in alone] == [(r["ra"], r["fa"]) for r in rows[1:]]
+    shared = load_run(finished / "trials" / f"{trial:04d}").result
+    for name in ("layers", "adapter"):
+        assert result[name] == shared[name]
+
+
+def test_front_tables_and_plots(finished: Path) -> None:
+    result = load_sweep(finished).result
+    assert [case["case"] for case in result["cases"]] == ["scenario class", "scenario exclusive"]
+    assert all(case["front"] and case["recommended"] and case["reason"] for case in result["cases"])
+    assert pq.read_table(finished / "front.parquet").num_rows == sum(len(case["front"]) for case in result["cases"])
+    text = (finished / "table.md").read_text()
+    assert "## scenario class: fashion-mnist-mini, lenet, 4 clients" in text
+    assert "Recommended: " in text
+    assert "failed: client" in text
+    for name in ("front", "rounds", "layers-sparsity-0"):
+        assert (finished / "plots" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    shown = subprocess.run(command("show", finished), capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "Pareto front" in shown
+    assert "6 of 16 trials failed" in shown
+
+
+def test_what_failed_is_tried_again_and_nothing_else(finished: Path) -> None:
+    before, rows = finished_at(finished), figures(finished)
+    resume_sweep(finished)
+    assert finished_at(finished) == before
+    assert figures(finished) == rows
+
+
+def test_a_later_sweep_takes_its_models_from_the_store(finished: Path, tmp_path: Path) -> None:
+    before = finished_at(finished)
+    space = {"forget.scenario": {"grid": ["exclusive"]}, "unlearn.sparsity": {"grid": [0.95]}}
+    values = {**SMALL, "space": space, "output": {"dir": str(tmp_path / "later"), "store": str(finished / "store")}}
+    heard: list[str] = []
+    sweep(SweepConfig.from_dict(values), listener=lambda progress: heard.append(progress.model))
+    assert not any(heard)
+    assert finished_at(finished) == before
+    assert not (tmp_path / "later" / "store").exists()
+
+
+def test_a_sweep_here_killed_and_resumed(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
+    path = tmp_path / "killed"
+    process = start(tmp_path / "s.yaml", "--set", f"output.dir={path}")
+    for member in wait_for_trials(path, process, 2):
+        member.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 0 < len({row["trial"] for row in figures(path)}) < TRIALS
+    unfinished = subprocess.run(command("show", path), capture_output=True, text=True, timeout=60, check=True).stdout
+    assert f"continue it with: fused-ray sweep --resume {path}" in unfinished
+    before = finished_at(path)
+    subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=True)
+    assert figures(path) == figures(finished)
+    assert {name: when for name, when in finished_at(path).items() if name in before} == before
+
+
+ON_RAY = ("base.engine.backend=ray", "max_concurrent=2", "space.forget.scenario={grid: [class]}")
+
+
+def of_class(path: Path) -> list[dict[str, Any]]:
+    """The rows that a sweep of the class scenario alone has: the first half."""
+    return [row for row in figures(path) if row["trial"] < TRIALS // 2]
+
+
+def begin_on_ray(folder: Path) -> tuple[Path, subprocess.Popen[str]]:
+    (folder / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
+    path = folder / "ray"
+    changes = [part for change in (*ON_RAY, f"output.dir={path}") for part in ("--set", change)]
+    return path, start(folder / "s.yaml", *changes)
+
+
+def test_two_trials_at_a_time_by_tune_give_the_plain_loops_figures(finished: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    path, process = begin_on_ray(tmp_path)
+    out, errors = process.communicate(timeout=280)
+    print(f"the small sweep on Ray took {time.monotonic() - began:.0f} s")
+    assert process.returncode == 0, errors
+    assert figures(path) == of_class(finished)
+    assert "Pareto front" in out
+    assert "2 running" in errors
+    assert list(path.glob("tune/*/*/events.out.tfevents.*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("trials", [0, 1, 3])
+def test_a_sweep_on_ray_killed_and_resumed(finished: Path, tmp_path: Path, trials: int) -> None:
+    path, process = begin_on_ray(tmp_path)
+    deadline = time.monotonic() + 200
+    while not list(path.glob("store/*/*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for member in wait_for_trials(path, process, trials):
+        member.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = finished_at(path)
+    subprocess.run(command("--resume", path, "--set", "max_concurrent=1"), capture_output=True, timeout=280, check=True)
+    assert figures(path) == of_class(finished)
+    assert {name: when for name, when in finished_at(path).items() if name in before} == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_sweep_on_ray_stopped_and_resumed(finished: Path, tmp_path: Path) -> None:
+    path, process = begin_on_ray(tmp_path)
+    family = wait_for_trials(path, process, 1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=90)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert f"fused-ray sweep --resume {path}" in errors
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+    subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=True)
+    assert figures(path) == of_class(finished)
+
+
+SEARCHED = {"unlearn.sparsity": {"uniform": [0.5, 0.99]}, "unlearn.start": {"choice": ["zero", "reset"]}}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_optuna_proposes_trials_and_is_told_again_after_a_kill(tmp_path: Path) -> None:
+    values = {**SMALL, "base": SMALL["base"] | {"engine": {}}, "space": SEARCHED, "search": "optuna", "samples": 6}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    whole, path = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(tmp_path / "s.yaml", "--set", f"output.dir={whole}"), timeout=280, check=True)
+    process = start(tmp_path / "s.yaml", "--set", f"output.dir={path}")
+    for member in wait_for_trials(path, process, 2):
+        member.send_signal(signal.SIGKILL)
+    process.communicate()
+    kept = figures(path)
+    subprocess.run(command("--resume", path), timeout=280, check=True)
+    for rows in (figures(whole), figures(path)):
+        assert [row["trial"] for row in rows if row["round"] == 0] == list(range(6))
+        assert {row["status"] for row in rows} == {"done"}
+        assert len({row["values"] for row in rows}) == 6
+    assert figures(path)[: len(kept)] == kept
+    assert figures(whole)[: len(kept)] == kept  # proposals depend on the seed and on what was found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_asha_ends_trials_early(tmp_path: Path) -> None:
+    space = {"unlearn.lr": {"grid": [0.2, 0.1, 0.001, 0.0005, 0.0002, 0.0001]}}
+    base = SMALL["base"] | {"engine": {}, "unlearn": {"rounds": 8, "layers": 1}}
+    values = {"base": base, "space": space, "scheduler": "asha", "objectives": {"score": "max"}}
+    path = tmp_path / "asha"
+    result = sweep(SweepConfig.from_dict({**values, "output": {"dir": str(path)}}))
+    assert result["stopped"] > 0
+    assert result["done"] > 0
+    assert result["failed"] == 0
+    for row in load_sweep(path).rows:
+        if row["last"]:
+            assert (row["status"] == "done") == (row["round"] == 8)
+    rows = figures(path)
+    resume_sweep(path)
+    assert figures(path) == rows
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_says_so_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FusedRayError, match="max_concurrent: 4000 trials at a time need 4000 whole CPUs"):
+        sweep(
+            settings(
+                tmp_path / "s",
+                *ON_RAY[:1],
+                "max_concurrent=4000",
+                "space.seed={grid: " + f"{list(range(400))}" + "}",
+                "max_trials=9999",
+            )
+        )
+
+
+# -- bad input
+
+
+def test_a_sweep_of_which_nothing_can_run_says_why(tmp_path: Path) -> None:
+    with pytest.raises(FusedRayError, match="no trial could be run; failed: its models model: client 0, pretrain"):
+        sweep(settings(tmp_path / "s", "base.train.lr=900"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "name a YAML file"),
+        (["nowhere.yaml"], "nowhere.yaml"),
+        (["s.yaml", "--set", "space.unlearn.layer={grid: [1]}"], "unknown field 'unlearn.layer'"),
+        (["s.yaml", "--set", "space={}"], "space: it is empty"),
+        (["s.yaml", "--set", "space.seed=3"], "write it as space.unlearn.lr="),
+        (["s.yaml", "--set", "max_trials=3"], "more than the 3 allowed"),
+        (["s.yaml", "--set", "scheduler=asha"], "asha takes one objective"),
+        (["s.yaml", "--set", "base.data.root=/nowhere"], "data.root"),
+        (["s.yaml", "--set", "output.dir=."], "exists already"),
+        (["s.yaml", "--set", "output.dir=.", "--overwrite"], "no sweep directory"),
+        (["--resume", "nowhere"], "no such folder"),
+        (["--resume", "."], "no sweep directory"),
+        (["s.yaml", "--resume", "."], "give nothing but --set"),
+        (["show", "."], "no sweep directory"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["sweep", *arguments])
+    assert caught.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_a_comparison_is_no_sweep_and_settings_stay(finished: Path) -> None:
+    with pytest.raises(FusedRayError, match="no sweep directory"):
+        load_sweep(finished / "trials" / "0000")
+    with pytest.raises(FusedRayError, match="seeds="):
+        resume_sweep(finished, ["seeds=[5]"])
+
+
+def test_without_optuna_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    config = SweepConfig.from_dict(
+        {"space": SEARCHED, "search": "optuna", "samples": 2, "output": {"dir": str(tmp_path / "s")}}
+    )
+    with pytest.raises(FusedRayError, match=r"pip install 'fused-ray\[sweep\]'"):
+        sweep(config)
+
+
+def test_a_plan_says_what_would_run_and_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", str(tmp_path / "s.yaml"), "--set", f"output.dir={tmp_path / 'planned'}"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    assert "16 trials (grid)" in said
+    assert "24 unlearning rounds in 12 trials; 4 trials train the input layer" in said
+    assert "Shared models to make: 4 (10 full rounds)" in said
+    assert re.search(r"About \d+ s on the \d+ core\(s\)", said)
+    assert not (tmp_path / "planned").exists()
