@@ -57,7 +57,7 @@ demo: $(VENV)/.installed  ## Forget a class, compare with retraining, bring it b
 test test-all: export RAY_AUTH_MODE := disabled
 
 test: lint types  ## Lint, types and the tests (what CI runs; at most 12 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: lint types  ## The same with the slow tests, full Fashion-MNIST among them (up to an hour)
 	$(BIN)/python -m pytest -m ""

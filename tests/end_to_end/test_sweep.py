@@ -178,6 +178,7 @@ def test_a_later_sweep_takes_its_models_from_the_store(finished: Path, tmp_path:
     assert not (tmp_path / "later" / "store").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_here_killed_and_resumed(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
     path = tmp_path / "killed"
