@@ -10,7 +10,7 @@ All take `--set data.name=... data.root=... data.limit=1000` and other fields of
 for fields of every unlearning, `--rounds` of pre-training and `--unlearn-rounds`. They print Markdown, and write CSV
 files and plots under --out; base runs there, or in --bases, are used again.
 
-`runs`: a big and a small adapter beside M_r and the retrained model. `layers`: all three readings of every layer.
+`runs`: three sizes of adapters beside M_r and the retrained model. `layers`: all three readings of every layer.
 `budget`: one budget shared by all layers against the most sensitive K, at equal bytes. `wire`: the upload's formats.
 `cache`: full rounds and unlearning rounds above the cached prefix, alternately in this process, beside the bound that
 their multiply-adds give (forward 1, backward 2; a full round runs all of it, a cached one the suffix alone).
@@ -48,6 +48,7 @@ from fused_ray.types import Payload
 READINGS = ("mean", "sum", "relative")
 BUDGETS = {"resnet18": (256_000, 26_000), "simplevit": (177_000, 26_000), "lenet": (2_800, 280)}
 """Values of a big and a small adapter: at most 0.98 MiB (ResNet-18) or 0.71 MB (SimpleViT) as float32, and 0.1 MiB."""
+HEADS = {"resnet18": "fc", "simplevit": "head", "lenet": "fc3"}
 WIRES = ("float32", "float16", "bfloat16", "int8")
 
 
@@ -118,23 +119,23 @@ def table_row(bench: Bench, row: dict[str, Any]) -> str:
 
 
 def runs_of(model: str) -> dict[str, list[str]]:
-    """A big and a small adapter, shared by all layers."""
-    return {
+    """A big and a small adapter, shared by all layers, and the output layer alone, set to zero at first."""
+    shared = {
         f"{size} values over all layers": ["unlearn.selection=budget", f"unlearn.budget={size}"]
         for size in BUDGETS[model]
     }
+    head = ["unlearn.sparsity=0", "unlearn.start=reset", f"unlearn.layers=[{HEADS[model]}]"]
+    return {**shared, f"{HEADS[model]}, dense, reset": head}
 
 
 def budgets_of(model: str) -> dict[str, list[str]]:
-    """The small budget over all layers, and over the K most sensitive ones, by each reading."""
+    """The small budget over all layers by two readings, and over the K most sensitive ones."""
     size = f"unlearn.budget={BUDGETS[model][1]}"
-    found = {}
-    for reading in READINGS:
-        ranking = f"unlearn.ranking={reading}"
-        found[f"all layers, {reading}"] = ["unlearn.selection=budget", size, ranking]
-        for k in (1, 2, 4):
-            found[f"top {k}, {reading}"] = [f"unlearn.layers={k}", size, ranking]
-    return found
+    shared = {
+        f"all layers, {reading}": ["unlearn.selection=budget", size, f"unlearn.ranking={reading}"]
+        for reading in ("mean", "relative")
+    }
+    return {**shared, **{f"top {k}, mean": [f"unlearn.layers={k}", size] for k in (1, 2, 4)}}
 
 
 def wires_of(model: str) -> dict[str, list[str]]:
