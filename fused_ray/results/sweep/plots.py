@@ -40,7 +40,10 @@ def _grid(cases: Sequence[Case]) -> tuple[Figure, Any]:
 
 
 def _front(cases: Sequence[Case]) -> Figure | None:
-    """Every setting and round as a point, the front as a line, the recommended setting ringed."""
+    """Every setting and round as a point, those on the front in colour, the recommended setting ringed.
+
+    No line joins the front: it is one of three objectives, of which a panel shows two.
+    """
     if not cases:
         return None
     figure, panels = _grid(cases)
@@ -49,7 +52,7 @@ def _front(cases: Sequence[Case]) -> Figure | None:
             points = [s for s in case.settings if s["bytes_up_total"] > 0]
             axes.plot(*_xy(points, name), ".", color=_GREY, markersize=4, label="settings, every round")
             front = [s for s in case.front if s["bytes_up_total"] > 0]
-            axes.plot(*_xy(front, name), "o-", color=_VERMILION, markersize=4, linewidth=1, label="Pareto front")
+            axes.plot(*_xy(front, name), "o", color=_VERMILION, markersize=4, label="Pareto front of RA, FA and bytes")
             if case.recommended is not None and case.recommended["bytes_up_total"] > 0:
                 axes.plot(*_xy([case.recommended], name), "o", color="none", markeredgecolor="black", markersize=11,
                           label="recommended")  # fmt: skip
@@ -109,7 +112,7 @@ def _heat(case: Case) -> Figure | None:
                 dark = value < (low + high) / 2
                 axes.text(x, y, f"{value:.3f}", ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(len(columns)), [f"{column:g}" for column in columns])
-        axes.set_yticks(range(len(rows)), rows)
+        axes.set_yticks(range(len(rows)), [row.strip('"') for row in rows])
         axes.set(xlabel="sparsity", ylabel="K, adapted layers")
         axes.set_title(_LABELS[name], fontsize="medium")
     others = [key.removeprefix("unlearn.") for key in last[0].values if key not in (_K, _SPARSITY)]

@@ -33,7 +33,7 @@ def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
         about = f"{base.data.name}, {base.model.name}, {base.federation.clients} clients"
         title = f"{case.name or base.forget.scenario}: {about}"
         keys = list(case.settings[0].values)
-        head = (*map(short, keys), "layers", "I", "RA", "FA", "up / client / round", "up in all", "seconds")
+        head = (*map(short, keys), "adapted", "I", "RA", "FA", "up / client / round", "up in all", "seconds")
         last = [setting for setting in case.settings if setting.last]
         front = {id(setting) for setting in case.front}
         body = [(*_row(setting, keys), "*" if id(setting) in front else "") for setting in last]
@@ -96,7 +96,7 @@ def show(console: Console, cases: Sequence[Case], base: RunConfig) -> None:
     for layout in layouts(cases, base):
         table = Table(title=layout.title)
         for name in layout.head:
-            table.add_column(name, justify="left" if name in ("layers", "front") else "right")
+            table.add_column(name, justify="left" if name in ("adapted", "front") else "right")
         for line in layout.body:
             table.add_row(*map(escape, line))
         console.print(table)
