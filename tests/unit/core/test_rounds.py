@@ -225,7 +225,9 @@ class Forgetful:
 
 
 @pytest.mark.parametrize(
-    "change", [lambda c: c[:-1], lambda c: c[1:], lambda c: [*c, 0], lambda c: [0, *c[:-1]]], ids=str
+    "change",
+    [lambda c: c[:-1], lambda c: c[1:], lambda c: [*c, 0], lambda c: [0, *c[:-1]]],
+    ids=["last missing", "first missing", "first twice", "first twice, last missing"],
 )
 def test_a_missing_client_or_one_computed_twice_is_noticed(federate, data, change):
     federation = federate(wrap=lambda pool: Forgetful(pool, change))
