@@ -211,7 +211,7 @@ class ForgetConfig(Section):
     clients: Integers | None = None
     """client: who is forgotten; sample: who is attacked; unset: a share of all clients, drawn from the seed."""
     share: Share | None = None
-    """The share of clients that is drawn where none are named; unset: 0.4."""
+    """The share of clients that is drawn where none are named; unset: 0.6 (client), 0.4 (sample)."""
     poison: bool = True
     """client: their labels are flipped, y to y + 1; sample: the examples carry a trigger; false: data as it is."""
     examples: Integers = ()
@@ -394,8 +394,9 @@ class RunConfig(Section):
 
     @property
     def forget_share(self) -> float:
-        """`forget.share` with its default filled in: poison in fewer clients is hardly learned."""
-        return 0.4 if self.forget.share is None else self.forget.share
+        """`forget.share` with its default filled in: poison in fewer clients is not learned on every seed."""
+        usual = 0.6 if self.forget.scenario == "client" else 0.4
+        return usual if self.forget.share is None else self.forget.share
 
     @property
     def forget_count(self) -> int:
