@@ -71,7 +71,7 @@ class _Lent:
         return self._pool.identities
 
     def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
-        raise NotImplementedError("borrow the pool again instead")
+        raise AssertionError("a lent pool is not assigned; borrow it again")
 
     def install(self, base: Payload) -> None:
         if not same(base, self._lease.base):  # installing empties the workers' caches

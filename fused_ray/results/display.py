@@ -41,9 +41,7 @@ def show_progress(path: Path, config: RunConfig) -> Iterator[Callable[[Progress]
 
     Ray's own noise goes to ray.log in the run directory meanwhile.
     """
-    with standard_error_to(path / "ray.log") as screen:
-        console = Console(file=screen, stderr=True)
-        console.print(f"fused-ray: {path}", highlight=False, soft_wrap=True)
+    with progress_console(path) as console:
         if console.is_terminal:
             with Bar(
                 TextColumn("{task.fields[phase]:<11}"),
@@ -222,6 +220,15 @@ def _what(config: RunConfig) -> str:
     if config.forget.scenario == "sample":
         return "single examples" + (" that carry a backdoor" if config.forget.poison else "")
     return f"all that client {config.forget.owner} knew: class {classes[0]} alone, most of class {classes[1]}"
+
+
+@contextmanager
+def progress_console(path: Path) -> Iterator[Console]:
+    """The screen for the progress of what is written into a folder; Ray's own noise goes to ray.log there meanwhile."""
+    with standard_error_to(path / "ray.log") as screen:
+        console = Console(file=screen, stderr=True)
+        console.print(f"fused-ray: {path}", highlight=False, soft_wrap=True)
+        yield console
 
 
 @contextmanager

@@ -12,24 +12,21 @@ table.md, table.tex, plots/, result.json, lock
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fused_ray.comparison import CompareConfig
 from fused_ray.config import read_yaml, validated
 from fused_ray.errors import ConfigError, RunDirectoryError
-from fused_ray.results.folder import Folder
+from fused_ray.results.folder import TableFolder
 
 
-class ComparisonDirectory(Folder):
+class ComparisonDirectory(TableFolder):
     """A comparison's folder."""
 
     KIND = "comparison directory"
     FORMAT = "fused_ray comparison 1"
     CONFIG = "comparison.yaml"
     RESUME = "fused-ray compare --resume"
+    TABLE = "results.parquet"
 
     @classmethod
     def create(cls, path: str | Path, config: CompareConfig, overwrite: bool = False) -> ComparisonDirectory:
@@ -44,18 +41,3 @@ class ComparisonDirectory(Folder):
             return validated(CompareConfig, values, source=str(self.path / self.CONFIG))
         except ConfigError as error:
             raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
-
-    @property
-    def table(self) -> pa.Table:
-        """results.parquet; empty before the first cell is done."""
-        path = self.path / "results.parquet"
-        try:
-            return pq.read_table(path) if path.exists() else pa.table({})
-        except (OSError, pa.ArrowException) as error:
-            raise RunDirectoryError(f"{path} cannot be read: {error}") from None
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The same as plain values."""
-        rows: list[dict[str, Any]] = self.table.to_pylist()
-        return rows

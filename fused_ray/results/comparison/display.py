@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 
 from fused_ray.results.comparison import tables
 from fused_ray.results.comparison.directory import ComparisonDirectory
-from fused_ray.results.display import TITLES, make_console, number, standard_error_to
+from fused_ray.results.display import TITLES, make_console, number, progress_console
 
 if TYPE_CHECKING:
     from fused_ray.results.comparison.execute import Progress
@@ -25,9 +25,7 @@ def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
 
     Ray's own noise goes to ray.log in the directory meanwhile.
     """
-    with standard_error_to(path / "ray.log") as screen:
-        console = Console(file=screen, stderr=True)
-        console.print(f"fused-ray: {path}", highlight=False, soft_wrap=True)
+    with progress_console(path) as console:
         if console.is_terminal:
             with Bar(BarColumn(), TextColumn("{task.fields[text]}"), console=console) as bar:
                 yield _Live(bar, console)

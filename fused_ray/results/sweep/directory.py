@@ -12,24 +12,21 @@ front.parquet, table.md, plots/, result.json, lock
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fused_ray.config import put, read_yaml, validated
 from fused_ray.errors import ConfigError, RunDirectoryError
-from fused_ray.results.folder import Folder
+from fused_ray.results.folder import TableFolder
 from fused_ray.trials import SweepConfig
 
 
-class SweepDirectory(Folder):
+class SweepDirectory(TableFolder):
     """A sweep's folder."""
 
     KIND = "sweep directory"
     FORMAT = "fused_ray sweep 1"
     CONFIG = "sweep.yaml"
     RESUME = "fused-ray sweep --resume"
+    TABLE = "trials.parquet"
 
     @classmethod
     def create(cls, path: str | Path, config: SweepConfig, overwrite: bool = False) -> SweepDirectory:
@@ -45,18 +42,3 @@ class SweepDirectory(Folder):
             return validated(SweepConfig, values, source=str(self.path / self.CONFIG))
         except ConfigError as error:
             raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
-
-    @property
-    def table(self) -> pa.Table:
-        """trials.parquet; empty before the first trial is done."""
-        path = self.path / "trials.parquet"
-        try:
-            return pq.read_table(path) if path.exists() else pa.table({})
-        except (OSError, pa.ArrowException) as error:
-            raise RunDirectoryError(f"{path} cannot be read: {error}") from None
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The same as plain values."""
-        rows: list[dict[str, Any]] = self.table.to_pylist()
-        return rows

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from fused_ray.results.display import TITLES, make_console, number, standard_error_to
+from fused_ray.results.display import TITLES, make_console, number, progress_console
 from fused_ray.results.sweep import tables
 from fused_ray.results.sweep.directory import SweepDirectory
 from fused_ray.results.sweep.front import cases
@@ -26,9 +26,7 @@ def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
 
     Ray's own noise goes to ray.log in the directory meanwhile.
     """
-    with standard_error_to(path / "ray.log") as screen:
-        console = Console(file=screen, stderr=True)
-        console.print(f"fused-ray: {path}", highlight=False, soft_wrap=True)
+    with progress_console(path) as console:
         if console.is_terminal:
             with Bar(BarColumn(bar_width=24), TextColumn("{task.fields[text]}"), console=console) as bar:
                 yield _Live(bar)
