@@ -545,9 +545,10 @@ def test_pretrain_key_knows_defaults() -> None:
     """Writing a default out is no change."""
     exclusive = make("forget.scenario=exclusive")
     assert make("forget.scenario=exclusive", "forget.classes=[1, 0]").pretrain_key() == exclusive.pretrain_key()
-    for scenario in ("client", "sample"):
+    for scenario, share in (("client", 0.6), ("sample", 0.4)):
         drawn = make(f"forget.scenario={scenario}")
-        assert make(f"forget.scenario={scenario}", "forget.share=0.4").pretrain_key() == drawn.pretrain_key()
+        assert make(f"forget.scenario={scenario}", f"forget.share={share}").pretrain_key() == drawn.pretrain_key()
+        assert make(f"forget.scenario={scenario}", "forget.share=0.5").pretrain_key() != drawn.pretrain_key()
     assert RunConfig.from_dict({"train": {"lr": 0.02}}).pretrain_key() == RunConfig().pretrain_key()
 
 
