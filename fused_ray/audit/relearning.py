@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from fused_ray.audit.outputs import forgotten, retained
+from fused_ray.core.sgd import SGD
 from fused_ray.core.workspace import BLOCK, Workspace
 from fused_ray.models import seeded
 from fused_ray.seeding import derive, permutation
@@ -89,7 +90,7 @@ def _curve(space: Workspace, payload: Payload, labels: IntVector, steps: int, re
     old = _batches(space, forgotten(space.scenario), steps, f"relearn/forgotten/{repeat}")
     kept = _batches(space, retained(space.scenario), steps, f"relearn/retained/{repeat}")
     space.load(payload)
-    optimiser = torch.optim.SGD([p.requires_grad_(True) for p in space.model.parameters()], lr=LR, momentum=MOMENTUM)
+    optimiser = SGD([p.requires_grad_(True) for p in space.model.parameters()], lr=LR, momentum=MOMENTUM)
     curve = [_accuracy(space, x, y)]
     with seeded(derive(space.config.seed, f"relearn/dropout/{repeat}"), space.device):
         for rows in np.concatenate([old, kept], axis=1):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from fused_ray.core.sgd import SGD
 from fused_ray.types import Identity
 
 
@@ -33,7 +34,7 @@ def fingerprint(device: str = "cpu") -> str:
     x = ((torch.arange(64 * 6 * 144, dtype=torch.float64) * 0.5698402909980532) % 1.0 - 0.5).to(torch.float32)
     x = x.reshape(64, 6, 12, 12).to(device).contiguous(memory_format=torch.channels_last)
     y = torch.arange(64, device=device) % 10
-    optimiser = torch.optim.SGD(weights, lr=0.1, momentum=0.9, fused=True)
+    optimiser = SGD(weights, lr=0.1, momentum=0.9, fused=True)
     for _ in range(2):
         hidden = torch.flatten(F.relu(F.max_pool2d(F.conv2d(x, weights[0]), 2)), 1)
         loss = F.cross_entropy(F.linear(F.relu(F.linear(hidden, weights[1])), weights[2]), y)

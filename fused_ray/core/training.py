@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from fused_ray.config import TrainConfig
 from fused_ray.core.adapter import Attached
 from fused_ray.core.augment import Draws
+from fused_ray.core.sgd import SGD
 from fused_ray.core.workspace import Workspace
 from fused_ray.seeding import permutation
 from fused_ray.types import IntVector
@@ -44,9 +45,7 @@ def train_model(
     """
     model = space.model
     parameters = [p for p in model.parameters() if p.requires_grad_(True).requires_grad]
-    optimiser = torch.optim.SGD(
-        parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=True
-    )
+    optimiser = SGD(parameters, train.lr, train.momentum, train.weight_decay, fused=True)
     total, seen = torch.zeros((), device=space.device), 0
     for positions in order:
         rows = indices[positions]

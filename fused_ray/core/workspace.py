@@ -4,7 +4,7 @@ LocalPool has one; every Ray actor has one. Everything in it can be rebuilt from
 installed base, so a restarted actor repeats its work exactly.
 
 The frozen prefix (the stages below the lowest adapted layer) is one canonical pass: evaluation mode, index order,
-batches of BLOCK rows, the last one padded with zeros. That is its definition, with or without the cache. The test set
+batches of BLOCK rows, the last one padded with zeros to a multiple of STEP. That is its definition, with or without the cache. The test set
 is evaluated in the same blocks, whoever computes which.
 """
 
@@ -27,6 +27,9 @@ from fused_ray.types import FloatVector, ImageData, IntVector, Payload, Scenario
 
 BLOCK = 250
 """Rows of one batch of a frozen prefix or an evaluation, examples."""
+
+STEP = 50
+"""Rows of a last batch are a multiple of it: a few rows alone would have other bits, by kernels for small matrices."""
 
 
 def test_blocks(data: ImageData) -> int:
@@ -187,10 +190,11 @@ def _size(x: torch.Tensor) -> int:
 
 
 def _padded(x: torch.Tensor) -> torch.Tensor:
-    """The batch filled up with zero rows to BLOCK."""
-    if len(x) == BLOCK:
+    """The batch filled up with zero rows to a multiple of STEP."""
+    rows = -(-len(x) // STEP) * STEP
+    if len(x) == rows:
         return x
-    filled = torch.zeros((BLOCK, *x.shape[1:]), dtype=x.dtype, device=x.device)
+    filled = torch.zeros((rows, *x.shape[1:]), dtype=x.dtype, device=x.device)
     if x.dim() == 4:
         filled = filled.contiguous(memory_format=torch.channels_last)
     filled[: len(x)] = x

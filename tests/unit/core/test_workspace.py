@@ -11,7 +11,7 @@ from fused_ray.core import state
 from fused_ray.core.adapter import attached, random_masks, start_values
 from fused_ray.core.methods.fused import AdapterTraining
 from fused_ray.core.training import AdapterStep, batches, train_model
-from fused_ray.core.workspace import BLOCK, Workspace
+from fused_ray.core.workspace import BLOCK, STEP, Workspace
 from fused_ray.core.workspace import test_blocks as block_count
 from fused_ray.types import Payload
 
@@ -119,15 +119,16 @@ def test_a_new_base_empties_the_cache(make_space):
     assert not torch.equal(space.activations("train", 0, rows, 3), before)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 249, 250, 251, 300])
-def test_a_short_block_is_padded_with_zero_images(make_space, count):
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 50, 51, 249, 250, 251, 300])
+@pytest.mark.parametrize("filled", [STEP, BLOCK], ids=["to a multiple of a step", "and has the bits of a full block"])
+def test_a_short_block_is_padded_with_zero_images(make_space, count, filled):
     space = make_space()
     rows = np.arange(count)
     found = space.activations("train", 0, rows, 4)
     assert found.shape == (count, 84)
     for start in range(0, count, BLOCK):
         part = rows[start : start + BLOCK]
-        x = torch.zeros(BLOCK, 1, 28, 28).contiguous(memory_format=torch.channels_last)
+        x = torch.zeros(-(-len(part) // filled) * filled, 1, 28, 28).contiguous(memory_format=torch.channels_last)
         x[: len(part)] = space.images("train", part)
         with torch.no_grad():
             for stage in space.stages[:4]:
