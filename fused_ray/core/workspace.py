@@ -4,8 +4,8 @@ LocalPool has one; every Ray actor has one. Everything in it can be rebuilt from
 installed base, so a restarted actor repeats its work exactly.
 
 The frozen prefix (the stages below the lowest adapted layer) is one canonical pass: evaluation mode, index order,
-batches of BLOCK rows, the last one padded with zeros to a multiple of STEP. That is its definition, with or without the cache. The test set
-is evaluated in the same blocks, whoever computes which.
+batches of BLOCK rows, the last one padded with zeros to a multiple of STEP. That is its definition, with or without the
+cache. The test set is evaluated in the same blocks, whoever computes which.
 """
 
 from __future__ import annotations
