@@ -75,11 +75,11 @@ def make_case(clients: int, scenario: str, *more: str) -> Case:
 
 
 def deep_case(*fields: str) -> Case:
-    """Three clients with 8, 9 and 7 coloured images of 16 x 16 pixels; class 0 is forgotten."""
+    """Three clients with 8, 9 and 7 coloured images of 8 x 8 pixels; class 0 is forgotten."""
     common = ["federation.clients=3", "train.batch_size=4", "pretrain.rounds=1", "unlearn.rounds=2", "retrain.rounds=0"]
     config = RunConfig.from_dict({}, [*common, *fields])
     random, labels = np.random.Generator(np.random.PCG64(3)), np.arange(24) % 3
-    images = random.integers(0, 256, (24, 3, 16, 16), np.uint8)
+    images = random.integers(0, 256, (24, 3, 8, 8), np.uint8)
     data = ImageData("noise", 3, (0.5,) * 3, (0.3,) * 3, images, labels, images[:9], labels[:9])
     held = tuple(np.split(np.arange(24), [8, 17]))
     views = {"ra": TestView(np.array([1, 2]), labels[1:3]), "fa": TestView(np.array([0]), labels[:1])}

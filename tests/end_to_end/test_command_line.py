@@ -218,7 +218,7 @@ def test_data_shows_who_holds_what(tmp_path: Path) -> None:
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_twenty_runs_in_one_process_leave_nothing_behind(tmp_path: Path) -> None:
+def test_ten_runs_in_one_process_leave_nothing_behind(tmp_path: Path) -> None:
     import psutil
 
     tiny = [*SMALL, "pretrain.rounds=1", "unlearn.rounds=1", "retrain.rounds=0", "unlearn.layers=[fc3]"]
@@ -226,7 +226,7 @@ def test_twenty_runs_in_one_process_leave_nothing_behind(tmp_path: Path) -> None
     process = psutil.Process()
     files, memory = process.num_fds(), process.memory_info().rss
     others = set(process.children(recursive=True))  # of tests before this one
-    for number in range(20):
+    for number in range(10):
         run(RunConfig.from_dict({}, [*tiny, f"output.dir={tmp_path / str(number)}"]))
     assert process.num_fds() <= files + 5  # a Ray that this process is connected to opens some of its own
     assert process.memory_info().rss - memory < 100e6

@@ -260,11 +260,12 @@ def test_a_comparison_on_ray_killed_and_resumed(finished: Path, tmp_path: Path, 
     finish_and_compare(path, finished)
 
 
-def test_the_quick_preset_on_ray(tmp_path: Path) -> None:
+def test_the_quick_preset_on_ray(cluster: Any, tmp_path: Path) -> None:
     path = tmp_path / "quick"
+    changes = ["--set", f"output.dir={path}", "--set", f"base.engine.address={cluster.address}"]
     began = time.monotonic()
     done = subprocess.run(
-        command("--preset", "paper-fashion-mnist", "--quick", "--set", f"output.dir={path}"),
+        command("--preset", "paper-fashion-mnist", "--quick", *changes),
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

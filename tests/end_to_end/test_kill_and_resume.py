@@ -95,8 +95,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return facts(path)
 
 
-def test_a_run_in_this_process_killed_three_times(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
-    kills = [("pretrain", 2, 0.05), ("unlearn", 1, 0.0), ("retrain", 3, 0.1)]
+def test_a_run_in_this_process_killed_twice(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    kills = [("pretrain", 2, 0.05), ("unlearn", 1, 0.0)]
     assert killed_then_resumed("local", tmp_path / "run", kills) == undisturbed
     rounds = [p.stem for p in sorted((tmp_path / "run" / "rounds.parquet").glob("*.parquet"))]
     assert len(rounds) == 5 + 1 + 5 + 5

@@ -203,16 +203,18 @@ def of_class(path: Path) -> list[dict[str, Any]]:
     return [row for row in figures(path) if row["trial"] < TRIALS // 2]
 
 
-def begin_on_ray(folder: Path) -> tuple[Path, subprocess.Popen[str]]:
+def begin_on_ray(folder: Path, *more: str) -> tuple[Path, subprocess.Popen[str]]:
     (folder / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
     path = folder / "ray"
-    changes = [part for change in (*ON_RAY, f"output.dir={path}") for part in ("--set", change)]
+    changes = [part for change in (*ON_RAY, *more, f"output.dir={path}") for part in ("--set", change)]
     return path, start(folder / "s.yaml", *changes)
 
 
-def test_two_trials_at_a_time_by_tune_give_the_plain_loops_figures(finished: Path, tmp_path: Path) -> None:
+def test_two_trials_at_a_time_by_tune_give_the_plain_loops_figures(
+    cluster: Any, finished: Path, tmp_path: Path
+) -> None:
     began = time.monotonic()
-    path, process = begin_on_ray(tmp_path)
+    path, process = begin_on_ray(tmp_path, f"base.engine.address={cluster.address}")
     out, errors = process.communicate(timeout=280)
     print(f"the small sweep on Ray took {time.monotonic() - began:.0f} s")
     assert process.returncode == 0, errors
