@@ -179,5 +179,6 @@ def _report(error: Exception, debug: bool) -> int | None:
         return None
     if debug:
         traceback.print_exception(error)
-    print(f"fused-ray: {message}", file=sys.stderr)
+    line = " ".join(str(message).split())  # others' errors, quoted in it, may be of several lines
+    print(f"fused-ray: {line}", file=sys.stderr)
     return error.exit_code if isinstance(error, FusedRayError) else 2

@@ -36,7 +36,7 @@ class Alternating(nn.Module):
         return self.net(x) if x.mean() < 1e9 else self.net(-x)
 
 def broken(shape, classes):
-    raise OSError("the disk is full")
+    raise OSError("the disk\\nis full")
 
 def words(shape, classes):
     return "a net"
