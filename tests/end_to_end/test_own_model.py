@@ -68,9 +68,10 @@ def result(folder: Path, name: str, *settings: str) -> tuple[dict[str, Any], str
     return json.loads((folder / name / "result.json").read_text()), done.stdout + done.stderr
 
 
-def test_it_runs_on_ray_as_here_and_starts_from_weights(folder: Path) -> None:
+def test_it_runs_on_ray_as_here_and_starts_from_weights(cluster: Any, folder: Path) -> None:
     here, said = result(folder, "here", "model.factory=mynets:net", "engine.backend=local")
-    there, _ = result(folder, "there", "model.factory=mynets:net", "federation.clients_per_actor=2")
+    joined = ["federation.clients_per_actor=2", f"engine.address={cluster.address}"]
+    there, _ = result(folder, "there", "model.factory=mynets:net", *joined)
     assert here["hash"] == there["hash"]
     assert here["reversible"]
     assert here["model"] == {
