@@ -62,8 +62,11 @@ def settings(path: Path, *changes: str) -> CompareConfig:
 
 
 def figures(path: Path) -> list[dict[str, Any]]:
-    """results.parquet without what time it took, and without which client was the first to fail."""
-    rows = [row | {"status": re.sub(r"client \d+", "client", row["status"])} for row in load_comparison(path).rows]
+    """results.parquet without what time it took, and without which client was the first to fail, and how."""
+    rows = [
+        row | {"status": re.sub(r"client \d+, (.* round \d+): .*", r"client, \1", row["status"])}
+        for row in load_comparison(path).rows
+    ]
     return [{name: value for name, value in row.items() if not name.startswith("seconds")} for row in rows]
 
 

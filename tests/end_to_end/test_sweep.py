@@ -46,8 +46,11 @@ def settings(path: Path, *changes: str) -> SweepConfig:
 
 
 def figures(path: Path) -> list[dict[str, Any]]:
-    """trials.parquet without what time it took, where it ran, and which client was the first to fail."""
-    rows = [row | {"status": re.sub(r"client \d+", "client", row["status"])} for row in load_sweep(path).rows]
+    """trials.parquet without what time it took, where it ran, and which client was the first to fail, and how."""
+    rows = [
+        row | {"status": re.sub(r"client \d+, (.* round \d+): .*", r"client, \1", row["status"])}
+        for row in load_sweep(path).rows
+    ]
     return [{k: v for k, v in row.items() if not k.startswith("seconds") and k != "config"} for row in rows]
 
 
