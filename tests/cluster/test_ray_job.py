@@ -94,4 +94,4 @@ def test_a_sweep_comes_back_with_its_table(dashboard: str, tmp_path: Path) -> No
     assert (tmp_path / "sweep" / "trials.parquet").exists()
     bad = submit(dashboard, "sweep", str(tmp_path / "sweep.yaml"), "--set", "space.unlearn.layer={grid: [1]}")
     assert bad.returncode != 0
-    assert "fused-ray: space: unknown field 'unlearn.layer'" in bad.stdout + bad.stderr
+    assert "sweep.yaml: space: unknown field 'unlearn.layer'" in bad.stdout + bad.stderr
