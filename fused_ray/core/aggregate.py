@@ -17,6 +17,9 @@ BOUND_BITS = 10
 """Values may be as large as 2**BOUND_BITS."""
 _CHUNK = 1 << 14  # elements; small enough for the scratch arrays to stay in the cache
 
+LOWER = "lower the learning rate (train.lr; of an adapter: unlearn.lr, by default ten times that)"
+"""How to mend a training that diverged."""
+
 
 def scale_bits(total_weight: int) -> int:
     """Fractional bits such that weights summing to `total_weight` cannot overflow int64."""
@@ -28,11 +31,11 @@ def check_values(values: FloatVector, who: str) -> None:
     """Raise NumericsError unless all values are finite and within the bound; `who` names client, phase, round."""
     largest = np.abs(values).max(initial=0.0)
     if not np.isfinite(largest):
-        raise NumericsError(f"{who}: the update has values that are not finite; lower the learning rate")
+        raise NumericsError(f"{who}: the update has values that are not finite; {LOWER}")
     if largest > 2**BOUND_BITS:
         raise NumericsError(
             f"{who}: the update has a value of {largest:g}, more than exact aggregation takes ({2**BOUND_BITS}); "
-            "lower the learning rate"
+            f"{LOWER}"
         )
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from fused_ray.core.adapter import Adapter
-from fused_ray.core.aggregate import ExactSum, check_values, scale_bits
+from fused_ray.core.aggregate import LOWER, ExactSum, check_values, scale_bits
 from fused_ray.core.numerics import norm
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import NumericsError
@@ -109,9 +109,9 @@ def compute(
         trained = time.perf_counter()
         who, values = f"client {client}, {work.phase} round {work.round}", update.payload.values
         if not np.isfinite(update.loss):
-            raise NumericsError(f"{who}: the training loss is {update.loss}; lower the learning rate")
+            raise NumericsError(f"{who}: the training loss is {update.loss}; {LOWER}")
         if not np.isfinite(update.figures).all():
-            raise NumericsError(f"{who}: its figures are not finite; lower the learning rate")
+            raise NumericsError(f"{who}: its figures are not finite; {LOWER}")
         check_values(values, who)
         weight = len(work.indices(space.scenario, client))
         exact = exact or ExactSum(len(values), bits)
