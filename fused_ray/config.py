@@ -344,7 +344,7 @@ class EngineConfig(Section):
     max_attempts: Count = 3
     """How often a client's work may kill its actor before the run ends with that client's name."""
     start_timeout: Annotated[Real, Field(gt=0)] = 180.0
-    """Seconds that all actors together may take to start."""
+    """Seconds after which a start is given up in which no further actor has started."""
     client_timeout: Annotated[Real, Field(gt=0)] = 3600.0
     """Seconds without any client finishing after which the run ends and names who is missing."""
     prefix_cache_mb: Annotated[Real, Field(ge=0)] = 2048.0

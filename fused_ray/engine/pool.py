@@ -124,18 +124,22 @@ class RayPool:
         return actor
 
     def _meet(self) -> list[Identity]:
-        """Wait until every actor has started and said who it is."""
+        """Wait until every actor has started and said who it is, for as long as one after the other does."""
         waiting = [actor.identity.remote() for actor in self._actors]
         limit = self._config.engine.start_timeout
+        started = 0
+        while started < len(waiting):
+            ready = len(ray.wait(waiting, num_returns=started + 1, timeout=limit)[0])
+            if ready == started:
+                self.close()
+                raise PlacementError(
+                    f"{ready} of {len(waiting)} client actors started, and no other within {limit:g} s "
+                    "(engine.start_timeout); others hold the cluster's CPUs or GPUs, or imports are slow there: free "
+                    "resources or raise the limit"
+                )
+            started = ready
         try:
-            return list(ray.get(waiting, timeout=limit))
-        except GetTimeoutError:
-            ready = len(ray.wait(waiting, num_returns=len(waiting), timeout=0)[0])
-            self.close()
-            raise PlacementError(
-                f"{ready} of {len(waiting)} client actors started within {limit:g} s (engine.start_timeout); others "
-                "hold the cluster's CPUs or GPUs, or imports are slow there: free resources or raise the limit"
-            ) from None
+            return list(ray.get(waiting))
         except RayError as error:
             self.close()
             raise ClientFailedError(f"a client actor could not start: {_reason(error)}") from None
