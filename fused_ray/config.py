@@ -262,7 +262,7 @@ class UnlearnConfig(Section):
     alpha: Rate = 32.0
     """A lora adapter's product is scaled by alpha / rank."""
     lr: Rate | None = None
-    """Learning rate of the adapter's values; unset: 10 times train.lr (sparse), train.lr (lora)."""
+    """Learning rate of the adapter's values; unset: train.lr; 10 times that for a sparse one on some layers only."""
     weight_decay: Decay = 0.0
     """L2 penalty on the adapter's values; it pulls the weights back towards the model that remembers."""
     wire: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
@@ -413,7 +413,8 @@ class RunConfig(Section):
         """`unlearn.lr` with its default filled in: few values above frozen layers bear, and need, larger steps."""
         if self.unlearn.lr is not None:
             return self.unlearn.lr
-        return 10 * self.train.lr if self.unlearn.adapter == "sparse" else self.train.lr
+        few = self.unlearn.adapter == "sparse" and self.unlearn.selection != "budget"
+        return 10 * self.train.lr if few else self.train.lr
 
     @property
     def puf_eta(self) -> float:

@@ -561,6 +561,7 @@ def test_defaults_that_depend_on_other_fields() -> None:
     assert make("train.lr=0.1").adapter_lr == pytest.approx(1.0)
     assert make("unlearn.sparsity=0.75", "unlearn.lr=0.3").adapter_lr == 0.3
     assert make("train.lr=0.1", "unlearn.adapter=lora").adapter_lr == 0.1
+    assert make("train.lr=0.1", "unlearn.selection=budget", "unlearn.budget=100").adapter_lr == 0.1
     assert make("forget.scenario=sample").forget_classes == ()
     assert [make(f"forget.scenario={name}").forget_share for name in ("client", "sample")] == [0.6, 0.4]
     assert [make(f"puf.variant={name}").puf_eta for name in ("regular", "special")] == [20, 2]
