@@ -229,6 +229,7 @@ def test_random_views_differ_from_the_images() -> None:
     assert found[0]["hashes"] != without[0]["hashes"]
 
 
+@pytest.mark.slow
 def test_a_killed_actor_changes_no_bit_of_what_int8_keeps_back(cluster: Any) -> None:
     case = make_case(6, "client", "data.limit=600", "unlearn.wire=int8", "unlearn.layers=[fc3]", "retrain.rounds=0")
     recorder = KillingRecorder()

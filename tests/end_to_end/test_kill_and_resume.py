@@ -102,6 +102,7 @@ def test_a_run_in_this_process_killed_twice(tmp_path: Path, undisturbed: dict[st
     assert len(rounds) == 5 + 1 + 5 + 5
 
 
+@pytest.mark.slow
 def test_a_run_on_ray_killed_once(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     assert killed_then_resumed("ray", tmp_path / "run", [("unlearn", 2, 0.02)]) == undisturbed
 
