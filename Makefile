@@ -59,8 +59,8 @@ test test-all: export RAY_AUTH_MODE := disabled
 test: lint types  ## Lint, types and the tests (what CI runs; at most 12 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-all: lint types  ## The same with the slow tests, full Fashion-MNIST among them (up to an hour)
-	$(BIN)/python -m pytest -m ""
+test-all: test  ## The same, then the slow tests one by one, full Fashion-MNIST among them (up to an hour more)
+	$(BIN)/python -m pytest -m slow --durations=0 --durations-min=30
 
 lint: $(VENV)/.installed-dev  ## Check style and format
 	$(BIN)/ruff check .
