@@ -6,7 +6,6 @@ Ray is imported here, so that a wrong configuration is answered at once.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -27,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from fused_ray import consistency, registry
+from fused_ray import consistency, keys, registry
 from fused_ray.errors import ConfigError
 
 Auto = Literal["auto"]
@@ -432,33 +431,12 @@ class RunConfig(Section):
         return self.pretrain.history or registry.METHODS[self.unlearn.method].needs_history
 
     def pretrain_key(self) -> str:
-        """SHA-256 over every field that pre-training reads: equal keys give the same M_r, bit for bit."""
-        read = self.model_dump(mode="json", include={"seed", "data", "model", "train", "pretrain"}, by_alias=True)
-        read["clients"] = self.federation.clients
-        forget = self.forget
-        if forget.scenario == "exclusive":  # shapes what clients hold
-            read["forget"] = [self.forget_classes, forget.owner, forget.overlap]
-        elif forget.scenario != "class" and forget.poison:  # shapes what clients' data says
-            told = {"scenario", "clients"}
-            if forget.scenario == "sample":
-                told |= {"examples", "examples_share", "target", "trigger"}
-            read["forget"] = [forget.model_dump(mode="json", include=told), self.forget_share]
-        if registry.DATASETS[self.data.name] is not None:  # else it is the only name that one's own data have
-            read["data"].pop("root")
-        read["model"] = self._model_key(read["model"])
-        for name in ("from", "history"):
-            read["pretrain"].pop(name)
-        return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+        """SHA-256 over everything that pre-training reads: equal keys give the same M_r, bit for bit."""
+        return keys.pretrain_key(self)
 
-    def _model_key(self, model: dict[str, Any]) -> dict[str, Any]:
-        """The section `model` for the key: what is set, and of the weights what they are, not where."""
-        given = {name: value for name, value in model.items() if value}
-        if self.model.factory:
-            given.pop("name")
-        if self.model.weights:
-            file = Path(self.model.weights).expanduser()
-            given["weights"] = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else str(file)
-        return given
+    def retrain_key(self) -> str:
+        """SHA-256 over everything that retraining reads: equal keys give the same retrained model, bit for bit."""
+        return keys.retrain_key(self)
 
     def to_yaml(self) -> str:
         """The whole configuration as YAML, which `from_yaml` reads back to an equal object."""

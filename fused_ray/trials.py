@@ -7,7 +7,6 @@ random search are built and checked before anything starts. Like config.py, this
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -319,7 +318,7 @@ class SweepConfig(Section):
             return None
         settings = {"unlearn": {"method": "retrain"}, "retrain": {"rounds": config.retrain_rounds}}
         return self._shared(
-            config, f"retrained/{retrain_key(config)[:24]}", settings, {"pretrain.from": self.model(config).output.dir}
+            config, f"retrained/{config.retrain_key()[:24]}", settings, {"pretrain.from": self.model(config).output.dir}
         )
 
     def run(self, trial: Trial) -> RunConfig:
@@ -395,11 +394,3 @@ def _override_space(values: dict[str, Any], override: str) -> None:
         space.pop(name, None)
     else:
         space[name] = found
-
-
-def retrain_key(config: RunConfig) -> str:
-    """SHA-256 over every field that retraining reads: equal keys give the same retrained model, bit for bit."""
-    read = config.model_dump(mode="json", include={"seed", "data", "model", "train", "forget"}, by_alias=True)
-    read |= {"clients": config.federation.clients, "rounds": config.retrain_rounds}
-    read["data"].pop("root")
-    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()

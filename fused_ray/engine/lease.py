@@ -34,7 +34,7 @@ class Lease:
 
     def __call__(self, config: RunConfig, data: ImageData, scenario: Scenario) -> ClientPool:
         # all that a pool and its workers read of a configuration; a round's work brings along what else it needs
-        wanted = (config.model, config.federation, config.engine, data, scenario)
+        wanted = (config.data, config.model, config.federation, config.engine, data, scenario)
         if self._pool is not None and self.in_use:
             self.close()
         if self._pool is None:

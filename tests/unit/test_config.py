@@ -541,6 +541,25 @@ def test_pretrain_key_tells_own_data_apart_by_their_place() -> None:
     assert len({key(name, root) for name in ("parquet", "npz") for root in ("/a", "/b")}) == 4
 
 
+def test_keys_see_what_files_hold_and_not_where_they_lie(tmp_path: Path) -> None:
+    def keys(root: str) -> tuple[str, str, str]:
+        files = (f"data.root={tmp_path / root}", f"data.partition_file={tmp_path / root / 'who.npy'}")
+        config = make("data.name=parquet", "data.partition=file", *files)
+        return config.pretrain_key(), config.retrain_key(), config.model_copy(update={"seed": 1}).retrain_key()
+
+    for root in ("a", "b"):
+        (tmp_path / root / "data").mkdir(parents=True)
+        (tmp_path / root / "data" / "train-0.parquet").write_bytes(b"first")
+        (tmp_path / root / "who.npy").write_bytes(b"0 1")
+    seen = [keys("a")]
+    assert keys("b") == seen[0]
+    (tmp_path / "b" / "data" / "train-0.parquet").write_bytes(b"other")
+    seen.append(keys("b"))
+    (tmp_path / "b" / "who.npy").write_bytes(b"1 0 ")
+    seen.append(keys("b"))
+    assert len({key for found in seen for key in found}) == 9
+
+
 def test_pretrain_key_knows_defaults() -> None:
     """Writing a default out is no change."""
     exclusive = make("forget.scenario=exclusive")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fused_ray import RunConfig, SweepConfig
 from fused_ray.errors import ConfigError
-from fused_ray.trials import Dimension, retrain_key
+from fused_ray.trials import Dimension
 
 ROOT = Path(__file__).parents[2]
 SPACE = {"unlearn.layers": {"grid": [1, "all"]}, "unlearn.sparsity": {"grid": [0.5, 0.9, 0.99]}}
@@ -106,7 +106,7 @@ def test_a_trial_without_retraining_has_no_reference() -> None:
 
 def test_retraining_is_keyed_by_what_it_reads() -> None:
     def key(*overrides: str) -> str:
-        return retrain_key(RunConfig.from_dict({}, overrides))
+        return RunConfig.from_dict({}, overrides).retrain_key()
 
     assert key() == key(
         "unlearn.layers=1", "engine.backend=local", "retrain.rounds=20", "federation.clients_per_actor=3"

@@ -84,7 +84,9 @@ def test_the_same_data_and_base_find_the_pool_as_it_was(classes: Any) -> None:
     assert lease.made[0].calls == ["install", "close"]
 
 
-@pytest.mark.parametrize("change", ["forget.scenario=client", "seed=1", "engine.prefix_cache_mb=0"])
+@pytest.mark.parametrize(
+    "change", ["forget.scenario=client", "seed=1", "data.augment=flip", "engine.prefix_cache_mb=0"]
+)
 def test_other_data_scenarios_or_workers_settings_assign_it_anew(classes: Any, change: str) -> None:
     lease = Counting()
     for wanted in (classes, case(change)):

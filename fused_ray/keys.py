@@ -1,0 +1,89 @@
+"""What models depend on, as keys: equal keys give the same model, bit for bit, so that it need not be trained again.
+
+Files count by what is in them, not by where they are. Of a model of the user's own and of data behind a URI only the
+name counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fused_ray import registry
+
+if TYPE_CHECKING:
+    from fused_ray.config import RunConfig
+
+
+def pretrain_key(config: RunConfig) -> str:
+    """SHA-256 over all that pre-training reads, and so M_r depends on."""
+    read = _read(config) | {"pretrain": config.pretrain.model_dump(mode="json", exclude={"from_", "history"})}
+    forget = config.forget
+    if forget.scenario == "exclusive":  # shapes what clients hold
+        read["forget"] = [config.forget_classes, forget.owner, forget.overlap]
+    elif forget.scenario != "class" and forget.poison:  # shapes what clients' data says
+        told = {"scenario", "clients"}
+        if forget.scenario == "sample":
+            told |= {"examples", "examples_share", "target", "trigger"}
+        read["forget"] = [forget.model_dump(mode="json", include=told), config.forget_share]
+    return _hashed(read)
+
+
+def retrain_key(config: RunConfig) -> str:
+    """SHA-256 over all that retraining without the forgotten data reads."""
+    forget = config.forget.model_dump(mode="json")
+    return _hashed(_read(config) | {"forget": forget, "rounds": config.retrain_rounds})
+
+
+def _read(config: RunConfig) -> dict[str, Any]:
+    """What any training of a whole model reads."""
+    data = config.data.model_dump(mode="json")
+    if registry.DATASETS[config.data.name] is not None:
+        data.pop("root")
+    elif config.data.root:
+        data["root"] = _content(config.data.root)
+    if config.data.partition_file:
+        data["partition_file"] = _content(config.data.partition_file)
+    model = {name: value for name, value in config.model.model_dump(mode="json").items() if value}
+    if config.model.factory:
+        model.pop("name")
+    if config.model.weights:
+        model["weights"] = _content(config.model.weights)
+    train = config.train.model_dump(mode="json")
+    return {"seed": config.seed, "data": data, "model": model, "train": train, "clients": config.federation.clients}
+
+
+def _hashed(read: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+
+
+def _content(where: str) -> str:
+    """A digest of a file, or of the Parquet files in a folder; of anything else, what it is called."""
+    path = Path(where).expanduser()
+    try:
+        if path.is_file():
+            return _digest(path)
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*.parquet") if file.is_file())
+            return _hashed({file.relative_to(path).as_posix(): _digest(file) for file in files})
+    except OSError:  # whoever loads it says so better
+        pass
+    return where
+
+
+def _digest(file: Path) -> str:
+    status = file.stat()
+    return _digest_once(file, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _digest_once(file: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file, which is read again only when its size or its time of change is another."""
+    found = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
