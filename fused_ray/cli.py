@@ -53,11 +53,11 @@ def run(
         directory, settings = prepare_resume(resume, set_ or [])
     else:
         settings = RunConfig.from_yaml(config, set_ or [])
-        directory = prepare(settings, overwrite=overwrite)
+        directory, settings = prepare(settings, overwrite=overwrite)
     if (directory.path / "result.json").exists():
         result = directory.result
     else:
-        with show_progress(directory.path, settings) as listener:
+        with show_progress(directory.path) as listener:
             result = execute(directory, settings, listener)
     show_result(directory.path, settings, result, to_error=as_json)
     if as_json:
@@ -109,7 +109,10 @@ def init(
     """Write a commented configuration with every field at its default."""
     if out.exists():
         raise FusedRayError(f"{out} exists already; name another file")
-    out.write_text(_commented(), encoding="utf-8")
+    try:
+        out.write_text(_commented(), encoding="utf-8")
+    except OSError as error:
+        raise FusedRayError(f"{out} cannot be written: {error.strerror}") from None
     print(f"wrote {out}; run it with: fused-ray run {out}")
 
 

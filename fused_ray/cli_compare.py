@@ -46,7 +46,7 @@ def start(
             settings = CompareConfig.preset(preset, set_ or [], quick)
         else:
             settings = CompareConfig.from_yaml(config or "", set_ or [], quick)
-        directory = prepare(settings, overwrite=overwrite)
+        directory, settings = prepare(settings, overwrite=overwrite)
     if not complete(directory):
         with show_progress(directory.path) as listener:
             execute(directory, settings, listener)

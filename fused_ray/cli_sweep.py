@@ -37,7 +37,7 @@ def start(
         directory, settings = prepare_resume(resume, set_ or [])
     else:
         settings = SweepConfig.from_yaml(_named(config), set_ or [])
-        directory = prepare(settings, overwrite=overwrite)
+        directory, settings = prepare(settings, overwrite=overwrite)
     if not complete(directory):
         with show_progress(directory.path) as listener:
             execute(directory, settings, listener)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fused_ray.comparison import CompareConfig
 from fused_ray.config import validated
 from fused_ray.errors import ConfigError, Interrupted
-from fused_ray.run import MAY_CHANGE, check_own_model
+from fused_ray.run import MAY_CHANGE, check_inputs, check_own_model
 
 if TYPE_CHECKING:
     from fused_ray.results.comparison.directory import ComparisonDirectory
@@ -28,7 +28,7 @@ def compare(config: CompareConfig, *, overwrite: bool = False, listener: Listene
     The figures are in results.parquet there. Raises FusedRayError with one line that says what is wrong and how to
     mend it; a cell that fails is a row that says so.
     """
-    return execute(prepare(config, overwrite=overwrite), config, listener)
+    return execute(*prepare(config, overwrite=overwrite), listener)
 
 
 def resume_comparison(
@@ -49,16 +49,18 @@ def load_comparison(path: str | Path) -> ComparisonDirectory:
     return ComparisonDirectory.open(path)
 
 
-def prepare(config: CompareConfig, *, overwrite: bool = False) -> ComparisonDirectory:
-    """Check what can be checked before anything starts, and make the directory."""
+def prepare(config: CompareConfig, *, overwrite: bool = False) -> tuple[ComparisonDirectory, CompareConfig]:
+    """Check what can be checked before anything starts, and make the directory; the configuration to execute."""
     from fused_ray.data import datasets
     from fused_ray.results.comparison.directory import ComparisonDirectory
 
+    config = config.located()
     for settings in {cell.base.data: cell.base.data for cell in config.cells}:
         datasets.find(settings)
     for cell in config.cells:
+        check_inputs(cell.base.inputs, config.output.dir)
         check_own_model(cell.config or cell.base)
-    return ComparisonDirectory.create(config.output.dir, config, overwrite)
+    return ComparisonDirectory.create(config.output.dir, config, overwrite), config
 
 
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[ComparisonDirectory, CompareConfig]:

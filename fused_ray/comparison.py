@@ -19,7 +19,18 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from fused_ray import registry
-from fused_ray.config import ForgetConfig, Integers, RunConfig, Section, plain, put, read_yaml, validated
+from fused_ray.config import (
+    INPUTS,
+    ForgetConfig,
+    Integers,
+    RunConfig,
+    Section,
+    absolute,
+    plain,
+    put,
+    read_yaml,
+    validated,
+)
 from fused_ray.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
@@ -170,6 +181,14 @@ class CompareConfig(Section):
             for base in [self._base(scenario, seed)]
             for method in self.methods
         )
+
+    def located(self) -> CompareConfig:
+        """The same with absolute paths of what is read, so that it means the same in any process."""
+        values = self.model_dump(mode="json", by_alias=True)
+        values["base"] = self.base.located().model_dump(mode="json", by_alias=True)
+        for entry in (*values["methods"], *values["scenarios"]):
+            entry["set"] = {key: absolute(v) if key in INPUTS else v for key, v in entry["set"].items()}
+        return validated(CompareConfig, values)
 
     def at(self, path: str | Path) -> CompareConfig:
         """The same comparison in another directory."""

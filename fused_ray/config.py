@@ -73,6 +73,9 @@ class Section(BaseModel):
 
 Config = TypeVar("Config", bound=BaseModel)
 
+INPUTS = ("data.root", "data.partition_file", "model.weights", "pretrain.from")
+"""Fields that name files or folders to read."""
+
 
 class DataConfig(Section):
     """Which examples there are and which client holds them."""
@@ -430,6 +433,19 @@ class RunConfig(Section):
         """Whether pre-training's global models are kept."""
         return self.pretrain.history or registry.METHODS[self.unlearn.method].needs_history
 
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The files and folders that are read, by field."""
+        given = (self.data.root, self.data.partition_file, self.model.weights, self.pretrain.from_)
+        return {key: where for key, where in zip(INPUTS, given, strict=True) if where is not None}
+
+    def located(self) -> RunConfig:
+        """The same with absolute paths of what is read, so that it means the same in any process."""
+        values = self.model_dump(mode="json", by_alias=True)
+        for key, where in self.inputs.items():
+            put(values, key, absolute(where), key)
+        return RunConfig.from_dict(values)
+
     def pretrain_key(self) -> str:
         """SHA-256 over everything that pre-training reads: equal keys give the same M_r, bit for bit."""
         return keys.pretrain_key(self)
@@ -479,6 +495,11 @@ def validated(
             wrong.setdefault((where, given), []).append(message)
         said = (f"{w + ': ' if w else ''}{', or '.join(messages)}{given}" for (w, given), messages in wrong.items())
         raise ConfigError(place + "; ".join(said)) from None
+
+
+def absolute(where: Any) -> Any:
+    """A path as it is called from any folder; a URI, or what is no path, stays as it is."""
+    return where if not isinstance(where, str) or "://" in where else str(Path(where).expanduser().absolute())
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

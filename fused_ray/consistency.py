@@ -30,10 +30,10 @@ def check_data(config: RunConfig, data: registry.DatasetInfo) -> None:
     if config.forget.scenario == "sample":
         _known_examples(config, data)
     height, width = data.shape[1:]
-    smallest = registry.MODELS[config.model.name].min_side
-    if min(height, width) < smallest:
+    known = config.model.known
+    if known is not None and min(height, width) < known.min_side:
         raise ValueError(
-            f"model.name: {config.model.name} takes images of at least {smallest} x {smallest} pixels, not "
+            f"model.name: {config.model.name} takes images of at least {known.min_side} x {known.min_side} pixels, not "
             f"{height} x {width}"
         )
 

@@ -5,7 +5,7 @@ Neither PyTorch nor Ray is imported until the configuration has been checked and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ def run(config: RunConfig, *, overwrite: bool = False, listener: Listener | None
 
     Raises FusedRayError with one line that says what is wrong and how to mend it. `listener` hears of progress.
     """
-    return execute(prepare(config, overwrite=overwrite), config, listener)
+    return execute(*prepare(config, overwrite=overwrite), listener)
 
 
 def resume(path: str | Path, overrides: Sequence[str] = (), *, listener: Listener | None = None) -> dict[str, Any]:
@@ -50,16 +50,26 @@ def load_run(path: str | Path) -> RunDirectory:
     return RunDirectory.open(path)
 
 
-def prepare(config: RunConfig, *, overwrite: bool = False) -> RunDirectory:
-    """Check what can be checked before anything starts, and make the run directory."""
+def prepare(config: RunConfig, *, overwrite: bool = False) -> tuple[RunDirectory, RunConfig]:
+    """Check what can be checked before anything starts, and make the run directory; the configuration to execute."""
     from fused_ray.data import datasets
     from fused_ray.results.directory import RunDirectory
 
+    config = config.located()
+    check_inputs(config.inputs, config.output.dir)
     datasets.find(config.data)
-    if config.pretrain.from_ is not None and not Path(config.pretrain.from_).expanduser().exists():
+    if config.pretrain.from_ is not None and not Path(config.pretrain.from_).exists():
         raise ConfigError(f"pretrain.from: there is no run or file {config.pretrain.from_}")
     check_own_model(config)
-    return RunDirectory.create(config.output.dir, config, overwrite)
+    return RunDirectory.create(config.output.dir, config, overwrite), config
+
+
+def check_inputs(inputs: Mapping[str, str], place: str) -> None:
+    """Raises ConfigError if what is to be read lies where the results go: replacing those would remove it."""
+    target = Path(place).expanduser().resolve()
+    for key, where in inputs.items():
+        if "://" not in where and Path(where).resolve().is_relative_to(target):
+            raise ConfigError(f"output.dir: {place} holds {key} {where}; choose another output.dir for the results")
 
 
 def check_own_model(config: RunConfig) -> None:

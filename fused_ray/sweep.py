@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fused_ray.config import RunConfig, validated
 from fused_ray.errors import ConfigError, Interrupted
-from fused_ray.run import MAY_CHANGE
+from fused_ray.run import MAY_CHANGE, check_inputs, check_own_model
 from fused_ray.trials import KINDS, SweepConfig
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def sweep(
         config = SweepConfig.from_dict({"base": base, "space": dict(space or {}), **settings})
     elif space is not None or settings:
         raise ConfigError("sweep: a SweepConfig has its space and settings already; give nothing beside it")
-    return execute(prepare(config, overwrite=overwrite), config, listener)
+    return execute(*prepare(config, overwrite=overwrite), listener)
 
 
 def resume_sweep(
@@ -68,17 +68,24 @@ def load_sweep(path: str | Path) -> SweepDirectory:
     return SweepDirectory.open(path)
 
 
-def prepare(config: SweepConfig, *, overwrite: bool = False) -> SweepDirectory:
-    """Check what can be checked before anything starts, and make the directory."""
+def prepare(config: SweepConfig, *, overwrite: bool = False) -> tuple[SweepDirectory, SweepConfig]:
+    """Check what can be checked before anything starts, and make the directory; the configuration to execute."""
     from fused_ray.data import datasets
     from fused_ray.results.sweep.directory import SweepDirectory
 
+    config = config.located()
     if config.search == "optuna" and importlib.util.find_spec("optuna") is None:
         raise ConfigError("search: optuna is not installed; pip install 'fused-ray[sweep]'")
-    trials = () if config.search == "optuna" else config.trials
-    for settings in {config.base.data, *(trial.config.data for trial in trials if trial.config)}:
+    # of what is proposed later, these have every value that was named
+    trials = config.likely if config.search == "optuna" else config.trials
+    runs = [config.base, *(trial.config for trial in trials if trial.config)]
+    for settings in {run.data: run.data for run in runs}:
         datasets.find(settings)
-    return SweepDirectory.create(config.output.dir, config, overwrite)
+    for run in {(run.model, run.data.name): run for run in runs}.values():
+        check_own_model(run)
+    for run in runs:
+        check_inputs(run.inputs, config.output.dir)
+    return SweepDirectory.create(config.output.dir, config, overwrite), config
 
 
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[SweepDirectory, SweepConfig]:

@@ -20,7 +20,20 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fused_ray import registry
-from fused_ray.config import Auto, Count, Integers, RunConfig, Section, describe, plain, put, read_yaml, validated
+from fused_ray.config import (
+    INPUTS,
+    Auto,
+    Count,
+    Integers,
+    RunConfig,
+    Section,
+    absolute,
+    describe,
+    plain,
+    put,
+    read_yaml,
+    validated,
+)
 from fused_ray.errors import ConfigError
 from fused_ray.seeding import generator
 
@@ -252,6 +265,12 @@ class SweepConfig(Section):
         grids = (len(found.grid) for found in self.dimensions.values() if found.grid is not None)
         return math.prod(grids) * (self.samples or 1)
 
+    @property
+    def draws(self) -> int:
+        """On how many seeds a setting is tried; 1 where each is drawn by itself."""
+        seeds = self.dimensions.get("seed")
+        return len(seeds.grid) if self.search == "grid" and seeds and seeds.grid else 1
+
     @cached_property
     def trials(self) -> tuple[Trial, ...]:
         """All trials of a grid or a random search. Those that share a model follow each other, for warm caches."""
@@ -278,9 +297,12 @@ class SweepConfig(Section):
         nested = self.base.model_dump(mode="json", by_alias=True)
         for key, value in values.items():
             put(nested, key, value, "space")
-        layers = nested["unlearn"]["layers"]
-        model = registry.MODELS.get(nested["model"]["name"])
-        if layers == "all" and model is not None and "all" not in model.layers:
+        if nested["unlearn"]["layers"] == "all":
+            own = nested["model"]["factory"] or nested["model"]["args"]
+            model = None if own else registry.MODELS.get(nested["model"]["name"])
+            if model is None:
+                reason = "all: how many layers there are is not known before the model is built; write their number"
+                return Trial(number, dict(values), None, f"unlearn.layers: {reason}")
             nested["unlearn"]["layers"] = len(model.ranked)
         try:
             return Trial(number, dict(values), RunConfig.from_dict(nested))
@@ -342,6 +364,16 @@ class SweepConfig(Section):
         return RunConfig.from_dict(values, source=folder)
 
     # -- files
+
+    def located(self) -> SweepConfig:
+        """The same with absolute paths of what is read and of the store, so that it means the same in any process."""
+        values = self.model_dump(mode="json", by_alias=True)
+        values["base"] = self.base.located().model_dump(mode="json", by_alias=True)
+        values["output"]["store"] = absolute(self.output.store)
+        for key, found in self.space.items():
+            if key in INPUTS and found.values is not None:
+                values["space"][key] = {found.kind: [absolute(value) for value in found.values]}
+        return validated(SweepConfig, values)
 
     def at(self, path: str | Path) -> SweepConfig:
         """The same sweep in another directory."""

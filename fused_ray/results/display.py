@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from fused_ray.config import RunConfig
+from fused_ray.errors import RunDirectoryError
 from fused_ray.results.directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ MANY_CLASSES = 20
 
 
 @contextmanager
-def show_progress(path: Path, config: RunConfig) -> Iterator[Callable[[Progress], None]]:
+def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
     """A listener that shows progress on standard error: a live bar on a terminal, else a line per finished round.
 
     Ray's own noise goes to ray.log in the run directory meanwhile.
@@ -49,22 +50,33 @@ def show_progress(path: Path, config: RunConfig) -> Iterator[Callable[[Progress]
                 TextColumn("{task.fields[text]}"),
                 console=console,
             ) as bar:
-                yield _Live(bar, console, config)
+                yield _Live(bar, console)
         else:
             yield _Lines(console)
+
+
+class Notes:
+    """Prints each note once, however often it is told."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._seen = console, set[str]()
+
+    def __call__(self, notes: Iterable[str]) -> None:
+        for note in notes:
+            if note not in self._seen:
+                self._seen.add(note)
+                self._console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
 
 
 class _Live:
     """One bar: the rounds of all phases; beside it phase, round, clients done, RA, FA, bytes and time left."""
 
-    def __init__(self, bar: Bar, console: Console, config: RunConfig) -> None:
-        self._bar, self._console, self._notes = bar, console, 0
+    def __init__(self, bar: Bar, console: Console) -> None:
+        self._bar, self._notes = bar, Notes(console)
         self._task = bar.add_task("", total=None, phase="start", text="starting")
 
     def __call__(self, progress: Progress) -> None:
-        for note in progress.notes[self._notes :]:
-            self._console.print(f"note: {note}", highlight=False)
-        self._notes = len(progress.notes)
+        self._notes(progress.notes)
         if not progress.rounds:
             return
         share = progress.clients_done / max(1, progress.clients)
@@ -83,12 +95,10 @@ class _Lines:
     """A line per finished round."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._notes, self._last = console, 0, ("", 0)
+        self._console, self._notes, self._last = console, Notes(console), ("", 0)
 
     def __call__(self, progress: Progress) -> None:
-        for note in progress.notes[self._notes :]:
-            self._console.print(f"note: {note}", highlight=False, soft_wrap=True)
-        self._notes = len(progress.notes)
+        self._notes(progress.notes)
         now = (progress.phase, progress.round)
         if now != self._last and progress.rounds:
             self._last = now
@@ -242,8 +252,12 @@ def standard_error_to(path: Path) -> Iterator[Any]:
     if not on_screen:
         yield sys.stderr
         return
+    try:
+        log = open(path, "ab")  # noqa: SIM115
+    except OSError as error:
+        raise RunDirectoryError(f"{path} cannot be written: {error.strerror}") from None
     screen = os.dup(2)
-    with open(path, "ab") as log, os.fdopen(os.dup(screen), "w", buffering=1) as stream:
+    with log, os.fdopen(os.dup(screen), "w", buffering=1) as stream:
         os.dup2(log.fileno(), 2)
         try:
             yield stream

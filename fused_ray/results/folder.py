@@ -50,16 +50,18 @@ class Folder:
         `overwrite` replaces an earlier one of the same kind, but nothing else.
         """
         target = Path(path).absolute()
-        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            if not overwrite:
-                raise RunDirectoryError(
-                    f"{path} exists already; choose another output.dir, continue it with --resume {path}, or replace "
-                    "it with --overwrite"
-                )
-            earlier = cls.open(path)
+        try:
+            taken = target.exists() and not (target.is_dir() and not any(target.iterdir()))
+        except OSError as error:
+            raise RunDirectoryError(f"{path} cannot be read: {error.strerror}") from None
+        if taken and not overwrite:
+            raise RunDirectoryError(
+                f"{path} exists already; choose another output.dir, continue it with --resume {path}, or replace "
+                "it with --overwrite"
+            )
+        earlier = cls.open(path) if taken else None
+        if earlier is not None:
             earlier.lock(wait=10.0)
-            shutil.rmtree(target)
-            earlier.unlock()
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -68,9 +70,14 @@ class Folder:
             (fresh / "environment.json").write_text(json.dumps({"format": cls.FORMAT, **environment()}, indent=2))
             for folder in folders:
                 (fresh / folder).mkdir()
+            if earlier is not None:  # it is there whole, or gone: never a half of it
+                old = target.rename(f"{fresh}.old")
             fresh.rename(target)
         except OSError as error:
             raise RunDirectoryError(f"cannot create the {cls.KIND} {path}: {error.strerror}") from None
+        if earlier is not None:
+            shutil.rmtree(old, ignore_errors=True)
+            earlier.unlock()
         return cls(target)
 
     @classmethod

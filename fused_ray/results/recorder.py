@@ -213,13 +213,13 @@ class DirectoryRecorder:
         return read_saved(path) if path.exists() else None
 
     def _check_same_data(self) -> None:
-        path = self._directory.path / "scenario.json"
         facts = {
             "partition_sha256": self._scenario.partition_sha256,
             "examples": [len(held) for held in self._scenario.held],
             "retained": [len(kept) for kept in self._scenario.retained],
         }
-        if path.exists() and json.loads(path.read_text()) != facts:
+        known = (self._directory.path / "scenario.json").exists()
+        if known and self._directory.read_json("scenario.json") != facts:
             raise RunDirectoryError(
                 f"{self._directory.path} cannot go on: its clients held other data when it began; restore the data set "
                 "it was started with, or begin a new run"

@@ -97,6 +97,24 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path, finished: Path) -> Non
     assert (finished / "result.json").read_bytes() == before
 
 
+def test_a_run_is_not_replaced_by_one_that_begins_with_it(finished: Path) -> None:
+    before = (finished / "result.json").read_bytes()
+    for extra in ([], ["--overwrite"]):
+        line = one_line(
+            fused_ray("run", *fields(*SMALL, f"pretrain.from={finished}", f"output.dir={finished}"), *extra)
+        )
+        assert "pretrain.from" in line
+    assert (finished / "result.json").read_bytes() == before
+
+
+def test_a_run_is_replaced_whole(tmp_path: Path) -> None:
+    place = f"output.dir={tmp_path / 'run'}"
+    for seed in (0, 1):
+        run(RunConfig.from_dict({}, [*SMALL, place, f"seed={seed}"]), overwrite=True)
+        assert load_run(tmp_path / "run").config.seed == seed
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 @pytest.mark.parametrize("command", ["show", "restore", "run --resume"])
 def test_what_is_no_run_directory_is_refused(tmp_path: Path, command: str) -> None:
     assert "no such folder" in one_line(fused_ray(*command.split(), tmp_path / "none"))
@@ -201,6 +219,7 @@ def test_resume_may_not_change_what_is_computed(finished: Path) -> None:
 
 
 def test_init_writes_a_config_that_is_all_defaults(tmp_path: Path) -> None:
+    assert "No such file" in one_line(fused_ray("init", tmp_path / "none" / "config.yaml"))
     assert fused_ray("init", tmp_path / "c.yaml").returncode == 0
     assert RunConfig.from_yaml(tmp_path / "c.yaml") == RunConfig()
     one_line(fused_ray("init", tmp_path / "c.yaml"))

@@ -560,6 +560,18 @@ def test_keys_see_what_files_hold_and_not_where_they_lie(tmp_path: Path) -> None
     assert len({key for found in seen for key in found}) == 9
 
 
+def test_a_located_configuration_means_the_same_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = make("data.name=parquet", "data.root=shapes", "model.weights=~/w.safetensors", "pretrain.from=runs/run")
+    found = own.located()
+    assert found.data.root == str(tmp_path / "shapes")
+    assert found.model.weights == str(Path.home() / "w.safetensors")
+    assert found.pretrain.from_ == str(tmp_path / "runs" / "run")
+    assert found.located() == found
+    store = make("data.name=parquet", "data.root=s3://bucket/shapes")
+    assert store.located() == store
+
+
 def test_pretrain_key_knows_defaults() -> None:
     """Writing a default out is no change."""
     exclusive = make("forget.scenario=exclusive")

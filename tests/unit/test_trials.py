@@ -115,6 +115,23 @@ def test_retraining_is_keyed_by_what_it_reads() -> None:
     assert len(different) == 5
 
 
+def test_all_layers_are_counted_where_the_model_is_known() -> None:
+    space = {"unlearn.layers": {"grid": ["all", 1]}}
+    assert sweep(space).trials[0].config.unlearn.layers == 5
+    for model in ({"factory": "mynets:net"}, {"name": "simplevit", "args": {"depth": 2}}):
+        with pytest.raises(ConfigError, match="not known before the model is built"):
+            sweep(space, base={"model": model})
+
+
+def test_a_located_sweep_means_the_same_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    space = {"data.root": {"grid": ["a", "s3://b"]}}
+    base = {"data": {"name": "npz", "root": "a"}}
+    found = sweep(space, base=base, output={"store": "models"}).located()
+    assert found.space["data.root"].grid == (str(tmp_path / "a"), "s3://b")
+    assert (found.base.data.root, found.output.store) == (str(tmp_path / "a"), str(tmp_path / "models"))
+
+
 def test_a_method_that_needs_history_has_a_model_with_history() -> None:
     space = {"unlearn.method": {"grid": ["fused", "federaser"]}}
     config = sweep(space, base={"forget": {"scenario": "client"}})

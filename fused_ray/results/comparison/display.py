@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 
 from fused_ray.results.comparison import tables
 from fused_ray.results.comparison.directory import ComparisonDirectory
-from fused_ray.results.display import TITLES, make_console, number, progress_console
+from fused_ray.results.display import TITLES, Notes, make_console, number, progress_console
 
 if TYPE_CHECKING:
     from fused_ray.results.comparison.execute import Progress
@@ -33,28 +33,15 @@ def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
             yield _Lines(console)
 
 
-class _Notes:
-    """Prints each note once: every run of a comparison says the same of its workers."""
-
-    def __init__(self, console: Console) -> None:
-        self._console, self._seen = console, set[str]()
-
-    def __call__(self, progress: Progress) -> None:
-        for note in progress.run.notes:
-            if note not in self._seen:
-                self._seen.add(note)
-                self._console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
-
-
 class _Live:
     """One bar over all runs; beside it the run, its phase, round and last accuracies."""
 
     def __init__(self, bar: Bar, console: Console) -> None:
-        self._bar, self._notes = bar, _Notes(console)
+        self._bar, self._notes = bar, Notes(console)
         self._task = bar.add_task("", total=None, text="starting")
 
     def __call__(self, progress: Progress) -> None:
-        self._notes(progress)
+        self._notes(progress.run.notes)
         run = progress.run
         share = (run.round - 1 + run.clients_done / max(1, run.clients)) / max(1, run.rounds)
         text = f"{progress.step}/{progress.steps}  {progress.name}  {TITLES.get(run.phase, run.phase)}"
@@ -68,10 +55,10 @@ class _Lines:
     """A line per run that starts."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._notes, self._last = console, _Notes(console), ""
+        self._console, self._notes, self._last = console, Notes(console), ""
 
     def __call__(self, progress: Progress) -> None:
-        self._notes(progress)
+        self._notes(progress.run.notes)
         if progress.name != self._last:
             self._last = progress.name
             self._console.print(f"{progress.step}/{progress.steps}  {progress.name}", highlight=False, soft_wrap=True)

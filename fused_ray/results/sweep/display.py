@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from fused_ray.results.display import TITLES, make_console, number, progress_console
+from fused_ray.results.display import TITLES, Notes, make_console, number, progress_console
 from fused_ray.results.sweep import tables
 from fused_ray.results.sweep.directory import SweepDirectory
 from fused_ray.results.sweep.front import cases
@@ -29,7 +29,7 @@ def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
     with progress_console(path) as console:
         if console.is_terminal:
             with Bar(BarColumn(bar_width=24), TextColumn("{task.fields[text]}"), console=console) as bar:
-                yield _Live(bar)
+                yield _Live(bar, console)
         else:
             yield _Lines(console)
 
@@ -37,11 +37,12 @@ def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
 class _Live:
     """A bar over the shared model's rounds, then one over all trials."""
 
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
+    def __init__(self, bar: Bar, console: Console) -> None:
+        self._bar, self._notes = bar, Notes(console)
         self._task = bar.add_task("", total=None, text="starting")
 
     def __call__(self, progress: Progress) -> None:
+        self._notes((*progress.notes, *progress.run.notes))
         if progress.model:
             run = progress.run
             done = max(0, run.round - 1) + run.clients_done / max(1, run.clients)
@@ -54,9 +55,10 @@ class _Lines:
     """A line per shared model, and per trial that ends."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._last = console, ""
+        self._console, self._notes, self._last = console, Notes(console), ""
 
     def __call__(self, progress: Progress) -> None:
+        self._notes((*progress.notes, *progress.run.notes))
         now = progress.model or str(progress.done)
         if now != self._last:
             self._last = now
@@ -84,7 +86,7 @@ def _time(seconds: float) -> str:
 def show_sweep(directory: SweepDirectory, *, to_error: bool = False) -> None:
     """The tables as far as the sweep has come."""
     console, rows, config = make_console(to_error), directory.rows, directory.config
-    tables.show(console, cases(rows, config.ra_margin, config.fa_margin), config.base)
+    tables.show(console, cases(rows, config.ra_margin, config.fa_margin, config.draws), config.base)
     for line in (*tables.failures(rows), *_in_words(directory)):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 

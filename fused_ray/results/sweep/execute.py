@@ -112,7 +112,7 @@ class Sweep:
     def clear(self) -> None:
         """Remove what a killed start left of proposed trials: the next ones under these numbers are others."""
         for folder in (self.directory.path / "trials").iterdir():
-            if int(folder.name) not in self.found:
+            if not folder.name.isdecimal() or int(folder.name) not in self.found:
                 shutil.rmtree(folder)
 
     @property
@@ -187,7 +187,7 @@ class Sweep:
     @property
     def cases(self) -> list[Case]:
         """What they say."""
-        return cases(self.rows, self.config.ra_margin, self.config.fa_margin)
+        return cases(self.rows, self.config.ra_margin, self.config.fa_margin, self.config.draws)
 
     def _tell(self, **changes: Any) -> None:
         status = [found[0]["status"] for found in self.found.values()]

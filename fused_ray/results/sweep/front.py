@@ -68,14 +68,15 @@ def short(key: str) -> str:
     return key.removeprefix("unlearn.")
 
 
-def cases(rows: Rows, ra_margin: float, fa_margin: float) -> list[Case]:
-    """What the finished trials say, case by case."""
+def cases(rows: Rows, ra_margin: float, fa_margin: float, seeds: int = 1) -> list[Case]:
+    """What the finished trials say, case by case. Settings that lack some of their seeds are listed, no more."""
     found: list[Case] = []
     settings = _settings(rows)
     for name in dict.fromkeys(setting.case for setting in settings):
         here = [setting for setting in settings if setting.case == name]
-        best, reason = recommend(here, ra_margin, fa_margin)
-        found.append(Case(name, here, pareto(here), best, reason))
+        whole = [setting for setting in here if len(setting.seeds) >= seeds]
+        best, reason = recommend(whole, ra_margin, fa_margin)
+        found.append(Case(name, here, pareto(whole), best, reason))
     return found
 
 
@@ -123,6 +124,8 @@ def pareto(settings: Sequence[Setting]) -> list[Setting]:
 
 def recommend(settings: Sequence[Setting], ra_margin: float, fa_margin: float) -> tuple[Setting | None, str]:
     """The smallest upload that comes near the retrained model in RA and FA; if none does, the nearest; and why."""
+    if not settings:
+        return None, "nothing is recommended: no setting has figures of all its seeds"
     compared = [setting for setting in settings if setting.mean["ra_retrained"] is not None]
     if not compared:
         return None, "nothing is recommended: retraining was left out (retrain.rounds=0), so there is no standard"

@@ -30,7 +30,7 @@ class Layout:
 def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
     """Per case the settings with their last round, those of the front marked, and the front over all rounds."""
     for case in cases:
-        about = f"{base.data.name}, {base.model.name}, {base.federation.clients} clients"
+        about = f"{base.data.name}, {base.model.label}, {base.federation.clients} clients"
         title = f"{case.name or base.forget.scenario}: {about}"
         keys = list(case.settings[0].values)
         head = (*map(short, keys), "adapted", "I", "RA", "FA", "up / client / round", "up in all", "seconds")
@@ -68,10 +68,12 @@ def spread(setting: Setting, name: str) -> str:
 
 
 def _notes(case: Case) -> Iterator[str]:
-    first = case.settings[0]
+    first = max(case.settings, key=lambda setting: len(setting.seeds))
     seeds = sorted({seed for setting in case.settings for seed in setting.seeds})
     if len(seeds) > 1:
         yield f"Mean and standard deviation over the seeds {', '.join(map(str, seeds))}."
+    if short := [setting for setting in case.settings if len(setting.seeds) < len(first.seeds)]:
+        yield f"{len(short)} of the settings have figures of some seeds only; they take no part in the front."
     if first.mean["ra_retrained"] is not None:
         yield f"Retrained without the data: RA {first['ra_retrained']:.3f}, FA {first['fa_retrained']:.3f}."
 

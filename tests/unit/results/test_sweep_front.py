@@ -81,3 +81,14 @@ def test_scenarios_are_cases_of_their_own_and_failures_are_left_out() -> None:
     found = cases(rows, 0.01, 0.02)
     assert [(case.name, len(case.settings)) for case in found] == [("scenario class", 1), ("scenario exclusive", 1)]
     assert found[0].settings[0].text == "layers 1"
+
+
+def test_a_setting_that_lacks_a_seed_does_not_compete() -> None:
+    rows = [row(0, 0.80, 0.0, 900), row(0, 0.82, 0.0, 900, seed=1), row(1, 0.99, 0.0, 50)]
+    (case,) = cases(rows, 0.01, 0.02, seeds=2)
+    assert [setting.trials for setting in case.settings] == [(0, 0), (1,)]
+    assert [setting.trials for setting in case.front] == [(0, 0)]
+    assert case.recommended is case.front[0]
+    (case,) = cases(rows[2:], 0.01, 0.02, seeds=2)
+    assert (case.front, case.recommended) == ([], None)
+    assert "all its seeds" in case.reason
