@@ -15,6 +15,7 @@ from fused_ray.config import RunConfig
 from fused_ray.core import numerics
 from fused_ray.core.work import Evaluation, Work, compute
 from fused_ray.core.workspace import Workspace
+from fused_ray.errors import PlacementError
 from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 
 _GPU_RESERVE = 0.9
@@ -30,6 +31,11 @@ class ClientActor:
     def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario, gpu_share: float) -> None:
         torch.set_num_threads(1)
         self._device = "cuda" if gpu_share > 0 else "cpu"
+        if gpu_share > 0 and not torch.cuda.is_available():
+            raise PlacementError(
+                f"an actor has a GPU that PyTorch {torch.__version__} cannot use; install a CUDA build of it on every "
+                "node, or set federation.gpus_per_client=0"
+            )
         if 0 < gpu_share < 1:
             torch.cuda.set_per_process_memory_fraction(gpu_share * _GPU_RESERVE)
         self.assign(config, data, scenario)

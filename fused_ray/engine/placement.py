@@ -47,9 +47,11 @@ class Plan:
 def plan(federation: FederationConfig, examples: Sequence[int], nodes: Sequence[Node]) -> Plan:
     """Spread clients with these many examples over actors that fit on the nodes. Raises PlacementError."""
     clients = len(examples)
-    cores, cards = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
     cpus, gpus = federation.cpus_per_client, federation.gpus_per_client
-    with_gpu = cards >= 1 if gpus == "auto" else gpus > 0
+    with_gpu = sum(n.gpus for n in nodes) >= 1 if gpus == "auto" else gpus > 0
+    if with_gpu:  # an actor with a GPU cannot use another node's cores
+        nodes = [node for node in nodes if node.gpus > 0] or nodes
+    cores, cards = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
     if federation.clients_per_actor == "auto":
         if gpus != "auto" and gpus > 0:
             slots = _slots(nodes, cpus if cpus != "auto" else 0.0, gpus)

@@ -295,5 +295,8 @@ def _split(items: Sequence[int], parts: int) -> list[tuple[int, ...]]:
 def _reason(error: RayError) -> str:
     if isinstance(error, RayTaskError):
         return f"{type(error.cause).__name__}: {error.cause}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return ("actor died: " if isinstance(error, ActorDiedError) else "") + " ".join(lines[:3])[:300]
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, ActorDiedError) and error.actor_init_failed:
+        return lines[-1].strip()  # what its constructor raised; before it stands the traceback
+    # ids of the actor and its node, which Ray sets in, push what killed it out of sight
+    return " ".join(line.strip() for line in lines if not line.startswith("\t"))[:600]

@@ -164,7 +164,9 @@ def _reserve(parts: list[list[Node]], limit: float) -> list[PlacementGroup]:
     groups = []
     for part in parts:
         bundles = [{"CPU": node.cpus} | ({"GPU": node.gpus} if node.gpus else {}) for node in part]
-        groups.append(placement_group(bundles))
+        # on the nodes that were counted with: left to itself, Ray packs parts of two nodes onto one
+        where = [{"ray.io/node-id": node.name} for node in part]
+        groups.append(placement_group(bundles, bundle_label_selector=where))
     for group in groups:
         if not group.wait(timeout_seconds=limit):
             for held in groups:

@@ -13,10 +13,13 @@ import pytest
 import ray
 from safetensors.numpy import save_file
 
-from fused_ray import FusedRayError, RunConfig, run
+import fused_ray
+from fused_ray import FusedRayError, RunConfig, SweepConfig, run
 from fused_ray.engine.session import session
 from fused_ray.errors import PlacementError
 
+STORE = 200_000_000
+"""Object store memory of a node, bytes."""
 SMALL = ["federation.clients=4", "data.limit=400", "pretrain.rounds=1", "unlearn.rounds=1", "output.plots=false"]
 
 
@@ -72,6 +75,36 @@ def test_a_model_of_another_shape_is_refused_through_the_driver(cluster: Any, tm
     save_file({"fc3.weight": np.zeros((10, 84), np.float32)}, tmp_path / "own.safetensors")
     with pytest.raises(FusedRayError, match="no tensor conv1"):
         run(small(tmp_path / "run", f"pretrain.from={tmp_path / 'own.safetensors'}"))
+
+
+def test_why_an_actor_cannot_start_is_told(cluster: Any, tmp_path: Path) -> None:
+    """A card that Ray is told of and PyTorch cannot use."""
+    node = cluster.add_node(num_cpus=1, num_gpus=1)
+    try:
+        with pytest.raises(FusedRayError, match=r"could not start: .*federation\.gpus_per_client=0$"):
+            run(small(tmp_path / "run", "federation.gpus_per_client=0.5"))
+    finally:
+        cluster.remove_node(node)
+
+
+@pytest.mark.slow
+def test_trials_whose_cores_lie_on_two_nodes_are_placed(cluster: Any, tmp_path: Path) -> None:
+    """10 cores in three shares of 3: 2 + 1, 3, 3; packed onto single nodes, the third would find no room."""
+    added = [cluster.add_node(num_cpus=4, object_store_memory=STORE) for _ in range(2)]
+    try:
+        base = small(tmp_path / "base", "engine.start_timeout=30").model_dump(mode="json", by_alias=True)
+        sweep = SweepConfig.from_dict(
+            {
+                "base": base,
+                "space": {"unlearn.sparsity": {"grid": [0.5, 0.7, 0.9]}},
+                "max_concurrent": 3,
+                "output": {"dir": str(tmp_path / "sweep")},
+            }
+        )
+        assert fused_ray.sweep(sweep)["done"] == 3
+    finally:
+        for node in added:
+            cluster.remove_node(node)
 
 
 # Ray itself leaves a socket or two open at each shutdown, as a loop of ray.init and ray.shutdown shows: two counts.

@@ -327,6 +327,12 @@ def test_what_does_not_fit_the_data_is_said_once_they_are_read(folder: Path, fie
         scenarios.build(config, datasets.load(config.data, 0))
 
 
+def test_a_model_of_the_users_own_may_take_small_images(folder: Path) -> None:
+    own = ["data.name=parquet", f"data.root={folder}", "federation.clients=2", "data.min_examples=1"]
+    config = RunConfig.from_dict({}, [*own, "model.factory=mynets:tiny"])
+    assert len(scenarios.build(config, datasets.load(config.data, 0)).held) == 2
+
+
 @pytest.mark.parametrize("name", ["parquet", "npz"])
 def test_own_data_need_a_place(name: str) -> None:
     with pytest.raises(ConfigError, match=f"data.root: {name} is your own data"):

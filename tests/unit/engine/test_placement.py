@@ -199,8 +199,10 @@ def packed(found, there):
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=60), st.integers(1, 16))
-def test_the_same_clients_are_always_placed_alike(examples, cores):
-    assert plan(federation(), examples, nodes((cores, 0))) == plan(federation(), examples, nodes((cores, 0)))
+def test_every_client_is_placed_once_on_at_most_as_many_actors_as_cores(examples, cores):
+    found = plan(federation(), examples, nodes((cores, 0)))
+    assert len(found.clients) == min(len(examples), cores)
+    assert_every_client_once(found, len(examples))
 
 
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 500))
@@ -208,6 +210,12 @@ def test_equal_clients_are_spread_evenly(count, cores, examples):
     found = sizes(plan(federation(), [examples] * count, nodes((cores, 0))))
     assert len(found) == min(count, cores)
     assert found[-1] - found[0] <= 1
+
+
+def test_cores_of_nodes_without_cards_do_not_count_where_actors_have_gpus():
+    found = plan(federation(gpus_per_client=0.1), [100] * 10, nodes((8, 0), (4, 1)))
+    assert len(found.clients) == 10
+    assert found.cpus <= 0.4
 
 
 # -- even shares for trials that run at once
