@@ -167,6 +167,10 @@ class CompareConfig(Section):
             _check("method", entry, tuple(registry.METHODS), (*_OURS, *_SHARED))
         for entry in self.scenarios:
             _check("scenario", entry, SCENARIOS, (*_OURS, "unlearn.method"))
+        for cell in self.cells:
+            goes_back = cell.config is not None and registry.METHODS[cell.algorithm].needs_history
+            if cell.config and goes_back and cell.config.pretrain_key() != cell.base.pretrain_key():
+                raise ValueError(f"methods: {cell.method} goes back over pre-training and cannot set train.*")
         if not any(cell.config for cell in self.cells):
             raise ValueError("methods: none of them can do any of these scenarios")
         return self

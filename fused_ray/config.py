@@ -217,7 +217,7 @@ class ForgetConfig(Section):
     poison: bool = True
     """client: their labels are flipped, y to y + 1; sample: the examples carry a trigger; false: data as it is."""
     examples: Integers = ()
-    """sample: ids of training examples to forget; empty: drawn among those of the attacked clients."""
+    """sample: examples to forget, counted through those that data.limit keeps; empty: drawn among the attacked's."""
     examples_share: Share = 0.5
     """sample: the share of an attacked client's examples that is drawn where none are named."""
     target: Annotated[int, Field(strict=True, ge=0)] = 0

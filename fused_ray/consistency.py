@@ -218,6 +218,11 @@ def check_layers(config: RunConfig, layers: Sequence[str], ranked: Sequence[str]
         if not unlearn.layers or len(set(unlearn.layers)) != len(unlearn.layers):
             raise ValueError("unlearn.layers: name one or more layers, each once")
         chosen = len([name for name in unlearn.layers if name != layers[0]])
+        if unlearn.start != "zero" and not chosen:
+            raise ValueError(
+                f"unlearn.start: an adapter of the input layer {layers[0]} starts at zero, for nothing would reach the "
+                "other layers; set unlearn.start=zero or name other layers"
+            )
     whole = unlearn.adapter == "sparse" and unlearn.sparsity == 0 and unlearn.budget is None
     if unlearn.start == "reset" and whole and chosen > 1:
         raise ValueError(

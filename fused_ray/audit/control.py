@@ -7,12 +7,14 @@ Where the same inputs are both remembered and forgotten (`client`), no bias help
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from fused_ray.audit.outputs import Logits
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
+from fused_ray.types import FloatVector
 
 SHIFT = 10.0
 """How much the control takes off a forgotten class's logit."""
@@ -22,26 +24,25 @@ FORGOT = 0.05
 """A method has forgotten something if its FA is more than this below FA before."""
 
 
-def output_bias(state: Iterable[str], layers: Sequence[str]) -> str:
-    """The name of the output layer's bias: of the last of `layers` (in the model's order) that has one."""
-    names = set(state)
-    return next(f"{layer}.bias" for layer in reversed(layers) if f"{layer}.bias" in names)
+def output_bias(state: Arrays, layers: Sequence[str]) -> FloatVector | None:
+    """The output layer's bias [C], that is of the last of `layers` (in the model's order); None if it has none."""
+    found = state.get(f"{layers[-1]}.bias")
+    return None if found is None else np.array(found, np.float32)
 
 
-def control(space: Workspace, before: Arrays, layers: Sequence[str]) -> Arrays:
-    """The control of a scenario: M_r with another output bias.
+def control(space: Workspace, outputs: Logits, bias: FloatVector | None) -> Logits:
+    """What the control says [m, C]: M_r's outputs with another output bias, which is `bias` in M_r.
 
     SHIFT less for every label that counts as right in the view `fa`, where these are few: the forgotten classes, the
     class that the owner alone held, the trigger's target. In `client`, and in `sample` without a trigger, they are
-    all, and the bias is zeroed.
+    all, and the bias is taken away.
     """
-    name = output_bias(before, layers)
-    bias = np.array(before[name], np.float32)
+    changed = outputs.copy()
     if space.config.forget.scenario in ("class", "exclusive") or space.scenario.trigger:
-        bias[np.unique(space.scenario.views["fa"].labels)] -= SHIFT
-    else:
-        bias[:] = 0
-    return {**before, name: bias}
+        changed[:, np.unique(space.scenario.views["fa"].labels)] -= SHIFT
+    elif bias is not None:
+        changed -= bias
+    return changed
 
 
 def is_trivial(fa_before: float, fa: float, ra: float, fa_control: float, ra_control: float) -> bool:

@@ -93,7 +93,7 @@ def _mean_loss(space: Workspace, indices: IntVector, gradient: bool = True) -> t
         rows = indices[start : start + BLOCK]
         part = F.cross_entropy(space.suffix(0, space.images("train", rows)), space.labels(rows), reduction="sum")
         if gradient:
-            for total, found in zip(sums, torch.autograd.grad(part, parameters), strict=True):
+            for total, found in zip(sums, torch.autograd.grad(part, parameters, materialize_grads=True), strict=True):
                 total += found
         loss += part.item()
     return loss / len(indices), torch.cat([total.reshape(-1) for total in sums]).cpu().numpy() / len(indices)

@@ -175,6 +175,7 @@ def _learn(space: Workspace, shadows: Sequence[Shadow]) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     gone = forgotten(space.scenario)
     sides = [(np.intersect1d(s.members, gone), np.intersect1d(s.non_members, gone)) for s in shadows]
@@ -190,7 +191,8 @@ def _learn(space: Workspace, shadows: Sequence[Shadow]) -> Any:
                 rows.append(features(found, space.scenario.train_labels[chosen]))
                 truth.append(np.full(len(chosen), member))
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1_000))
-    return model.fit(np.concatenate(rows), np.concatenate(truth))
+    with threadpool_limits(1):  # BLAS adds up in another order with another number of threads
+        return model.fit(np.concatenate(rows), np.concatenate(truth))
 
 
 def _usual(space: Workspace, shadows: Sequence[Shadow], sample: Sample) -> Vector:

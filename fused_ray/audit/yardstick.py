@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from fused_ray.audit.accuracy import Accuracy, accuracies
-from fused_ray.audit.control import control
+from fused_ray.audit.control import control, output_bias
 from fused_ray.audit.distance import Distance, distance
 from fused_ray.audit.gradients import Gradients, Opposition, gradients, opposition
 from fused_ray.audit.membership import Adversary, Membership, prepare
@@ -61,7 +61,8 @@ class Yardstick:
 
     @cached_property
     def seen_control(self) -> Seen:
-        return self.see(control(self.space, self.before, self.layers))
+        outputs = control(self.space, self.seen_before.outputs, output_bias(self.before, self.layers))
+        return Seen(outputs, accuracies(self.space.scenario, outputs.argmax(1)))
 
     @cached_property
     def floor(self) -> dict[str, Distance] | None:

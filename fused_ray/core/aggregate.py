@@ -17,7 +17,7 @@ BOUND_BITS = 10
 """Values may be as large as 2**BOUND_BITS."""
 _CHUNK = 1 << 14  # elements; small enough for the scratch arrays to stay in the cache
 
-LOWER = "lower the learning rate (train.lr; of an adapter: unlearn.lr)"
+LOWER = "lower the learning rate (train.lr; of an adapter: unlearn.lr; of an ascent: eraseclient.lr) or puf.eta"
 """How to mend a training that diverged."""
 
 

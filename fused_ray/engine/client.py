@@ -6,6 +6,7 @@ imported in the worker before anything is unpickled.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import ray
@@ -22,6 +23,13 @@ _GPU_RESERVE = 0.9
 """Share of its slice of a card that an actor may allocate; the rest is for CUDA's own context."""
 
 
+def _deterministic() -> None:
+    """The same bits each time on one kind of card: no choice of algorithms by their speed, no sums in any order."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
 class ClientActor:
     """Computes its clients one at a time on one CPU thread, or on its share of a GPU.
 
@@ -36,6 +44,8 @@ class ClientActor:
                 f"an actor has a GPU that PyTorch {torch.__version__} cannot use; install a CUDA build of it on every "
                 "node, or set federation.gpus_per_client=0"
             )
+        if gpu_share > 0:
+            _deterministic()
         if 0 < gpu_share < 1:
             torch.cuda.set_per_process_memory_fraction(gpu_share * _GPU_RESERVE)
         self.assign(config, data, scenario)

@@ -53,9 +53,21 @@ def layer_names(model: nn.Module) -> list[str]:
 def build(model: ModelConfig | str, shape: Shape, classes: int) -> nn.Module:
     """A model as its factory makes it: of the section `model` of a configuration, or registered under a name.
 
-    `shape` is (channels, height, width). Raises ConfigError naming the factory when there is no such function, when it
-    raises, or when it returns no nn.Module.
+    `shape` is (channels, height, width). What the factory draws, and a state does not hold, is the same each time.
+    Raises ConfigError naming the factory when there is no such function, when it raises, or when it returns no
+    nn.Module.
     """
+    with seeded(0):
+        return _made(model, shape, classes)
+
+
+def initialise(model: ModelConfig | str, shape: Shape, classes: int, seed: int, purpose: str) -> nn.Module:
+    """A model whose random weights depend on (seed, purpose) alone."""
+    with seeded(derive(seed, purpose)):
+        return _made(model, shape, classes)
+
+
+def _made(model: ModelConfig | str, shape: Shape, classes: int) -> nn.Module:
     config = ModelConfig(name=model) if isinstance(model, str) else model
     function = _resolve(config)
     try:
@@ -68,12 +80,6 @@ def build(model: ModelConfig | str, shape: Shape, classes: int) -> nn.Module:
     if not isinstance(built, nn.Module):
         raise ConfigError(f"{config.where}: it returned {type(built).__name__}, no torch.nn.Module")
     return built
-
-
-def initialise(model: ModelConfig | str, shape: Shape, classes: int, seed: int, purpose: str) -> nn.Module:
-    """A model whose random weights depend on (seed, purpose) alone."""
-    with seeded(derive(seed, purpose)):
-        return build(model, shape, classes)
 
 
 @contextmanager

@@ -143,6 +143,9 @@ def _check_tensors(config: ModelConfig, model: nn.Module) -> None:
             raise ConfigError(
                 f"{config.where}: {name} is {tensor.dtype}; weights and buffers are float32 or whole numbers"
             )
+    for name, parameter in model.named_parameters():
+        if not (parameter.is_contiguous() or parameter.is_contiguous(memory_format=torch.channels_last)):
+            raise ConfigError(f"{config.where}: {name} does not lie in one piece; make it .contiguous() in the model")
     shared = {n for n, _ in model.named_parameters(remove_duplicate=False)} - {n for n, _ in model.named_parameters()}
     if shared:
         raise ConfigError(

@@ -31,7 +31,7 @@ def read_tensors(path: Path) -> tuple[Arrays, dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except FileNotFoundError:
         raise RunDirectoryError(f"there is no file {path}") from None
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError) as error:  # TypeError: bfloat16, which NumPy lacks
         raise RunDirectoryError(f"{path} is not a readable safetensors file: {error}") from None
 
 

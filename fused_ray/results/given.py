@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fused_ray import models
+from fused_ray import models, registry
 from fused_ray.config import RunConfig
 from fused_ray.core.pretrained import fitted
 from fused_ray.core.state import Arrays, arrays
@@ -36,6 +36,11 @@ def given_model(directory: RunDirectory, config: RunConfig, data: ImageData) -> 
         if not file.exists():
             raise RunDirectoryError(f"pretrain.from: {source} has not finished pre-training; continue it first")
         if earlier.config.pretrain_key() != config.pretrain_key():
+            if registry.METHODS[config.unlearn.method].needs_history:
+                raise RunDirectoryError(
+                    f"pretrain.from: {config.unlearn.method} goes back over pre-training, and {source} was pre-trained "
+                    "on other data or settings; give this run the same seed, data, model, train, pretrain and clients"
+                )
             warnings.append(f"the model of {source} was pre-trained on other data or settings than this run's")
     else:
         file = source

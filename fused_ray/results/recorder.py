@@ -184,7 +184,7 @@ class DirectoryRecorder:
             },
             "storage_bytes": unlearned.storage_bytes,
             "figures": dict(unlearned.figures),
-            "bytes": {phase: _phase_bytes(rounds, phase) for phase in PHASES},
+            "bytes": {p: _phase_bytes(rounds, p, unlearned.mask_bytes if p == "unlearn" else 0) for p in PHASES},
             "seconds": {phase: _phase_seconds(rounds, phase) for phase in PHASES},
             "hash": {
                 "base": outcome.base_hash,
@@ -283,12 +283,13 @@ def _class_counts(scenario: Scenario, data: ImageData) -> tuple[list[IntVector],
     return retained, [count(scenario.held[c]) - kept for c, kept in enumerate(retained)]
 
 
-def _phase_bytes(rounds: list[dict[str, Any]], phase: str) -> dict[str, int]:
+def _phase_bytes(rounds: list[dict[str, Any]], phase: str, once: int) -> dict[str, int]:
+    """Protocol bytes of a phase; `once` are those of the first round's message alone, which are in the total."""
     rows = rows_of(rounds, phase)
     clients = rows[0]["clients_used"] if rows else 1
     return {
         "up_per_client_per_round": rows[0]["bytes_up"] // clients if rows else 0,
-        "down_per_client_per_round": rows[0]["bytes_down"] // clients if rows else 0,
+        "down_per_client_per_round": rows[0]["bytes_down"] // clients - once if rows else 0,
         "up_total": sum(row["bytes_up"] for row in rows),
         "down_total": sum(row["bytes_down"] for row in rows),
     }

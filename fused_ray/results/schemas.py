@@ -10,7 +10,7 @@ def _field(name: str, kind: pa.DataType, doc: str) -> pa.Field:
 
 
 _BOTH = [
-    _field("phase", pa.string(), "pretrain, rank, unlearn or retrain"),
+    _field("phase", pa.string(), "pretrain, rank, saliency, replay, unlearn or retrain"),
     _field("round", pa.int32(), "round within the phase, from 1"),
 ]
 
@@ -20,12 +20,20 @@ ROUNDS = pa.schema(
         _field("train_seconds", pa.float64(), "wall seconds until all clients' updates were there"),
         _field("aggregate_seconds", pa.float64(), "wall seconds of the driver's averaging"),
         _field("evaluate_seconds", pa.float64(), "wall seconds of the evaluation"),
-        _field("ra", pa.float64(), "accuracy of the new global model on the retained test view; null in rank"),
-        _field("fa", pa.float64(), "accuracy on the forgotten test view; null in rank"),
+        _field(
+            "ra",
+            pa.float64(),
+            "accuracy of the new global model on the retained test view; null where none is made (rank)",
+        ),
+        _field("fa", pa.float64(), "accuracy on the forgotten test view; null likewise"),
         _field("ca", pa.float64(), "accuracy on the overlapping class; null outside the exclusive scenario"),
         _field("loss", pa.float64(), "mean training loss an example over the round"),
         _field("bytes_up", pa.int64(), "protocol bytes that all clients together uploaded"),
-        _field("bytes_down", pa.int64(), "protocol bytes that all clients together received"),
+        _field(
+            "bytes_down",
+            pa.int64(),
+            "protocol bytes that all clients together received (M_r: in rank alone)",
+        ),
         _field("clients_expected", pa.int32(), "clients that should take part"),
         _field("clients_received", pa.int32(), "clients whose update arrived"),
         _field("clients_used", pa.int32(), "clients whose update is in the mean"),

@@ -200,6 +200,12 @@ def test_a_second_request_takes_the_model_of_an_earlier_run(finished: Path, tmp_
     assert phases == {"rank", "unlearn"}
 
 
+def test_pretraining_that_was_another_is_not_gone_back_over(finished: Path, tmp_path: Path) -> None:
+    fields = [f"pretrain.from={finished}", "forget.scenario=client", "unlearn.method=eraseclient"]
+    with pytest.raises(FusedRayError, match="eraseclient goes back over pre-training"):
+        run(RunConfig.from_dict({}, [*SMALL, *fields, f"output.dir={tmp_path / 'run'}"]))
+
+
 def test_a_model_of_the_users_own_must_fit(finished: Path, tmp_path: Path) -> None:
     state: dict[str, Any] = load_file(finished / "base.safetensors")
     own = tmp_path / "own.safetensors"

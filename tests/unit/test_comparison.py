@@ -131,6 +131,13 @@ def test_the_papers_preset_is_what_it_says() -> None:
             "cells/class-0-x: unlearn.start: reset at sparsity 0",
         ),
         ({"methods": ["federaser"]}, "none of them can do"),
+        (
+            {
+                "scenarios": ["client"],
+                "methods": [{"label": "slow", "set": {"unlearn.method": "eraseclient", "train.lr": 0.5}}],
+            },
+            "methods: slow goes back over pre-training and cannot set train",
+        ),
         ({"base": {"unlearn": {"layers": 9}}}, "base: unlearn.layers: 9 is more than"),
         ({"base": {"trian": {"lr": 1}}}, "base.trian: unknown key"),
         ({"base": {"retrain": {"rounds": 0}}}, "retrain.rounds"),

@@ -60,7 +60,7 @@ class Ascent(FullTraining):
         for positions in batches(len(rest), self.train, self.seed, self.phase, self.round, client):
             rows = rest[positions]
             loss = F.cross_entropy(space.suffix(0, space.images("train", rows)), space.labels(rows))
-            gradient = _flat(torch.autograd.grad(loss, tensors))
+            gradient = _flat(torch.autograd.grad(loss, tensors, materialize_grads=True))
             theta, velocity = ascend(theta, velocity, gradient, self.erase)
             theta = project(theta, center, self.radius)
             _write(tensors, theta)

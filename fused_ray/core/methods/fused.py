@@ -155,7 +155,7 @@ def make_adapter(federation: Federation, base: Arrays, chosen: Chosen) -> tuple[
     if wanted.start == "reset" and len(whole) > 1:
         raise ConfigError(
             f"unlearn.start: reset with this unlearn.budget would set {' and '.join(whole)} wholly to zero, and then "
-            "no gradient reaches them; use one layer or a smaller budget"
+            "no gradient reaches them; use one layer, a smaller unlearn.budget or a larger unlearn.sparsity"
         )
     return masks, adapter.start_values(masks, base, wanted.start, input_layer), mask_bytes
 

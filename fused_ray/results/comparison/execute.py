@@ -187,8 +187,9 @@ class _Group:
                 found = audits.examine(run, lambda: self._yardstick, cell.method)
             except Interrupted:
                 raise
-            except FusedRayError as error:
-                reason = f"{rows.FAILED}its audit: {error}"
+            except Exception as error:  # the model may be the user's own: the other cells' figures are not lost for it
+                told = str(error) if isinstance(error, FusedRayError) else f"{type(error).__name__}: {error}"
+                reason = f"{rows.FAILED}its audit: {' '.join(told.split())}"
         return rows.finished(cell, run, self.base, found) | ({"status": reason} if reason else {})
 
     @cached_property

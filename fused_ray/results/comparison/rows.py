@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -60,10 +61,13 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "mask_bytes": (_INT, "protocol bytes that say which entries an adapter changes, once"),
     "storage_bytes": (_INT, "what the server must have stored during training, beside the model"),
     "rounds": (_INT, "rounds of the method: ranking, gradients, replay, unlearning or retraining"),
-    "seconds_train": (_FLOAT, "wall seconds of local training, all rounds of the method"),
+    "seconds_train": (_FLOAT, "wall seconds of local training, all rounds of the method but replay"),
     "seconds_aggregate": (_FLOAT, "wall seconds of averaging"),
     "seconds_evaluate": (_FLOAT, "wall seconds of evaluation"),
-    "equivalents": (_FLOAT, "full-round equivalents: examples trained on, over the size of the training set"),
+    "equivalents": (
+        _FLOAT,
+        "full-round equivalents, without replay: examples trained on, over the size of the training set",
+    ),
     "layers": (_STRING, "adapted layers"),
     "values": (_INT, "values of the adapter; null for a method that changes the whole model"),
     "reversible": (_BOOL, "whether taking the adapter off gives the earlier model back, bit for bit"),
@@ -114,8 +118,8 @@ def finished(cell: Cell, run: RunDirectory, base: RunDirectory, audit: Mapping[s
         "mask_bytes": adapter["mask_bytes"] if adapter else 0,
         "storage_bytes": result["storage_bytes"],
         "rounds": sum(phase != "pretrain" for phase, _ in rounds),
-        **{f"seconds_{part}": sum(result["seconds"][p][part] for p in phases) for part in _PARTS},
-        "equivalents": sum(part for (phase, _), part in rounds.items() if phase != "pretrain"),
+        **{f"seconds_{part}": sum(result["seconds"][p][part] for p in phases if p != "replay") for part in _PARTS},
+        "equivalents": sum(part for (phase, _), part in rounds.items() if phase not in ("pretrain", "replay")),
         "layers": " ".join(result["layers"]["chosen"]) or None,
         "values": adapter["values"] if adapter else None,
         "reversible": result["reversible"],
@@ -147,8 +151,13 @@ def _epochs(config: RunConfig, phase: str, round: int) -> int:
     """Passes over its data that a client makes in a round, at the most."""
     if phase == "saliency":  # one gradient
         return 1
-    if config.unlearn.method == "eraseclient" and (phase, round) == ("unlearn", 1):
+    method, first = config.unlearn.method, (phase, round) == ("unlearn", 1)
+    if method == "eraseclient" and first:
         return config.eraseclient.epochs
+    if method == "puf" and first:
+        return 1
+    if method == "federaser" and phase == "unlearn":
+        return math.ceil(config.federaser.ratio * config.train.local_epochs)
     return config.train.local_epochs
 
 

@@ -7,14 +7,13 @@ import pytest
 
 from fused_ray.audit.control import control, is_trivial, output_bias
 from fused_ray.audit.yardstick import Yardstick
-from fused_ray.core.state import arrays
-
-LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")
 
 
-def test_the_output_layer_is_the_last_with_a_bias() -> None:
-    assert output_bias(["a.weight", "a.bias", "b.weight", "b.bias"], ["a", "b"]) == "b.bias"
-    assert output_bias(["a.weight", "a.bias", "b.weight"], ["a", "b"]) == "a.bias"
+def test_the_bias_is_the_output_layers() -> None:
+    state = {"a.weight": np.ones(4), "a.bias": np.ones(2), "b.weight": np.ones(4), "b.bias": np.array([1.0, 2.0])}
+    assert output_bias(state, ["a", "b"]).tolist() == [1.0, 2.0]
+    del state["b.bias"]
+    assert output_bias(state, ["a", "b"]) is None  # another layer's is no output bias
 
 
 @pytest.mark.parametrize(
@@ -25,25 +24,22 @@ def test_the_output_layer_is_the_last_with_a_bias() -> None:
         (["forget.scenario=sample", "forget.target=6"], {6: -10}),
     ],
 )
-def test_one_number_a_class(world: Any, overrides: list[str], change: dict[int, int]) -> None:
+@pytest.mark.parametrize("bias", [None, np.ones(10, np.float32)])
+def test_one_number_a_class(world: Any, overrides: list[str], change: dict[int, int], bias: Any) -> None:
     space = world("data.limit=200", *overrides).space
-    before = arrays(space.model)
-    after = control(space, before, LAYERS)
-    assert [name for name in before if not np.array_equal(before[name], after[name])] == ["fc3.bias"]
-    expected = before["fc3.bias"].copy()
-    for label, shift in change.items():
-        expected[label] += shift
-    assert after["fc3.bias"].tolist() == expected.tolist()
+    outputs = np.zeros((3, 10), np.float32)
+    expected = [change.get(label, 0) for label in range(10)]
+    assert control(space, outputs, bias).tolist() == [expected] * 3
+    assert not outputs.any()
 
 
 @pytest.mark.parametrize("scenario", ["client", "sample"])
-def test_zeroed_where_no_class_is_forgotten(world: Any, scenario: str) -> None:
+def test_taken_away_where_no_class_is_forgotten(world: Any, scenario: str) -> None:
     poison = f"forget.poison={str(scenario == 'client').lower()}"
     space = world("data.limit=200", f"forget.scenario={scenario}", poison).space
-    before = arrays(space.model)
-    after = control(space, before, LAYERS)
-    assert not after["fc3.bias"].any()
-    assert all(np.array_equal(before[name], after[name]) for name in before if name != "fc3.bias")
+    outputs, bias = np.ones((2, 10), np.float32), np.arange(10, dtype=np.float32)
+    assert control(space, outputs, bias).tolist() == [[1.0 - label for label in range(10)]] * 2
+    assert control(space, outputs, None).tolist() == outputs.tolist()
 
 
 def test_it_forgets_a_class(yardstick: Yardstick) -> None:

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from fused_ray.audit.gradients import Opposition, gradients, opposition
@@ -72,6 +73,11 @@ def test_an_entry_without_gradient(space: Workspace) -> None:
     masks = Masks((Mask("1", 2 * 784 + 2, np.array([100])),))  # its pixel is black
     found = at_zero(space, masks)
     assert (found.phi, found.g_u, found.predicted, found.measured) == (0.0, 0.0, 0.0, 0.0)
+
+
+def test_parameters_that_are_not_used_have_no_gradient(space: Workspace) -> None:
+    space.model.register_parameter("aside", nn.Parameter(torch.ones(3)))
+    assert at_zero(space).g_u == pytest.approx(at_zero(space, Masks((Mask("1", 1570, np.arange(1570)),))).g_u)
 
 
 def test_the_prediction_holds_on_a_network(yardstick: Yardstick) -> None:

@@ -126,12 +126,24 @@ def flags(shape: tuple[int, int, int], classes: int) -> nn.Module:
     return model
 
 
+def strided(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+    model[1].weight = nn.Parameter(torch.randn(64, classes).t())
+    return model
+
+
+def drawing(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    model = sequence(shape, classes)
+    model.register_buffer("fixed", torch.randn(3), persistent=False)
+    return model
+
+
 def broken(shape: tuple[int, int, int], classes: int) -> nn.Module:
     raise RuntimeError("no\nsuch luck")
 
 
 FACTORIES = {f.__name__: f for f in (Residual, Branching, Skipping, Declaring, Lying, Forgetful, Dropping, sequence,
-                                     attention, half, tied, flags, broken)}  # fmt: skip
+                                     attention, half, tied, flags, strided, drawing, broken)}  # fmt: skip
 FACTORIES |= {"text": lambda shape, classes: "a model", "few": lambda shape, classes: sequence(shape, 3)}
 FACTORIES |= {"bare": lambda shape, classes: nn.Flatten(), "large": lambda shape, classes: nn.Linear(9, classes)}
 FACTORIES |= {"pixels": lambda shape, classes: nn.Sequential(nn.Flatten(), nn.ReLU())}
@@ -259,6 +271,7 @@ def test_looking_at_a_model_leaves_its_mode_and_the_random_numbers_alone() -> No
         (own("large"), "the model fails on images of 1 x 8 x 8: RuntimeError"),
         (own("half"), "1.weight is torch.float16"),
         (own("flags"), "seen is torch.bool"),
+        (own("strided"), "1.weight does not lie in one piece"),
         (own("tied"), "2.weight: a weight that two modules share"),
         (own("pixels"), "the model gives [3, 64]"),
         (ModelConfig(name="simplevit", args={"patch": 3}), "patches of 3 x 3 pixels do not cover 8 x 8"),
@@ -286,6 +299,19 @@ def test_a_file_beside_the_current_directory_is_found(tmp_path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     assert isinstance(models.build(ModelConfig(factory="beside_here:net"), SHAPE, 4), nn.Linear)
+
+
+def test_what_a_factory_draws_is_the_same_each_time_and_weights_are_the_seeds() -> None:
+    torch.manual_seed(1)
+    one, before = models.build(own("drawing"), SHAPE, 4), torch.get_rng_state()
+    torch.manual_seed(2)
+    other = models.build(own("drawing"), SHAPE, 4)
+    assert torch.equal(one.fixed, other.fixed)
+    torch.manual_seed(1)
+    assert torch.equal(before, torch.get_rng_state())
+    first, again, third = (models.initialise(own("drawing"), SHAPE, 4, seed, "init") for seed in (0, 0, 1))
+    assert torch.equal(first[1].weight, again[1].weight)
+    assert not torch.equal(first[1].weight, third[1].weight)
 
 
 def test_dropout_depends_on_the_seed_alone() -> None:
