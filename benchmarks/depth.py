@@ -1,7 +1,7 @@
 """How deep is the forgetting? Starts, masks and layers side by side, with relearning and distance to retraining.
 
     python benchmarks/depth.py run --scenario class [--seeds 0 1 2] [--settings saliency|depth] [--bases DIR ...]
-                               [--shadows DIR]
+                               [--shadows DIR] [--set forget.share=0.4]
     python benchmarks/depth.py report
 
 `run` pre-trains and retrains once per scenario and seed (LeNet, full Fashion-MNIST, 50 clients), unlearns with every
@@ -190,6 +190,7 @@ def main() -> None:
     parser.add_argument("--settings", choices=tuple(SETTINGS), default="saliency")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
     parser.add_argument("--bases", nargs="*", type=Path, default=[], help="folders where base runs may be")
+    parser.add_argument("--set", nargs="*", default=[], help="further fields of base runs that must be made")
     parser.add_argument("--shadows", type=Path, help="the folder `shadows` of a comparison with the same base runs")
     parser.add_argument("--out", type=Path, default=Path("runs/depth"))
     given = parser.parse_args()
@@ -206,7 +207,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = list(read_csv(path))
     with one_thread():
         for seed in given.seeds:
-            bench = Bench.load(base_run(given.scenario, seed, [*given.bases, given.out / "bases"]))
+            bench = Bench.load(base_run(given.scenario, seed, [*given.bases, given.out / "bases"], fields=given.set))
             print(bench.path, bench.before, bench.retrained, flush=True)
             done = {(row["setting"], row["draw"]) for row in rows if row["seed"] == str(seed)}
             for row in measure(bench, SETTINGS[given.settings](), done, given.shadows):

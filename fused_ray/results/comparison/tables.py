@@ -169,7 +169,10 @@ def _published(base: RunConfig) -> Mapping[str, Mapping[str, Any]]:
 
 def _why(base: RunConfig) -> Iterable[str]:
     why, entry = _paper()["why"], _entry(base)
-    yield from (why[name] for name in (entry.get("why"), entry["scenario"]) if name in why)
+    concerned = base.forget_count if base.forget.clients is None else len(base.forget.clients)
+    for name in (entry.get("why"), entry["scenario"]):
+        if name in why:
+            yield why[name].format(concerned=concerned, clients=base.federation.clients)
     yield from why["all"]
 
 
