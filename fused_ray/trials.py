@@ -233,7 +233,7 @@ class SweepConfig(Section):
         if self.count > self.max_trials:
             raise ValueError(f"max_trials: the space has {self.count} trials, more than the {self.max_trials} allowed; "
                              "make it smaller, or raise max_trials")  # fmt: skip
-        trials = self.trials if self.search != "optuna" else self._corners()
+        trials = self.trials if self.search != "optuna" else self.corners
         good: set[tuple[str, str]] = set()
         for trial in trials:
             if trial.config is not None:
@@ -243,7 +243,8 @@ class SweepConfig(Section):
                 if trial.config is None and (key, json.dumps(value)) not in good:
                     raise ValueError(f"space: {key} = {json.dumps(value)}: {trial.reason}")
 
-    def _corners(self) -> list[Trial]:
+    @property
+    def corners(self) -> list[Trial]:
         """Points that show every value, and both ends of every range, once."""
         columns = {key: list(found.values or found.bounds) for key, found in self.dimensions.items()}
         longest = max(map(len, columns.values()))

@@ -13,8 +13,8 @@ import ray
 from fused_ray.errors import FusedRayError
 from fused_ray.results.environment import usable_cpus
 
-TESTED = ((2, 50), (2, 60))
-"""The oldest and the newest Ray that this version is tested with."""
+TESTED = (2, 60)
+"""The Ray that the tests run with; pyproject.toml says which others should do."""
 
 
 class SessionError(FusedRayError):
@@ -47,9 +47,7 @@ def session(address: str | None) -> Iterator[bool]:
 
 
 def version_note() -> str | None:
-    """A warning if the installed Ray is outside the tested range."""
-    found = tuple(int(part) for part in ray.__version__.split(".")[:2])
-    if TESTED[0] <= found <= TESTED[1]:
+    """A remark if the installed Ray is not the tested one."""
+    if tuple(int(part) for part in ray.__version__.split(".")[:2]) == TESTED:
         return None
-    (a, b), (c, d) = TESTED
-    return f"Ray {ray.__version__} is outside the range this version is tested with ({a}.{b} to {c}.{d})"
+    return f"Ray {ray.__version__}: this version of fused_ray is tested with Ray {TESTED[0]}.{TESTED[1]}"

@@ -71,17 +71,20 @@ def show_plan(config: SweepConfig, *, timed: bool) -> None:
     if trials:
         console.print(table)
     else:
-        console.print("optuna proposes its trials one by one", highlight=False)
+        console.print("optuna proposes its trials one by one; the estimate takes every value as often", highlight=False)
     models = _missing(config, [c for _, c in runs] or [t.config for t in config.likely if t.config is not None])
     full = sum(c.model.known is not None and lowest(c) == c.model.known.layers[0] for _, c in runs)
+    rounds = sum(c.unlearn.rounds for _, c in runs)
     lines = [
-        f"{sum(c.unlearn.rounds for _, c in runs)} unlearning rounds in {len(runs)} trials; {full} trials train the "
-        "input layer, have no frozen prefix and cost full rounds.",
+        *([f"{rounds} unlearning rounds in {len(runs)} trials; {full} trials train the input layer, have no frozen "
+           "prefix and cost full rounds."] if runs else []),
         f"Shared models to make: {len(models)} ({sum(map(_rounds, models))} full rounds); others are in "
         f"{config.store} already." if models else f"All shared models are in {config.store} already.",
     ]  # fmt: skip
-    if timed and runs:
-        lines.append(_estimate(config, [c for _, c in runs], models))
+    corners = [t.config for t in config.corners if t.config is not None]
+    expected = [c for _, c in runs] or [corners[number % len(corners)] for number in range(config.count) if corners]
+    if timed and expected:
+        lines.append(_estimate(config, expected, models))
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
