@@ -200,6 +200,18 @@ def test_a_second_request_takes_the_model_of_an_earlier_run(finished: Path, tmp_
     assert phases == {"rank", "unlearn"}
 
 
+def test_a_mask_is_sent_once(finished: Path, tmp_path: Path) -> None:
+    fields = ["unlearn.layers=[fc3]", "unlearn.mask=saliency", "unlearn.budget=18", "retrain.rounds=0"]
+    place = [f"pretrain.from={finished}", f"output.dir={tmp_path / 'run'}"]
+    result = run(RunConfig.from_dict({}, [*SMALL, *fields, *place]))
+    rounds = [row for row in load_run(tmp_path / "run").table("rounds").to_pylist() if row["phase"] == "unlearn"]
+    sent, mask = result["bytes"]["unlearn"]["down_per_client_per_round"], result["adapter"]["mask_bytes"]
+    assert mask > 0
+    assert [row["bytes_down"] for row in rounds] == [
+        row["clients_used"] * (sent + m) for row, m in zip(rounds, (mask, 0), strict=True)
+    ]
+
+
 def test_pretraining_that_was_another_is_not_gone_back_over(finished: Path, tmp_path: Path) -> None:
     fields = [f"pretrain.from={finished}", "forget.scenario=client", "unlearn.method=eraseclient"]
     with pytest.raises(FusedRayError, match="eraseclient goes back over pre-training"):
