@@ -16,12 +16,14 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constr
 
 # Nothing that is started from here reports its use to anybody.
 export RAY_USAGE_STATS_ENABLED := 0
+# Where this is set, each of the many processes of a run, and of the tests, would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Plots are drawn to files; no screen is needed.
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all lint types format docs bench clean distclean
+.PHONY: help install demo test quick-tests test-all lint types format docs bench clean distclean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,9 +56,12 @@ demo: $(VENV)/.installed  ## Forget a class, compare with retraining, bring it b
 # --- checks -------------------------------------------------------------------------------------------
 
 # On its own network Ray needs no token, and a test must not write one into the home folder.
-test test-all: export RAY_AUTH_MODE := disabled
+quick-tests test-all: export RAY_AUTH_MODE := disabled
 
-test: lint types  ## Lint, types and the tests (what CI runs; at most 12 minutes on 2 cores)
+test: lint  ## Lint, types and the tests (what CI runs; at most 12 minutes on 2 cores)
+	@$(MAKE) --no-print-directory --jobs=2 types quick-tests
+
+quick-tests: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: test  ## The same, then the slow tests one by one, full Fashion-MNIST among them (up to an hour more)
