@@ -103,6 +103,8 @@ def yardstick(
 ) -> Yardstick:
     """What the cells of a base run are measured against; `again` is the base run of another seed."""
     config = base.config
+    # what goes elsewhere differs from seed to seed, so that the other seed's model may have seen it
+    alike = config.forget.scenario in ("class", "exclusive") or config.forget.poison
     with one_thread():
         space = Workspace(config, data, scenario)
     return Yardstick(
@@ -110,7 +112,7 @@ def yardstick(
         before=read_state(base.path / "base.safetensors"),
         layers=anatomy(config.model, data.train_images.shape[1:], data.classes).layers,
         retrained=read_state(base.path / "retrained.safetensors"),
-        retrained_again=read_state(again.path / "retrained.safetensors") if again else None,
+        retrained_again=read_state(again.path / "retrained.safetensors") if again and alike else None,
         shadows=shadows,
         steps=settings.relearn_steps,
         repeats=settings.relearn_repeats,
