@@ -27,6 +27,7 @@ from fused_ray import (
 )
 from fused_ray.cli import main
 from fused_ray.results.comparison.rows import SCHEMA, trained
+from tests.processes import family, kill, start, wait_until
 
 SMALL: dict[str, Any] = {
     "base": {
@@ -74,24 +75,9 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "fused_ray", "compare", *map(str, arguments)]
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores Ctrl-C
-    )
-
-
-def wait_for_cells(path: Path, process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
-    """Until that many cells have run; the process and all that it started."""
-    deadline = time.monotonic() + 200
-    while len(list(path.glob("cells/*/result.json"))) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+def wait_for_cells(path: Path, process: subprocess.Popen[str], count: int) -> None:
+    """Until that many cells have run."""
+    wait_until(lambda: len(list(path.glob("cells/*/result.json"))) >= count, process)
 
 
 def finished_at(path: Path) -> dict[str, int]:
@@ -213,10 +199,9 @@ def test_what_failed_is_tried_again_and_nothing_else(finished: Path) -> None:
 def test_a_comparison_here_killed_and_resumed(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(SMALL))
     path = tmp_path / "killed"
-    process = start(tmp_path / "c.yaml", "--set", f"output.dir={path}")
-    for member in wait_for_cells(path, process, 3):
-        member.send_signal(signal.SIGKILL)
-    process.communicate()
+    process = start(command(tmp_path / "c.yaml", "--set", f"output.dir={path}"))
+    wait_for_cells(path, process, 3)
+    kill(process)
     assert len(figures(path)) < CELLS
     unfinished = subprocess.run(command("show", path), capture_output=True, text=True, timeout=60, check=True).stdout
     assert f"continue it with: fused-ray compare --resume {path}" in unfinished
@@ -233,7 +218,7 @@ def begin_on_ray(folder: Path) -> tuple[Path, subprocess.Popen[str]]:
     (folder / "c.yaml").write_text(yaml.safe_dump(SMALL))
     path = folder / "ray"
     changes = [part for change in (*ON_RAY, f"output.dir={path}") for part in ("--set", change)]
-    return path, start(folder / "c.yaml", *changes)
+    return path, start(command(folder / "c.yaml", *changes))
 
 
 def finish_and_compare(path: Path, finished: Path) -> None:
@@ -246,13 +231,14 @@ def finish_and_compare(path: Path, finished: Path) -> None:
 @pytest.mark.slow
 def test_a_comparison_on_ray_stopped_and_resumed_has_the_plain_loops_figures(finished: Path, tmp_path: Path) -> None:
     path, process = begin_on_ray(tmp_path)
-    family = wait_for_cells(path, process, 1)
+    wait_for_cells(path, process, 1)
+    started = family(process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=90)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert f"fused-ray compare --resume {path}" in errors
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=20)
     assert not alive
     finish_and_compare(path, finished)
 
@@ -261,9 +247,8 @@ def test_a_comparison_on_ray_stopped_and_resumed_has_the_plain_loops_figures(fin
 @pytest.mark.parametrize("cells", [1, 3, 5])
 def test_a_comparison_on_ray_killed_and_resumed(finished: Path, tmp_path: Path, cells: int) -> None:
     path, process = begin_on_ray(tmp_path)
-    for member in wait_for_cells(path, process, cells):
-        member.send_signal(signal.SIGKILL)
-    process.communicate()
+    wait_for_cells(path, process, cells)
+    kill(process)
     finish_and_compare(path, finished)
 
 

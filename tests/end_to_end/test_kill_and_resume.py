@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+
+from tests.processes import kill, start
 
 PHASES = ("pretrain", "rank", "unlearn", "retrain")
 CONFIG = [
@@ -43,24 +42,12 @@ def facts(path: Path) -> dict[str, Any]:
     return {name: result[name] for name in ("hash", "metrics", "layers", "adapter", "bytes")}
 
 
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL of the process and everything it started, Ray's workers in groups of their own too."""
-    try:
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    except psutil.NoSuchProcess:
-        return
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.send_signal(signal.SIGKILL)
-    process.wait()
-
-
 def last_round(path: Path, phase: str) -> int:
     parts = sorted((path / "rounds.parquet").glob(f"*-{phase}-*.parquet"))
     return int(parts[-1].stem.rpartition("-")[2]) if parts else 0
 
 
-def wait_until(path: Path, process: subprocess.Popen[bytes], phase: str, after: int) -> None:
+def wait_for_round(path: Path, process: subprocess.Popen[str], phase: str, after: int) -> None:
     """Until that round of the phase is recorded, or for round 0 until the phase before it is done."""
     before = {"pretrain": None, "rank": ("pretrain", 5), "unlearn": ("rank", 1), "retrain": ("unlearn", 5)}[phase]
     wanted = (phase, after) if after else before
@@ -78,10 +65,10 @@ def killed_then_resumed(backend: str, path: Path, kills: list[tuple[str, int, fl
     """Start a run, kill it at each point (phase, finished rounds, seconds later), go on at once each time."""
     arguments = settings(backend, path)
     for phase, after, delay in kills:
-        process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(path, process, phase, after)
+        process = start(command(*arguments))
+        wait_for_round(path, process, phase, after)
         time.sleep(delay)
-        kill_tree(process)
+        kill(process)
         arguments = ["--resume", str(path)]
     done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ import yaml
 from fused_ray import FusedRayError, RunConfig, SweepConfig, load_run, load_sweep, resume_sweep, run, sweep
 from fused_ray.cli import main
 from fused_ray.results.sweep.rows import SCHEMA
+from tests.processes import family, kill, start, wait_until
 
 SMALL: dict[str, Any] = {
     "base": {
@@ -58,24 +59,9 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "fused_ray", "sweep", *map(str, arguments)]
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores Ctrl-C
-    )
-
-
-def wait_for_trials(path: Path, process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
-    """Until that many trials have run; the process and all that it started."""
-    deadline = time.monotonic() + 200
-    while len(list(path.glob("trials/*/result.json"))) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+def wait_for_trials(path: Path, process: subprocess.Popen[str], count: int) -> None:
+    """Until that many trials have run."""
+    wait_until(lambda: len(list(path.glob("trials/*/result.json"))) >= count, process)
 
 
 def finished_at(path: Path) -> dict[str, int]:
@@ -185,10 +171,9 @@ def test_a_later_sweep_takes_its_models_from_the_store(finished: Path, tmp_path:
 def test_a_sweep_here_killed_and_resumed(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
     path = tmp_path / "killed"
-    process = start(tmp_path / "s.yaml", "--set", f"output.dir={path}")
-    for member in wait_for_trials(path, process, 2):
-        member.send_signal(signal.SIGKILL)
-    process.communicate()
+    process = start(command(tmp_path / "s.yaml", "--set", f"output.dir={path}"))
+    wait_for_trials(path, process, 2)
+    kill(process)
     assert 0 < len({row["trial"] for row in figures(path)}) < TRIALS
     unfinished = subprocess.run(command("show", path), capture_output=True, text=True, timeout=60, check=True).stdout
     assert f"continue it with: fused-ray sweep --resume {path}" in unfinished
@@ -210,7 +195,7 @@ def begin_on_ray(folder: Path, *more: str) -> tuple[Path, subprocess.Popen[str]]
     (folder / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
     path = folder / "ray"
     changes = [part for change in (*ON_RAY, *more, f"output.dir={path}") for part in ("--set", change)]
-    return path, start(folder / "s.yaml", *changes)
+    return path, start(command(folder / "s.yaml", *changes))
 
 
 def test_two_trials_at_a_time_by_tune_give_the_plain_loops_figures(
@@ -235,13 +220,9 @@ def test_two_trials_at_a_time_by_tune_give_the_plain_loops_figures(
 @pytest.mark.parametrize("trials", [0, 1, 3])
 def test_a_sweep_on_ray_killed_and_resumed(finished: Path, tmp_path: Path, trials: int) -> None:
     path, process = begin_on_ray(tmp_path)
-    deadline = time.monotonic() + 200
-    while not list(path.glob("store/*/*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    for member in wait_for_trials(path, process, trials):
-        member.send_signal(signal.SIGKILL)
-    process.communicate()
+    wait_until(lambda: bool(list(path.glob("store/*/*"))), process)
+    wait_for_trials(path, process, trials)
+    kill(process)
     before = finished_at(path)
     subprocess.run(command("--resume", path, "--set", "max_concurrent=1"), capture_output=True, timeout=280, check=True)
     assert figures(path) == of_class(finished)
@@ -252,13 +233,14 @@ def test_a_sweep_on_ray_killed_and_resumed(finished: Path, tmp_path: Path, trial
 @pytest.mark.timeout(600)
 def test_a_sweep_on_ray_stopped_and_resumed(finished: Path, tmp_path: Path) -> None:
     path, process = begin_on_ray(tmp_path)
-    family = wait_for_trials(path, process, 1)
+    wait_for_trials(path, process, 1)
+    started = family(process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=90)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert f"fused-ray sweep --resume {path}" in errors
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=20)
     assert not alive
     subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=True)
     assert figures(path) == of_class(finished)
@@ -274,10 +256,9 @@ def test_optuna_proposes_trials_and_is_told_again_after_a_kill(tmp_path: Path) -
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     whole, path = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(tmp_path / "s.yaml", "--set", f"output.dir={whole}"), timeout=280, check=True)
-    process = start(tmp_path / "s.yaml", "--set", f"output.dir={path}")
-    for member in wait_for_trials(path, process, 2):
-        member.send_signal(signal.SIGKILL)
-    process.communicate()
+    process = start(command(tmp_path / "s.yaml", "--set", f"output.dir={path}"))
+    wait_for_trials(path, process, 2)
+    kill(process)
     kept = figures(path)
     subprocess.run(command("--resume", path), timeout=280, check=True)
     for rows in (figures(whole), figures(path)):
