@@ -241,6 +241,13 @@ def report(rows: list[dict[str, str]]) -> Iterator[str]:
             )
 
 
+def parts(setting: str) -> tuple[str, str, str]:
+    """A setting's layers and size, start, and mask (random where its name says nothing)."""
+    words = setting.split(" ")
+    at = next(number for number, word in enumerate(words) if word in MARKERS)
+    return " ".join(words[:at]), words[at], words[at + 1] if words[at + 1 :] else "random"
+
+
 def draw(rows: list[dict[str, str]], path: Path) -> None:
     """Depth against bytes: a point per setting and measured round, mean over seeds and draws."""
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -248,8 +255,8 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     points: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for row in rows:
         if row["js"] and row["ratio"]:
-            start = next(name for name in MARKERS if name in row["setting"])
-            kind = "random" if "saliency" not in row["setting"] and "difference" not in row["setting"] else "saliency"
+            _, start, mask = parts(row["setting"])
+            kind = "random" if mask == "random" else "saliency"
             sent = 4.0 * int(row["values"]) + float(row["once_bytes"])
             points.setdefault((start, kind, row["round"]), []).append((sent, float(row["ratio"])))
     for (start, kind, number), found in sorted(points.items()):
@@ -270,7 +277,7 @@ def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
     """FA while the forgotten is learned again, from the last round on: a panel per layers and size, mean over seeds."""
     last = max(int(row["round"]) for row in rows)
     shown = [row for row in rows if row["curve"] and int(row["round"]) == last]
-    places = list(dict.fromkeys(row["setting"].rsplit(" ", 2)[0] for row in shown))
+    places = list(dict.fromkeys(parts(row["setting"])[0] for row in shown))
     figure = Figure(figsize=(3.4 * len(places), 3.6), layout="constrained")
     panels = figure.subplots(1, len(places), sharey=True, squeeze=False)[0]
 
@@ -278,10 +285,10 @@ def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
         return [statistics.mean(values) for values in zip(*(map(float, r[column].split()) for r in at), strict=True)]
 
     for axes, place in zip(panels, places, strict=True):
-        own = [row for row in shown if row["setting"].rsplit(" ", 2)[0] == place]
+        own = [row for row in shown if parts(row["setting"])[0] == place]
         axes.plot(mean(own, "curve_retrained"), color="black", linewidth=2, label="retrained")
         for setting in dict.fromkeys(row["setting"] for row in own):
-            _, start, mask = setting.rsplit(" ", 2)
+            _, start, mask = parts(setting)
             colour = "#0072B2" if mask == "random" else "#D55E00"
             line = mean([row for row in own if row["setting"] == setting], "curve")
             axes.plot(line, color=colour, marker=MARKERS[start], markevery=4, linewidth=1, label=f"{start}, {mask}")
