@@ -85,4 +85,6 @@ def test_the_result_says_what_kind_of_adapter_it_was_and_what_it_cost(finished: 
     assert 4 * 850 < sent["saliency"]["up_per_client_per_round"] < 4 * 850 + 200
     assert sent["saliency"]["up_total"] == 2 * sent["saliency"]["up_per_client_per_round"]  # two of four are forgotten
     up, down = (sent["unlearn"][f"{way}_per_client_per_round"] for way in ("up", "down"))
-    assert down - up == sparse["adapter"]["mask_bytes"] > 18
+    assert down == up  # the mask counts once, in the total alone
+    assert sparse["adapter"]["mask_bytes"] > 18
+    assert sent["unlearn"]["down_total"] == 2 * (down + sparse["adapter"]["mask_bytes"])
