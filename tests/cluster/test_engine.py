@@ -77,6 +77,7 @@ def test_a_model_of_another_shape_is_refused_through_the_driver(cluster: Any, tm
         run(small(tmp_path / "run", f"pretrain.from={tmp_path / 'own.safetensors'}"))
 
 
+@pytest.mark.slow
 def test_why_an_actor_cannot_start_is_told(cluster: Any, tmp_path: Path) -> None:
     """A card that Ray is told of and PyTorch cannot use."""
     node = cluster.add_node(num_cpus=1, num_gpus=1)

@@ -15,7 +15,7 @@ from tests.processes import family, start, wait_until
 FIELDS = ["federation.clients=6", "data.limit=4000", "pretrain.rounds=50", "retrain.rounds=0", "output.plots=false"]
 
 
-@pytest.mark.parametrize("backend", ["ray", "local"])
+@pytest.mark.parametrize("backend", [pytest.param("ray", marks=pytest.mark.slow), "local"])
 def test_ctrl_c_in_the_middle_of_a_round(tmp_path: Path, backend: str) -> None:
     path = tmp_path / "run"
     settings = [f for field in [*FIELDS, f"engine.backend={backend}", f"output.dir={path}"] for f in ("--set", field)]
