@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from ray.util.placement_group import placement_group_table, remove_placement_group
 from safetensors.numpy import save_file
 
-import fused_ray
-from fused_ray import FusedRayError, RunConfig, SweepConfig, run
+from fused_ray import FusedRayError, RunConfig, run
+from fused_ray.engine.placement import Node
+from fused_ray.engine.pool import cluster_nodes
 from fused_ray.engine.session import session
+from fused_ray.engine.tune import _reserve
 from fused_ray.errors import PlacementError
 
 STORE = 200_000_000
@@ -88,22 +91,19 @@ def test_why_an_actor_cannot_start_is_told(cluster: Any, tmp_path: Path) -> None
         cluster.remove_node(node)
 
 
-@pytest.mark.slow
-def test_trials_whose_cores_lie_on_two_nodes_are_placed(cluster: Any, tmp_path: Path) -> None:
-    """10 cores in three shares of 3: 2 + 1, 3, 3; packed onto single nodes, the third would find no room."""
+def test_shares_of_cores_on_two_nodes_are_where_they_were_counted(cluster: Any) -> None:
+    """10 cores in three shares of 3: 2 + 1, 3, 3; with the first one packed onto one node, the last finds no room."""
     added = [cluster.add_node(num_cpus=4, object_store_memory=STORE) for _ in range(2)]
+    groups = []
     try:
-        base = small(tmp_path / "base", "engine.start_timeout=30").model_dump(mode="json", by_alias=True)
-        sweep = SweepConfig.from_dict(
-            {
-                "base": base,
-                "space": {"unlearn.sparsity": {"grid": [0.5, 0.7, 0.9]}},
-                "max_concurrent": 3,
-                "output": {"dir": str(tmp_path / "sweep")},
-            }
-        )
-        assert fused_ray.sweep(sweep)["done"] == 3
+        small, one, other = (node.name for node in sorted(cluster_nodes(), key=lambda node: node.cpus))
+        parts = [[(small, 2.0), (one, 1.0)], [(one, 3.0)], [(other, 3.0)]]
+        groups = _reserve([[Node(name, cpus, 0.0, 0.0) for name, cpus in part] for part in parts], 20)
+        placed = [placement_group_table(group)["bundles_to_node_id"] for group in groups]
+        assert placed == [{i: name for i, (name, _) in enumerate(part)} for part in parts]
     finally:
+        for group in groups:
+            remove_placement_group(group)
         for node in added:
             cluster.remove_node(node)
 
