@@ -10,6 +10,7 @@ import torch
 from fused_ray import models
 from fused_ray.config import ModelConfig
 from fused_ray.models.anatomy import anatomy, stages
+from fused_ray.models.lenet import halved
 from fused_ray.models.simplevit import sine_cosine
 
 
@@ -25,6 +26,21 @@ from fused_ray.models.simplevit import sine_cosine
 )
 def test_sizes_on_grey_images_of_28_pixels(name: str, parameters: int) -> None:
     assert anatomy(ModelConfig(name=name), (1, 28, 28), 10).parameters == parameters
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("shape", [(3, 6, 24, 24), (2, 16, 8, 8), (2, 3, 7, 5), (1, 2, 2, 3)])
+def test_halving_is_max_pooling(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    for x in (noise, noise.abs().round(decimals=1)):  # the second with equal pixels
+        x = x.contiguous(memory_format=layout)
+        x[0, 0, 0, 0] = math.nan
+        pooled = torch.nn.functional.max_pool2d(x, 2)
+        with torch.inference_mode():
+            found = halved(x)
+        assert torch.equal(found.nan_to_num(9.0), pooled.nan_to_num(9.0))
+        assert found.isnan().sum() == 1
+        assert found.is_contiguous(memory_format=layout)
 
 
 def test_positions_by_hand() -> None:
