@@ -16,8 +16,8 @@ def _pooled(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 def halved(x: torch.Tensor) -> torch.Tensor:
     """The largest of every 2 x 2 pixels, [n, c, h, w] to [n, c, h // 2, w // 2]: F.max_pool2d(x, 2), to the bit.
 
-    PyTorch's own kernel is slow with few channels that lie last (on a CPU, nearly half of LeNet's forward pass); element by
-    element the same costs a third or less. Its gradient would cost more, and be shared among equal pixels. (Of 0 and
+    PyTorch's own kernel is slow with few channels that lie last: on a CPU, nearly half of LeNet's forward pass. Element
+    by element the same costs a third or less. Its gradient would cost more, and be shared among equal pixels. (Of 0 and
     -0, which are equal, either may be taken.)
     """
     if torch.is_grad_enabled():
