@@ -268,9 +268,9 @@ class SweepConfig(Section):
 
     @property
     def draws(self) -> int:
-        """On how many seeds a setting is tried; 1 where each is drawn by itself."""
-        seeds = self.dimensions.get("seed")
-        return len(seeds.grid) if self.search == "grid" and seeds and seeds.grid else 1
+        """On how many seeds a setting is tried; 1 where anything is drawn, for then no setting comes twice."""
+        seeds, drawn = self.dimensions.get("seed"), any(found.grid is None for found in self.dimensions.values())
+        return len(seeds.grid) if seeds and seeds.grid and not drawn and self.search == "grid" else 1
 
     @cached_property
     def trials(self) -> tuple[Trial, ...]:

@@ -70,14 +70,15 @@ class Folder:
             (fresh / "environment.json").write_text(json.dumps({"format": cls.FORMAT, **environment()}, indent=2))
             for folder in folders:
                 (fresh / folder).mkdir()
-            if earlier is not None:  # it is there whole, or gone: never a half of it
-                old = target.rename(f"{fresh}.old")
+            old = target.rename(f"{fresh}.old") if earlier else None  # it is there whole, or gone: never a half of it
             fresh.rename(target)
+            if old is not None:
+                shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise RunDirectoryError(f"cannot create the {cls.KIND} {path}: {error.strerror}") from None
-        if earlier is not None:
-            shutil.rmtree(old, ignore_errors=True)
-            earlier.unlock()
+        finally:
+            if earlier is not None:
+                earlier.unlock()
         return cls(target)
 
     @classmethod

@@ -115,6 +115,14 @@ def test_retraining_is_keyed_by_what_it_reads() -> None:
     assert len(different) == 5
 
 
+def test_a_setting_is_tried_on_every_seed_unless_something_is_drawn() -> None:
+    drawn = {**SPACE, "unlearn.lr": {"uniform": [0.1, 0.2]}}
+    assert sweep().draws == 1
+    assert sweep(seeds=[0, 1, 2]).draws == 3
+    assert sweep(drawn, seeds=[0, 1, 2]).draws == 1
+    assert sweep(seeds=[0, 1, 2], search="random", samples=9).draws == 1
+
+
 def test_all_layers_are_counted_where_the_model_is_known() -> None:
     space = {"unlearn.layers": {"grid": ["all", 1]}}
     assert sweep(space).trials[0].config.unlearn.layers == 5
