@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fused_ray import models
@@ -108,6 +109,10 @@ class Workspace:
         pixels = (self.data.train_images if source == "train" else self.data.test_images)[indices]
         if draws is not None:
             pixels = augmented(pixels, self.config.data.augment, draws)
+        return self.normalised(pixels)
+
+    def normalised(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """Images as the model takes them: float32, by the training images' mean and standard deviation."""
         batch = torch.from_numpy(pixels).to(self.device, torch.float32)
         batch = batch.div_(255.0).sub_(self._mean).div_(self._std)
         return batch.contiguous(memory_format=torch.channels_last)

@@ -62,11 +62,11 @@ def extended(config: RunConfig, data: ImageData, scenario: Scenario) -> ImageDat
     if not scenario.trigger:
         return data
     train = data.train_images.copy()
-    train[scenario.poisoned] = _stamped(train[scenario.poisoned], scenario.trigger)
+    train[scenario.poisoned] = stamped(train[scenario.poisoned], scenario.trigger)
     return replace(
         data,
         train_images=train,
-        test_images=np.concatenate([data.test_images, _stamped(data.test_images, scenario.trigger)]),
+        test_images=np.concatenate([data.test_images, stamped(data.test_images, scenario.trigger)]),
         test_labels=np.concatenate([data.test_labels, data.test_labels]),
     )
 
@@ -207,7 +207,7 @@ def _measured_on_own(config: RunConfig, data: ImageData, scenario: Scenario) -> 
     return replace(scenario, views={**scenario.views, "fa": fa})
 
 
-def _stamped(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def stamped(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Images with a white square in the lower right corner, a pixel from the edges where there is room."""
     result = images.copy()
     _, _, height, width = images.shape
