@@ -119,7 +119,7 @@ class Measure:
             "rea": found.accuracy,
             "steps": STEPS + 1 if found.steps is None else found.steps,
             "steps_retrained": STEPS + 1 if self.standard.steps is None else self.standard.steps,
-            "ratio": "" if relative is None else relative,
+            "ratio": "" if relative is None else relative.low or relative.high,  # a bound where one was not reached
             "js": distance(outputs, self._reference).js,
             "mia": self.mia(model),
             "mia_before": self.mia_before,

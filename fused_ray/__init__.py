@@ -7,7 +7,7 @@ from fused_ray.compare import compare, load_comparison, resume_comparison
 from fused_ray.comparison import CompareConfig
 from fused_ray.config import RunConfig
 from fused_ray.errors import FusedRayError
-from fused_ray.run import load_run, resume, run
+from fused_ray.run import audit_run, load_run, resume, run
 from fused_ray.sweep import load_sweep, resume_sweep, sweep
 from fused_ray.trials import SweepConfig
 
@@ -18,6 +18,7 @@ __all__ = [
     "RunConfig",
     "SweepConfig",
     "__version__",
+    "audit_run",
     "compare",
     "load_comparison",
     "load_run",

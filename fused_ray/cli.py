@@ -80,6 +80,24 @@ def show(run: RunFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def audit(
+    run: RunFolder,
+    full: Annotated[bool, typer.Option(help="Also train shadow models and two more retrained ones.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a finished run's model once more: inside its features, too, and with --full against chance."""
+    from fused_ray.results.display import show_progress, show_result
+    from fused_ray.run import audit_run, load_run
+
+    directory = load_run(run)
+    with show_progress(directory.path) as listener:
+        result = audit_run(run, full=full, listener=listener)
+    show_result(directory.path, directory.config, result, to_error=as_json)
+    if as_json:
+        print(json.dumps(result))
+
+
+@app.command()
 def apply(
     run: RunFolder, out: Annotated[Path, typer.Option(help="Where to write M_f, the model that forgot.")]
 ) -> None:

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from fused_ray import registry
 from fused_ray.config import (
     INPUTS,
+    AuditConfig,
     ForgetConfig,
     Integers,
     RunConfig,
@@ -37,7 +38,7 @@ PRESETS = Path(__file__).parent / "presets"
 SCENARIOS: tuple[str, ...] = get_args(ForgetConfig.model_fields["scenario"].annotation)
 _SHARED = ("data", "model", "federation", "pretrain", "forget")
 """Sections that shape the model which all methods of a scenario and seed begin with."""
-_OURS = ("seed", "engine", "output", "pretrain.from", "pretrain.history")
+_OURS = ("seed", "engine", "output", "audit", "pretrain.from", "pretrain.history")
 """What the comparison sets itself, or what holds for all of it."""
 
 
@@ -65,19 +66,6 @@ class Entry(Section):
 
 
 Entries = tuple[Annotated[Entry, BeforeValidator(_labelled)], ...]
-
-
-class AuditConfig(Section):
-    """What every unlearned model is examined for beyond RA and FA."""
-
-    enabled: bool = True
-    """Relearning, membership inference, distance to retrain, the one-number control, a diagnosis in words."""
-    shadows: Annotated[int, Field(strict=True, ge=0, le=64)] = 2
-    """Shadow models that the membership attack learns from, trained once per scenario and seed."""
-    relearn_steps: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 40
-    """Steps of training on the forgotten data again."""
-    relearn_repeats: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
-    """How often that is done, with other batches; the mean counts."""
 
 
 class CompareOutput(Section):
@@ -130,8 +118,8 @@ class CompareConfig(Section):
     """Names, or {label, set: {dotted.key: value}}."""
     seeds: Integers = (0,)
     """Seeds; tables show mean and standard deviation over them."""
-    audit: AuditConfig = AuditConfig()
-    """true, false, or {shadows: n}."""
+    audit: AuditConfig = AuditConfig(probes=True, shadows=2)
+    """How every model is judged: true, false, or what differs, such as {shadows: 4}; instead of base.audit."""
     output: CompareOutput = CompareOutput()
 
     @field_validator("base", mode="before")
@@ -142,9 +130,11 @@ class CompareConfig(Section):
     @field_validator("audit", mode="before")
     @classmethod
     def _switch(cls, value: Any) -> Any:
-        if not isinstance(value, bool | dict | AuditConfig):
+        if isinstance(value, AuditConfig):
+            return value
+        if not isinstance(value, bool | dict):
             raise ValueError("write true, false or {shadows: n}")
-        return {"enabled": value} if isinstance(value, bool) else value
+        return {"probes": True, "shadows": 2, **({"enabled": value} if isinstance(value, bool) else value)}
 
     @field_validator("methods", "scenarios")
     @classmethod
@@ -265,7 +255,12 @@ class CompareConfig(Section):
         """A run's configuration; the comparison draws its own plots."""
         values = self.base.model_dump(mode="json", by_alias=True)
         asked = scenario.naming("forget.scenario", SCENARIOS)
-        own = {"seed": seed, "output.plots": False, "output.dir": str(Path(self.output.dir).absolute() / folder)}
+        own = {
+            "seed": seed,
+            "audit.enabled": False,
+            "output.plots": False,
+            "output.dir": str(Path(self.output.dir).absolute() / folder),
+        }
         for key, value in {**asked, **settings, **own}.items():
             put(values, key, value, folder)
         return RunConfig.from_dict(values, source=folder)

@@ -334,6 +334,28 @@ class RetrainConfig(Section):
     """FedAvg rounds on the retained data; unset: as many as pretrain.rounds; 0: leave the comparison out."""
 
 
+class AuditConfig(Section):
+    """How the model that forgot is judged, against the retrained one; nothing here changes a model."""
+
+    enabled: bool = True
+    """Judge it by accuracy, relearning, head recovery, membership and the one-number control: one verdict in words."""
+    probes: bool = False
+    """Look inside as well: what linear probes find on every stage, and whether the gradients oppose each other."""
+    shadows: Annotated[int, Field(strict=True, ge=0, le=64)] = 0
+    """Shadow models that the membership attack learns from, trained for it; 0: by the loss alone."""
+    retrained: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    """Models retrained without the forgotten data; from three on their spread tells chance from difference."""
+    relearn_steps: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 40
+    """Steps of training on the forgotten data again."""
+    relearn_repeats: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
+    """How often that is done, with other batches; the mean counts."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether models are trained for the audit alone."""
+        return self.shadows > 0 or self.retrained > 1
+
+
 class EngineConfig(Section):
     """Where and how the run is executed; nothing here changes a result."""
 
@@ -379,6 +401,7 @@ class RunConfig(Section):
     exactfun: ExactFunConfig = ExactFunConfig()
     puf: PufConfig = PufConfig()
     retrain: RetrainConfig = RetrainConfig()
+    audit: AuditConfig = AuditConfig()
     engine: EngineConfig = EngineConfig()
     output: OutputConfig = OutputConfig()
 

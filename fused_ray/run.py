@@ -43,6 +43,34 @@ def resume(path: str | Path, overrides: Sequence[str] = (), *, listener: Listene
     return execute(directory, config, listener)
 
 
+def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None = None) -> dict[str, Any]:
+    """Judge the model of a finished run again, inside as well (`audit.probes`); returns the content of result.json.
+
+    `full` also trains what tells chance from difference: two shadow models and two more retrained models, or as many
+    as the run's `audit` section asks for. Nothing of the run is trained again, no model changes.
+    """
+    directory = load_run(path)
+    config = directory.config
+    settings = config.audit.model_copy(update={"enabled": True, "probes": True})
+    if full:
+        more = {"shadows": max(2, settings.shadows), "retrained": max(3, settings.retrained)}
+        settings = settings.model_copy(update=more)
+    config = config.model_copy(update={"audit": settings})
+    hear: Listener = listener or (lambda progress: None)
+    if config.engine.backend == "ray" and settings.trains:
+        from fused_ray.engine.driver import AuditJob
+        from fused_ray.engine.submit import execute_on_ray
+
+        return execute_on_ray(AuditJob(str(directory.path), config), config.engine.address, hear)
+    from fused_ray.core.rounds import LocalPool
+    from fused_ray.results.execute import audit
+
+    try:
+        return audit(directory, config, LocalPool, hear)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; once more: fused-ray audit {path}{' --full' if full else ''}") from None
+
+
 def load_run(path: str | Path) -> RunDirectory:
     """A run directory for reading: `.config`, `.result`, `.table("rounds")`, `.table("clients")`."""
     from fused_ray.results.directory import RunDirectory

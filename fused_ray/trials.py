@@ -40,7 +40,7 @@ from fused_ray.seeding import generator
 KINDS = ("grid", "choice", "uniform", "loguniform")
 METRICS = ("ra", "fa", "ca", "bytes_up_total", "seconds", "score")
 """What may be an objective: columns of trials.parquet, and score = ra - fa."""
-_OURS = ("engine.", "output.", "pretrain.from", "pretrain.history", "federation.clients_per_actor",
+_OURS = ("engine.", "output.", "audit.", "pretrain.from", "pretrain.history", "federation.clients_per_actor",
          "federation.cpus_per_client", "federation.gpus_per_client")  # fmt: skip
 """What the sweep sets itself, or what changes no result."""
 METHOD_SECTIONS = ("unlearn", "federaser", "eraseclient", "exactfun", "puf")
@@ -352,7 +352,8 @@ class SweepConfig(Section):
         own = {"retrain.rounds": 0, "pretrain.history": False, "pretrain.from": self.model(trial.config).output.dir}
         if trial.config.unlearn.method == "retrain":
             del own["retrain.rounds"]  # what the trial is about
-        for key, value in {**own, "output.plots": False, "output.dir": str(place)}.items():
+        own |= {"audit.enabled": False, "output.plots": False, "output.dir": str(place)}
+        for key, value in own.items():
             put(values, key, value, trial.name)
         return RunConfig.from_dict(values, source=f"trial {trial.name}")
 
@@ -360,7 +361,8 @@ class SweepConfig(Section):
         self, config: RunConfig, folder: str, sections: Mapping[str, Any], fields: Mapping[str, Any]
     ) -> RunConfig:
         values = config.model_dump(mode="json", by_alias=True) | dict(sections)
-        for key, value in {**fields, "output.plots": False, "output.dir": str(self.store / folder)}.items():
+        own = {"audit.enabled": False, "output.plots": False, "output.dir": str(self.store / folder)}
+        for key, value in {**fields, **own}.items():
             put(values, key, value, folder)
         return RunConfig.from_dict(values, source=folder)
 

@@ -70,6 +70,11 @@ class Membership:
     """By how much more confident the model is than shadow models without the example. This is offline LiRA (Carlini
     et al. 2022, arXiv 2112.03570) with one variance for all, as befits a few shadow models."""
 
+    @property
+    def strongest(self) -> Attack:
+        """The attack that the verdict rests on: with shadow models if there are any."""
+        return self.shadow or self.loss
+
 
 @dataclass(frozen=True)
 class Adversary:

@@ -13,6 +13,7 @@ what comes back there comes back by itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,28 @@ class Relearning:
     accuracy: float
     """ReA: FA after FIXED steps, or after the last if there are fewer."""
     steps: float | None
-    """Steps until FA is half of what it was before unlearning, between two steps by interpolation; None: never."""
+    """Steps until FA is half of what it was before unlearning, between two steps by interpolation; None: not within
+    those made."""
+
+    @property
+    def in_words(self) -> str:
+        """The steps for people."""
+        return f"more than {len(self.curve) - 1}" if self.steps is None else f"{self.steps:.1f}"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio that is known, or lies between bounds."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.low:.2f}"
+        if self.low == 0:
+            return "not known" if math.isinf(self.high) else f"at most {self.high:.2f}"
+        return f"at least {self.low:.2f}"
 
 
 def relearn(
@@ -65,16 +87,19 @@ def relearn(
     return Relearning(tuple(curve), curve[min(FIXED, steps)], steps_to(curve, fa_before / 2))
 
 
-def ratio(unlearned: Relearning, retrained: Relearning) -> float | None:
-    """Steps to half of the old FA, divided by the retrained model's. Less than 1: knowledge was left behind.
+def ratio(unlearned: Relearning, retrained: Relearning) -> Ratio | None:
+    """Steps to half of the old FA over the retrained model's, as bounds where one of them did not get there.
 
-    Who never got there counts with one step more than were made, the fewest that it could have taken. None if neither
-    did, or if the retrained model was there from the start.
+    Less than 1: knowledge was left behind. None where the retrained model is there from the start: that says nothing.
     """
-    if unlearned.steps is None and retrained.steps is None:
+    made = len(unlearned.curve) - 1
+    if retrained.steps == 0:
         return None
-    steps, standard = (len(found.curve) if found.steps is None else found.steps for found in (unlearned, retrained))
-    return steps / standard if standard else None
+    if unlearned.steps is None:
+        return Ratio(0.0 if retrained.steps is None else made / retrained.steps, math.inf)
+    if retrained.steps is None:
+        return Ratio(0.0, unlearned.steps / made)
+    return Ratio(unlearned.steps / retrained.steps, unlearned.steps / retrained.steps)
 
 
 def steps_to(curve: Sequence[float], target: float) -> float | None:

@@ -1,17 +1,19 @@
-"""The audit of one unlearning: all figures, findings and the verdict, as plain values for JSON."""
+"""The audit of one unlearning: all figures, the verdict and findings, as plain values for JSON."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fused_ray.audit import relearning
+from fused_ray.audit import relearning, verdict
 from fused_ray.audit.control import is_trivial
-from fused_ray.audit.diagnosis import Figures, diagnose, passed
 from fused_ray.audit.distance import Distance
-from fused_ray.audit.membership import Attack, Membership
-from fused_ray.audit.relearning import Relearning
+from fused_ray.audit.information import Index, Information, inapplicable
+from fused_ray.audit.membership import Membership
+from fused_ray.audit.relearning import Ratio, Relearning
+from fused_ray.audit.verdict import Figures
 from fused_ray.audit.yardstick import Seen, Yardstick
 from fused_ray.core.adapter import Masks
 from fused_ray.core.rounds import one_thread
@@ -40,6 +42,8 @@ class Subject:
     """The coordinates of its adapter if that is a sparse one: gradient opposition is measured there too."""
     restored: Restored | None = None
     """None where the method does not promise to be reversible."""
+    comparable: bool = True
+    """Whether all workers compute the same bits."""
 
 
 def audit(subject: Subject) -> dict[str, Any]:
@@ -58,51 +62,74 @@ def _report(subject: Subject) -> dict[str, Any]:
     after = yardstick.see(subject.after)
     relearned = yardstick.relearn(subject.after)
     membership = yardstick.attack(subject.after)
-    figures = _figures(subject, after, relearned, membership)
-    findings = diagnose(figures)
+    recovery = yardstick.recover(subject.after)
+    inside = yardstick.index(subject.after)
+    figures = _figures(subject, after, relearned, membership, recovery.accuracy, inside and inside[0])
+    judged = verdict.judge(figures)
     return {
         "method": subject.method,
         "scenario": yardstick.space.config.forget.scenario,
         "fa_is_asr": yardstick.space.scenario.trigger > 0,
+        "verdict": judged.word,
+        "sentence": judged.sentence,
+        "findings": [asdict(finding) for finding in judged.findings],
         "accuracy": {
             "before": _accuracy(yardstick.seen_before),
             "after": _accuracy(after),
             "retrained": _accuracy(yardstick.seen_retrained),
             "control": _accuracy(yardstick.seen_control),
+            "fa_floor": yardstick.fa_floor,
         },
         "relearning": _relearning(subject, relearned),
-        "membership": _membership(membership, yardstick.membership_retrained),
-        "distance": _distance(yardstick.distances(after), yardstick.floor),
-        "opposition": {
-            "everywhere": asdict(yardstick.opposition_everywhere),
-            "adapter": None if subject.masks is None else asdict(yardstick.opposition(subject.masks)),
+        "head_recovery": {
+            "before": asdict(yardstick.recovery_before),
+            "after": asdict(recovery),
+            "retrained": yardstick.recovery_retrained and asdict(yardstick.recovery_retrained),
         },
+        "index": _index(yardstick, inside) if yardstick.probes else None,
+        "membership": _membership(membership, yardstick),
+        "distance": _distance(yardstick.distances(after), yardstick.floor),
+        "opposition": _opposition(subject),
+        "head_only": figures.head_only,
         "restored": figures.restored,
         "trivial": figures.trivial,
-        "findings": [asdict(finding) for finding in findings],
-        "passed": passed(findings),
     }
 
 
-def _figures(subject: Subject, after: Seen, relearned: Relearning, membership: Membership) -> Figures:
+def _figures(
+    subject: Subject,
+    after: Seen,
+    relearned: Relearning,
+    membership: Membership | None,
+    recovery: float,
+    index: Index | None,
+) -> Figures:
     yardstick, restored = subject.yardstick, subject.restored
     before, control, retrained = yardstick.seen_before, yardstick.seen_control, yardstick.seen_retrained
-    standard = yardstick.membership_retrained
+    standard, recovered = yardstick.membership_retrained, yardstick.recovery_retrained
     fa, ra = _weighted(after, "fa"), _weighted(after, "ra")
     return Figures(
+        classes=yardstick.space.data.classes,
         ra_before=_weighted(before, "ra"),
         fa_before=_weighted(before, "fa"),
         ra=ra,
         fa=fa,
         ra_retrained=None if retrained is None else _weighted(retrained, "ra"),
         fa_retrained=None if retrained is None else _weighted(retrained, "fa"),
-        auc=_strongest(membership).auc,
-        auc_retrained=None if standard is None else _strongest(standard).auc,
-        auc_examples=membership.examples,
+        fa_floor=yardstick.fa_floor,
+        auc=None if membership is None else membership.strongest.auc,
+        auc_retrained=None if standard is None else standard.strongest.auc,
+        auc_floor=yardstick.auc_floor,
         relearning=relearned,
         relearning_retrained=yardstick.relearning_retrained,
+        index=index,
+        recovery=recovery,
+        recovery_retrained=None if recovered is None else recovered.accuracy,
+        head_only=yardstick.changed_head_alone(subject.after),
         restored=None if restored is None else restored.expected == restored.found,
         trivial=is_trivial(_weighted(before, "fa"), fa, ra, _weighted(control, "fa"), _weighted(control, "ra")),
+        membership_possible=membership is not None,
+        comparable=subject.comparable,
     )
 
 
@@ -110,32 +137,66 @@ def _weighted(seen: Seen, view: str) -> float:
     return seen.accuracy[view].weighted
 
 
-def _strongest(membership: Membership) -> Attack:
-    """The attack that the verdict rests on: with shadow models if there are any."""
-    return membership.shadow or membership.loss
-
-
 def _accuracy(seen: Seen | None) -> dict[str, Any] | None:
     return None if seen is None else {view: asdict(found) for view, found in seen.accuracy.items()}
 
 
 def _relearning(subject: Subject, relearned: Relearning) -> dict[str, Any]:
-    retrained = subject.yardstick.relearning_retrained
+    yardstick, retrained = subject.yardstick, subject.yardstick.relearning_retrained
+    ratio = None if retrained is None else relearning.ratio(relearned, retrained)
     return {
         "after": asdict(relearned),
         "retrained": None if retrained is None else asdict(retrained),
-        "shuffled": asdict(subject.yardstick.relearn(subject.after, shuffled=True)),
-        "ratio": None if retrained is None else relearning.ratio(relearned, retrained),
+        "shuffled": asdict(yardstick.relearn(subject.after, shuffled=True)) if yardstick.probes else None,
+        "ratio": ratio and _ratio(ratio),
     }
 
 
-def _membership(after: Membership, retrained: Membership | None) -> dict[str, Any]:
+def _ratio(ratio: Ratio) -> dict[str, Any]:
+    """Bounds as they are, None for one that there is not, and how to write them."""
+    return {"low": ratio.low, "high": None if math.isinf(ratio.high) else ratio.high, "text": str(ratio)}
+
+
+def _index(yardstick: Yardstick, inside: tuple[Index, Information] | None) -> dict[str, Any]:
+    """The index and what it comes from; where it does not apply, why."""
+    if inside is None:
+        why = inapplicable(yardstick.space) or "cannot be told: there is no retrained model"
+        return {"value": None, "told": False, "why": why}
+    found, after = inside
+    before, retrained = yardstick.information_before, yardstick.information_retrained
+    return {
+        **asdict(found),
+        "before": before and asdict(before),
+        "after": asdict(after),
+        "retrained": [asdict(each) for each in retrained],
+    }
+
+
+def _membership(after: Membership | None, yardstick: Yardstick) -> dict[str, Any] | None:
     """The attacks on both models, and how far apart their AUCs are, either way."""
+    if after is None:
+        return None
+    retrained = yardstick.membership_retrained
     gaps = {}
     for name in ATTACKS:
         found, standard = getattr(after, name), getattr(retrained, name, None)
         gaps[name] = None if found is None or standard is None else abs(found.auc - standard.auc)
-    return {"after": asdict(after), "retrained": None if retrained is None else asdict(retrained), "gap": gaps}
+    return {
+        "after": asdict(after),
+        "retrained": None if retrained is None else asdict(retrained),
+        "gap": gaps,
+        "auc_floor": yardstick.auc_floor,
+    }
+
+
+def _opposition(subject: Subject) -> dict[str, Any] | None:
+    yardstick = subject.yardstick
+    if not yardstick.probes:
+        return None
+    return {
+        "everywhere": asdict(yardstick.opposition_everywhere),
+        "adapter": None if subject.masks is None else asdict(yardstick.opposition(subject.masks)),
+    }
 
 
 def _distance(after: dict[str, Distance] | None, floor: dict[str, Distance] | None) -> dict[str, Any] | None:

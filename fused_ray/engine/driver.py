@@ -23,7 +23,7 @@ from fused_ray.engine.session import version_note
 from fused_ray.results.comparison.directory import ComparisonDirectory
 from fused_ray.results.comparison.execute import execute as execute_comparison
 from fused_ray.results.directory import RunDirectory
-from fused_ray.results.execute import execute
+from fused_ray.results.execute import audit, execute
 from fused_ray.results.sweep.directory import SweepDirectory
 from fused_ray.results.sweep.execute import Sweep
 from fused_ray.results.sweep.execute import execute as execute_sweep
@@ -47,6 +47,17 @@ class RunJob:
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
         return execute(RunDirectory.open(self.path), self.config, RayPool, hear, stopped, notes)
+
+
+@dataclass(frozen=True)
+class AuditJob:
+    """The audit of a finished run, on a pool of its own."""
+
+    path: str
+    config: RunConfig
+
+    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
+        return audit(RunDirectory.open(self.path), self.config, RayPool, hear, stopped)
 
 
 @dataclass(frozen=True)

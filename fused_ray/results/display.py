@@ -29,6 +29,7 @@ TITLES = {
     "replay": "replay",
     "unlearn": "unlearn",
     "retrain": "retrain",
+    "audit": "audit",
 }
 
 
@@ -87,7 +88,7 @@ class _Live:
         )
         text += f"  {left:.0f} s left" if progress.round_seconds else ""
         done = progress.round - 1 + share
-        phase = TITLES[progress.phase]
+        phase = TITLES.get(progress.phase, progress.phase)
         self._bar.update(self._task, total=progress.rounds, completed=done, phase=phase, text=text)
 
 
@@ -103,7 +104,8 @@ class _Lines:
         if now != self._last and progress.rounds:
             self._last = now
             self._console.print(
-                f"{progress.seconds:7.1f} s  {TITLES[progress.phase]} round {progress.round}/{progress.rounds}"
+                f"{progress.seconds:7.1f} s  {TITLES.get(progress.phase, progress.phase)} round"
+                f" {progress.round}/{progress.rounds}"
                 f"  (so far RA {number(progress.ra)}, FA {number(progress.fa)})",
                 highlight=False,
                 soft_wrap=True,

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import DataConfig, RunConfig
 from fused_ray.core.model_check import check_model
-from fused_ray.core.rounds import ClientPool
+from fused_ray.core.rounds import ClientPool, Federation
 from fused_ray.core.simulation import check_numerics, simulate
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
 from fused_ray.models.anatomy import Anatomy
-from fused_ray.results import plots
+from fused_ray.results import audits, plots
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.folder import LOCK_WAIT
 from fused_ray.results.given import adopt_ranking, earlier_run, given_model
@@ -66,7 +67,10 @@ def execute(
             if not check_numerics(config, pool.identities):
                 recorder.note("the nodes are not bit-comparable: the same run elsewhere may give other bits")
             outcome = simulate(config, data, scenario, pool, recorder, given)
-        result = recorder.result(config, outcome, extra)
+            result = recorder.result(config, outcome, extra)
+            if config.audit.enabled:
+                recorder.begin_round("audit", 1, 1, 1)
+                result = _judged(directory, result, config, data, scenario, pool, listener, stopped)
         if config.output.plots:
             plots.draw(directory, result)
         directory.write_json("result.json", result)  # last: it says that the run is complete
@@ -89,6 +93,49 @@ def finish(
     if not directory.finished:
         execute(directory, config, make_pool, listener, stopped, notes, prepare)
     return directory
+
+
+def audit(
+    directory: RunDirectory,
+    config: RunConfig,
+    make_pool: MakePool,
+    listener: Callable[[Progress], None] = lambda progress: None,
+    stopped: Callable[[], bool] = lambda: False,
+    prepare: Prepare = prepared,
+) -> dict[str, Any]:
+    """Judge the model of a finished run once more, as `config.audit` says, and return the content of result.json."""
+    result = directory.result
+    directory.lock(LOCK_WAIT)
+    try:
+        data, scenario = prepare(config)
+        with contextlib.closing(make_pool(config, data, scenario)) as pool:
+            result = _judged(directory, result, config, data, scenario, pool, listener, stopped)
+        directory.write_json("result.json", result)
+        return result
+    finally:
+        directory.unlock()
+
+
+def _judged(
+    directory: RunDirectory,
+    result: dict[str, Any],
+    config: RunConfig,
+    data: ImageData,
+    scenario: Scenario,
+    pool: ClientPool,
+    listener: Callable[[Progress], None],
+    stopped: Callable[[], bool],
+) -> dict[str, Any]:
+    """A run's result with its verdict."""
+    recorder = audits.AuditRecorder(directory, "audit", listener, stopped)
+    retrained = directory.path / "retrained.safetensors"
+
+    def measure() -> Yardstick:
+        trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
+        known = retrained if retrained.exists() else None
+        return audits.yardstick(directory, data, scenario, config.audit, trained, known)
+
+    return audits.judged(directory, result, measure, config.audit)
 
 
 def _about(config: RunConfig, model: Anatomy) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def test_a_row_for_every_method_scenario_and_seed(finished: Path) -> None:
                 "js_floor",
                 "bytes_up",
                 "equivalents",
-                "passed",
+                "verdict",
+                "head_recovery",
             )
             assert all(row[name] is not None for name in needed), row
             assert (row["ca"] is not None) == (row["scenario"] == "exclusive")

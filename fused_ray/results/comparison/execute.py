@@ -7,26 +7,30 @@ comparison tries it once more.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from typing import Any
 
-from fused_ray.audit.shadow import Shadow
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.comparison import Cell, CompareConfig
 from fused_ray.config import DataConfig, RunConfig
+from fused_ray.core.rounds import Federation
 from fused_ray.data import datasets
 from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
+from fused_ray.results import audits
 from fused_ray.results import execute as single
-from fused_ray.results.comparison import audits, plots, rows, tables
+from fused_ray.results.comparison import plots, rows, tables
 from fused_ray.results.comparison.directory import ComparisonDirectory
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.execute import MakePool
 from fused_ray.results.folder import LOCK_WAIT
 from fused_ray.results.recorder import Progress as RunProgress
 from fused_ray.types import ImageData
+
+RETRAINED = "retrained.safetensors"
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class _Comparison:
         for _, of_scenario in groupby(self.config.cells, key=lambda cell: cell.scenario):
             groups = [_Group(self, list(cells)) for _, cells in groupby(of_scenario, key=lambda cell: cell.seed)]
             for number, group in enumerate(groups):
-                group.again = groups[(number + 1) % len(groups)] if len(groups) > 1 else None
+                group.others = groups[number + 1 :] + groups[:number]
                 group.pretrain()
             for group in groups:
                 for cell in group.cells:
@@ -124,7 +128,7 @@ class _Comparison:
             base = RunDirectory.open(folder)
             for (phase, _), amount in rows.trained(base).items():
                 parts[phase] += amount
-            parts["shadows"] += audits.shadow_equivalents(self.directory.path / "shadows" / folder.name, base)
+            parts["shadows"] += audits.equivalents(self.directory.path / "shadows" / folder.name, base)
         for folder in sorted((self.directory.path / "cells").glob("[!.]*")):
             parts["methods"] += sum(rows.trained(RunDirectory.open(folder)).values())
         result = {
@@ -148,7 +152,7 @@ def _steps(config: CompareConfig) -> list[str]:
         groups = [list(cells) for _, cells in groupby(of_scenario, key=lambda cell: cell.seed)]
         steps += [f"{cells[0].group} base" for cells in groups]
         for cells in groups:
-            steps += [f"{cells[0].group} shadows"] if config.audit.enabled and config.audit.shadows else []
+            steps += [f"{cells[0].group} shadows"] if config.audit.enabled and config.audit.trains else []
             steps += [cell.name for cell in cells if cell.config and not cell.is_base]
     return steps
 
@@ -156,8 +160,8 @@ def _steps(config: CompareConfig) -> list[str]:
 class _Group:
     """The cells of a scenario and a seed, which share a base run, shadow models and a yardstick."""
 
-    again: _Group | None = None
-    """The same scenario with another seed."""
+    others: Sequence[_Group] = ()
+    """The same scenario with other seeds."""
 
     def __init__(self, comparison: _Comparison, cells: list[Cell]) -> None:
         self._of, self.cells = comparison, cells
@@ -184,7 +188,7 @@ class _Group:
         found: dict[str, Any] | None = None
         if self._of.config.audit.enabled:
             try:
-                found = audits.examine(run, lambda: self._yardstick, cell.method)
+                found = self._examined(run, cell.method)
             except Interrupted:
                 raise
             except Exception as error:  # the model may be the user's own: the other cells' figures are not lost for it
@@ -192,14 +196,25 @@ class _Group:
                 reason = f"{rows.FAILED}its audit: {' '.join(told.split())}"
         return rows.finished(cell, run, self.base, found) | ({"status": reason} if reason else {})
 
+    def _examined(self, run: RunDirectory, label: str) -> dict[str, Any]:
+        run.lock(LOCK_WAIT)
+        try:
+            return audits.examine(run, run.result, lambda: self._yardstick, self._of.config.audit, label)
+        finally:
+            run.unlock()
+
     @cached_property
     def _yardstick(self) -> Yardstick:
         assert self.base is not None
         of, config, name = self._of, self.cells[0].base, self.cells[0].group
+        settings = of.config.audit
         data, scenario = single.prepared(config, of.load)
-        shadows: Sequence[Shadow] = ()
-        if count := of.config.audit.shadows:
-            recorder = audits.ShadowRecorder(of.directory, f"shadows/{name}", of.hear(f"{name} shadows"), of.stopped)
-            shadows = audits.shadow_models(config, data, scenario, of.make_pool, recorder, count)
-        again = self.again.base if self.again else None
-        return audits.yardstick(self.base, again, data, scenario, shadows, of.config.audit)
+        trained = audits.Trained()
+        if settings.trains:
+            recorder = audits.AuditRecorder(of.directory, f"shadows/{name}", of.hear(f"{name} shadows"), of.stopped)
+            with contextlib.closing(of.make_pool(config, data, scenario)) as pool:
+                trained = audits.train(Federation(config, data, scenario, pool, recorder), settings)
+        # what goes elsewhere differs from seed to seed, so that another seed's model may have seen it
+        alike = config.forget.scenario in ("class", "exclusive") or config.forget.poison
+        others = [group.base.path / RETRAINED for group in self.others if group.base] if alike else []
+        return audits.yardstick(self.base, data, scenario, settings, trained, self.base.path / RETRAINED, others)

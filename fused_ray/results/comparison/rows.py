@@ -45,15 +45,27 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "rea": (_FLOAT, "relearning: fa after a fixed number of steps on the forgotten data"),
     "rea_retrained": (_FLOAT, "the retrained model's"),
     "relearn_steps": (_FLOAT, "steps until fa is half of fa_before again; null: never within those made"),
-    "relearn_ratio": (_FLOAT, "relearn_steps over the retrained model's; below 1: knowledge was left behind"),
+    "relearn_ratio": (
+        _FLOAT,
+        "relearn_steps over the retrained model's; below 1: knowledge was left behind; null: bounds",
+    ),
+    "relearn_text": (_STRING, "the same as it is known: a number, at least, at most, or not known"),
     "mia_auc": (_FLOAT, "membership attack: AUC, with shadow models if there are any, else by the loss"),
     "mia_tpr": (_FLOAT, "its true positives at 1% false positives"),
     "mia_auc_retrained": (_FLOAT, "the retrained model's AUC: what an unlearned model should have"),
     "js_forget": (_FLOAT, "Jensen-Shannon divergence to the retrained model on the forgotten view, nats"),
     "js_floor": (_FLOAT, "that between retrained models of two seeds; null with one seed"),
     "phi": (_FLOAT, "gradient opposition on the adapter's entries, else on all parameters"),
-    "diagnosis": (_STRING, "findings of the audit, gravest first; empty: none"),
-    "passed": (_BOOL, "whether the audit is passed"),
+    "index": (
+        _FLOAT,
+        "information difference index by linear probes: 0 as retrained, 1 as before; null: cannot be told",
+    ),
+    "index_why": (_STRING, "why the index cannot be told, or does not apply"),
+    "head_recovery": (_FLOAT, "fa of a new output layer on the model's features"),
+    "head_recovery_retrained": (_FLOAT, "the retrained model's"),
+    "verdict": (_STRING, "unjudged, vacuous, damaged, not forgotten, shallow or forgotten: the worst that holds"),
+    "verdict_sentence": (_STRING, "why, with the figures"),
+    "findings": (_STRING, "names of the audit's other findings, gravest first; empty: none"),
     "bytes_up": (_INT, "protocol bytes that a client sends up in a round of the method's main phase"),
     "bytes_down": (_INT, "protocol bytes that a client receives in such a round"),
     "bytes_up_total": (_INT, "sent up by all clients in all of the method's rounds, ranking and gradients included"),
@@ -166,9 +178,9 @@ def _figures(metrics: Mapping[str, float], suffix: str) -> dict[str, float | Non
 
 
 def _audited(audit: Mapping[str, Any]) -> dict[str, Any]:
-    accuracy, relearning, membership = audit["accuracy"], audit["relearning"], audit["membership"]
+    accuracy, relearning, index = audit["accuracy"], audit["relearning"], audit["index"]
     distance, opposition = audit["distance"], audit["opposition"]
-    attack = "shadow" if membership["after"]["shadow"] else "loss"
+    ratio = relearning["ratio"] or {"low": None, "high": None, "text": "blind"}
     return {
         "trivial": audit["trivial"],
         **_figures({view: found["weighted"] for view, found in accuracy["control"].items()}, "_control"),
@@ -177,13 +189,28 @@ def _audited(audit: Mapping[str, Any]) -> dict[str, Any]:
         "rea": relearning["after"]["accuracy"],
         "rea_retrained": relearning["retrained"]["accuracy"],
         "relearn_steps": relearning["after"]["steps"],
-        "relearn_ratio": relearning["ratio"],
-        "mia_auc": membership["after"][attack]["auc"],
-        "mia_tpr": membership["after"][attack]["tpr"],
-        "mia_auc_retrained": membership["retrained"][attack]["auc"],
+        "relearn_ratio": ratio["low"] if ratio["low"] == ratio["high"] else None,
+        "relearn_text": ratio["text"],
+        **_membership(audit["membership"]),
         "js_forget": distance["forget"]["js"],
         "js_floor": distance["floor"] and distance["floor"]["forget"]["js"],
-        "phi": (opposition["adapter"] or opposition["everywhere"])["phi"],
-        "diagnosis": "; ".join(finding["name"] for finding in audit["findings"]),
-        "passed": audit["passed"],
+        "phi": opposition and (opposition["adapter"] or opposition["everywhere"])["phi"],
+        "index": index and index["value"],
+        "index_why": index and index["why"],
+        "head_recovery": audit["head_recovery"]["after"]["accuracy"],
+        "head_recovery_retrained": audit["head_recovery"]["retrained"]["accuracy"],
+        "verdict": audit["verdict"],
+        "verdict_sentence": audit["sentence"],
+        "findings": "; ".join(finding["name"] for finding in audit["findings"]),
+    }
+
+
+def _membership(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    attack = "shadow" if found["after"]["shadow"] else "loss"
+    return {
+        "mia_auc": found["after"][attack]["auc"],
+        "mia_tpr": found["after"][attack]["tpr"],
+        "mia_auc_retrained": found["retrained"][attack]["auc"],
     }

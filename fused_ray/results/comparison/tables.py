@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fused_ray.audit.verdict import WORDS
 from fused_ray.comparison import CompareConfig
 from fused_ray.config import RunConfig
 from fused_ray.results.comparison.directory import ComparisonDirectory
@@ -50,7 +51,7 @@ class _Column:
     name: str
     key: str
     published: str
-    show: Callable[[Sequence[float]], str]
+    show: Callable[[Sequence[Any]], str]
 
 
 def spread(values: Sequence[float]) -> str:
@@ -67,10 +68,18 @@ def _seconds(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.1f} s"
 
 
+def _words(values: Sequence[str]) -> str:
+    """The verdict, and on how many seeds where it is not the same on all; worst first."""
+    counts = {word: values.count(word) for word in WORDS if word in values}
+    return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{word} {count}" for word, count in counts.items())
+
+
 _RA, _FA = _Column("RA", "ra", "ra", spread), _Column("FA", "fa", "fa", spread)
 _CA = _Column("CA", "ca", "ca", spread)
-_COSTS = (
+_REST = (
+    _Column("verdict", "verdict", "", _words),
     _Column("ReA", "rea", "rea", spread),
+    _Column("IDI", "index", "", spread),
     _Column("MIA (AUC)", "mia_auc", "mia", spread),
     _Column("Comm", "bytes_up", "comm", _size),
     _Column("Comp", "seconds_train", "comp", _seconds),
@@ -86,7 +95,7 @@ def layouts(rows: Rows, config: CompareConfig) -> list[Layout]:
 
 def _layout(label: str, rows: Rows, base: RunConfig) -> Layout:
     scenario = base.forget.scenario
-    columns = [_RA, _FA, *([_CA] if scenario == "exclusive" else []), *_COSTS]
+    columns = [_RA, _FA, *([_CA] if scenario == "exclusive" else []), *_REST]
     published = _published(base)
     body, paper = [], []
     for name, suffix in ((BEFORE, "_before"), (CONTROL, "_control")):

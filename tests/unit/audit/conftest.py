@@ -97,6 +97,6 @@ def yardstick(forgetting: World) -> Yardstick:
         before=arrays(before),
         layers=LAYERS,
         retrained=arrays(retrained),
-        retrained_again=arrays(again),
+        others=[arrays(again)],
         repeats=1,
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from fused_ray.audit.outputs import logits
-from fused_ray.audit.relearning import Relearning, ratio, relearn, steps_to
+from fused_ray.audit.relearning import Ratio, Relearning, ratio, relearn, steps_to
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.core import state
 from fused_ray.models import anatomy
@@ -28,11 +29,26 @@ def found(steps: float | None, limit: int = 40) -> Relearning:
 
 
 def test_ratio_by_hand() -> None:
-    assert ratio(found(6.0), found(8.0)) == 0.75
-    assert ratio(found(None), found(8.0)) == 41 / 8  # at the least
-    assert ratio(found(10.0), found(None)) == 10 / 41  # at the most
-    assert ratio(found(None), found(None)) is None
+    assert ratio(found(6.0), found(8.0)) == Ratio(0.75, 0.75)
+    assert ratio(found(0.0), found(8.0)) == Ratio(0.0, 0.0)
     assert ratio(found(0.0), found(0.0)) is None  # the retrained model had half of the old FA from the start
+
+
+@pytest.mark.parametrize(
+    ("steps", "retrained", "bounds", "text"),
+    [
+        (None, 8.0, (5.0, math.inf), "at least 5.00"),
+        (37.0, None, (0.0, 37 / 40), "at most 0.93"),
+        (None, None, (0.0, math.inf), "not known"),
+        (6.0, 8.0, (0.75, 0.75), "0.75"),
+    ],
+)
+def test_who_did_not_get_there_gives_a_bound(
+    steps: float | None, retrained: float | None, bounds: tuple[float, float], text: str
+) -> None:
+    speed = ratio(found(steps), found(retrained))
+    assert speed == Ratio(*bounds)
+    assert str(speed) == text
 
 
 def test_the_control_is_shallow_and_the_retrained_deep(yardstick: Yardstick) -> None:
@@ -48,7 +64,9 @@ def test_the_control_is_shallow_and_the_retrained_deep(yardstick: Yardstick) -> 
     assert control.accuracy == control.curve[10] > 0.8
     assert retrained.accuracy == retrained.curve[10] < 0.1
     assert retrained.curve[-1] > 0.8
-    assert (ratio(control, retrained) or 1) < 0.5
+    speed = ratio(control, retrained)
+    assert speed is not None
+    assert speed.high < 0.5
 
 
 def test_shuffled_labels_teach_nothing(yardstick: Yardstick) -> None:

@@ -1,0 +1,182 @@
+"""The audit of a run's model: what it is measured against, the models trained for it, and audit.json.
+
+Shadow models and further retrained models are trained by the run's own pool, and kept beside what is audited, so that
+an audit that is killed goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fused_ray.audit.report import Restored, Subject, audit
+from fused_ray.audit.shadow import Shadow, train_shadows
+from fused_ray.audit.yardstick import Yardstick
+from fused_ray.config import AuditConfig
+from fused_ray.core import state
+from fused_ray.core.adapter import Masks
+from fused_ray.core.memory import MemoryRecorder
+from fused_ray.core.methods import fedavg
+from fused_ray.core.rounds import Federation, RoundRecord, Saved, one_thread
+from fused_ray.core.state import Arrays
+from fused_ray.core.workspace import Workspace
+from fused_ray.errors import FusedRayError, Interrupted
+from fused_ray.models.anatomy import anatomy
+from fused_ray.results.directory import RunDirectory
+from fused_ray.results.export import model_that_forgot
+from fused_ray.results.files import read_adapter, read_state
+from fused_ray.results.folder import Folder
+from fused_ray.results.recorder import Progress, encode_saved, read_saved
+from fused_ray.types import ImageData, IntVector, PartialSum, Scenario
+
+
+class AuditRecorder(MemoryRecorder):
+    """Keeps models trained for an audit in a folder, each with the number of examples that it was trained on."""
+
+    def __init__(
+        self,
+        directory: Folder,
+        folder: str,
+        listener: Callable[[Progress], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self._directory, self._folder = directory, folder
+        self._listener, self._stopped = listener, stopped
+        self._progress = Progress()
+
+    def resume(self, phase: str) -> Saved | None:
+        path = self._directory.path / self._folder / f"{phase}.safetensors"
+        return read_saved(path) if path.exists() else None
+
+    def begin_round(self, phase: str, round: int, rounds: int, clients: int) -> None:
+        self._progress = Progress(phase=phase, round=round, rounds=rounds, clients=clients)
+        self.clients_done(0)
+
+    def clients_done(self, count: int) -> None:
+        if self._stopped():
+            raise Interrupted(f"stopped in {self._progress.phase} round {self._progress.round}")
+        self._progress = replace(self._progress, clients_done=self._progress.clients_done + count)
+        self._listener(self._progress)
+
+    def finish_round(self, record: RoundRecord, total: PartialSum, predictions: IntVector | None, saved: Saved) -> None:
+        earlier = self.resume(record.phase)
+        examples = total.weight + (earlier.figures["examples"] if earlier else 0)
+        kept = encode_saved(replace(saved, figures={"examples": examples}))
+        self._directory.write(f"{self._folder}/{record.phase}.safetensors", kept)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Models trained for an audit alone."""
+
+    shadows: Sequence[Shadow] = ()
+    retrained: Sequence[Arrays] = ()
+
+
+def train(federation: Federation, settings: AuditConfig) -> Trained:
+    """Shadow models, trained like M_r from the same initial model, and more models without the forgotten data.
+
+    They are kept, and gone on with, by the federation's recorder.
+    """
+    config = federation.config
+    start = fedavg.initial(federation, "pretrain")
+    shadows = train_shadows(federation, state.flatten(start), settings.shadows, config.pretrain.rounds)
+    retrained = []
+    for number in range(2, settings.retrained + 1):
+        name = f"retrain-{number}"
+        initial = state.flatten(fedavg.initial(federation, name))
+        rounds = config.retrain_rounds or config.pretrain.rounds
+        retrained.append(state.unflatten(fedavg.fedavg(federation, initial, name, "retained", rounds).payload, start))
+    return Trained(shadows, retrained)
+
+
+def equivalents(folder: Path, base: RunDirectory) -> float:
+    """Full-round equivalents that the models in a folder took so far."""
+    examples = sum(read_saved(path).figures["examples"] for path in sorted(folder.glob("[!.]*.safetensors")))
+    if not examples:
+        return 0.0
+    return float(examples * base.config.train.local_epochs / sum(base.read_json("scenario.json")["examples"]))
+
+
+def yardstick(
+    base: RunDirectory,
+    data: ImageData,
+    scenario: Scenario,
+    settings: AuditConfig,
+    trained: Trained,
+    retrained: Path | None,
+    others: Sequence[Path] = (),
+) -> Yardstick:
+    """What models that unlearned from a run's M_r are measured against.
+
+    `retrained` is the file of a model without the forgotten data, `others` are those of other seeds.
+    """
+    config = base.config
+    with one_thread():
+        space = Workspace(config, data, scenario)
+    return Yardstick(
+        space=space,
+        before=read_state(base.path / "base.safetensors"),
+        layers=anatomy(config.model, data.train_images.shape[1:], data.classes).layers,
+        retrained=None if retrained is None else read_state(retrained),
+        others=[*trained.retrained, *map(read_state, others)],
+        shadows=trained.shadows,
+        probes=settings.probes,
+        steps=settings.relearn_steps,
+        repeats=settings.relearn_repeats,
+    )
+
+
+def examine(
+    run: RunDirectory,
+    result: dict[str, Any],
+    measure: Callable[[], Yardstick],
+    settings: AuditConfig,
+    label: str,
+) -> dict[str, Any]:
+    """The audit of a run's model: the one that is there if it is of this kind, else a new one, kept as audit.json.
+
+    `result` is what the run came to. Only for the holder of the run's lock. Raises what an audit raises.
+    """
+    about = {"settings": settings.model_dump(mode="json"), "sha256": result["hash"]["unlearned"]}
+    if (run.path / "audit.json").exists():
+        earlier = run.read_json("audit.json")
+        if all(earlier.get(name) == value for name, value in about.items()):
+            return earlier
+    adapter = read_adapter(run.path / "adapter.safetensors")[0] if result["adapter"] else None
+    report = audit(
+        Subject(
+            yardstick=measure(),
+            method=label,
+            after=model_that_forgot(run),
+            masks=adapter if isinstance(adapter, Masks) else None,
+            restored=Restored(result["hash"]["base"], result["hash"]["restored"]) if adapter else None,
+            comparable=result["numerics"]["comparable"],
+        )
+    )
+    run.write_json("audit.json", about | report)
+    return about | report
+
+
+def judged(
+    run: RunDirectory,
+    result: dict[str, Any],
+    measure: Callable[[], Yardstick],
+    settings: AuditConfig,
+) -> dict[str, Any]:
+    """What the audit adds to result.json. Whatever goes wrong in it, the run's own figures are not lost."""
+    started = time.perf_counter()
+    try:
+        report = examine(run, result, measure, settings, result["method"])
+        word, sentence, findings = report["verdict"], report["sentence"], report["findings"]
+    except Interrupted:
+        raise
+    except Exception as error:  # the model may be the user's own
+        told = str(error) if isinstance(error, FusedRayError) else f"{type(error).__name__}: {error}"
+        word, sentence, findings = "unjudged", f"the audit failed: {' '.join(told.split())}", []
+    seconds = {**result["seconds"], "audit": time.perf_counter() - started}
+    return {**result, "verdict": word, "verdict_sentence": sentence, "findings": findings, "seconds": seconds}
