@@ -47,7 +47,7 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "relearn_steps": (_FLOAT, "steps until fa is half of fa_before again; null: never within those made"),
     "relearn_ratio": (_FLOAT, "relearn_steps over the retrained model's; below 1: knowledge was left behind"),
     "mia_auc": (_FLOAT, "membership attack: AUC, with shadow models if there are any, else by the loss"),
-    "mia_tpr": (_FLOAT, "its true positives at 1% false positives"),
+    "mia_tpr": (_FLOAT, "its true positives at 1% false positives; null with fewer than 99 examples a side"),
     "mia_auc_retrained": (_FLOAT, "the retrained model's AUC: what an unlearned model should have"),
     "js_forget": (_FLOAT, "Jensen-Shannon divergence to the retrained model on the forgotten view, nats"),
     "js_floor": (_FLOAT, "that between retrained models of two seeds; null with one seed"),
