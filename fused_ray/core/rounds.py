@@ -121,6 +121,8 @@ class Phase:
     """What the server makes of a round's weighted mean."""
     with_states: Callable[[Work, Mapping[int, FloatVector]], Work] = lambda work, states: work
     """A round's work, told the states that clients returned with their last updates."""
+    once: Mapping[int, int] = field(default_factory=dict)
+    """Protocol bytes that clients receive with the first round's message alone, by client."""
     figures: Callable[[Saved, Payload], Mapping[str, Any]] = lambda before, payload: {}
     """What is kept beside the payload after a round, from what was kept before the round and the payload after it."""
 
@@ -139,6 +141,8 @@ class RoundRecord:
     """Mean training loss, weighted by examples."""
     bytes_up: int
     bytes_down: int
+    once: Mapping[int, int]
+    """Bytes that clients received beside `bytes_down`, by client: what each is sent once."""
     clients_expected: int
     clients_received: int
     clients_used: int
@@ -221,9 +225,13 @@ class Federation:
         clients: Sequence[int],
         conclude: Callable[[PartialSum], Saved],
         rounds: int = 1,
+        once: Mapping[int, int] | None = None,
         keep_updates: bool = False,
     ) -> Saved:
-        """One round that gives no new model but something that the server concludes from; nothing is evaluated."""
+        """One round that gives no new model but something that the server concludes from; nothing is evaluated.
+
+        `once` are bytes that clients receive beside the work's own, by client.
+        """
         saved = self.recorder.resume(work.phase)
         if saved is not None and saved.round >= work.round:
             return saved
@@ -233,7 +241,8 @@ class Federation:
         trained = time.perf_counter()
         saved = conclude(total)
         seconds = (trained - clock - adding, time.perf_counter() - trained + adding, 0.0)
-        self.recorder.finish_round(record_of(work, payload, clients, total, seconds, {}), total, None, saved)
+        record = record_of(work, payload, clients, total, seconds, {}, once or {})
+        self.recorder.finish_round(record, total, None, saved)
         return saved
 
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> Metrics:
@@ -265,7 +274,8 @@ class Federation:
         states = {**before.states, **total.states}
         saved = Saved(round=number, payload=mean, metrics=metrics, figures=figures, states=states)
         seconds = (trained - clock - adding, averaged - trained + adding, evaluated - averaged)
-        record = record_of(work, payload, phase.clients, total, seconds, metrics)
+        once = phase.once if number == 1 else {}
+        record = record_of(work, payload, phase.clients, total, seconds, metrics, once)
         self.recorder.finish_round(record, total, predictions, saved)
         return saved
 
@@ -302,8 +312,10 @@ def record_of(
     total: PartialSum,
     seconds: tuple[float, float, float],
     metrics: Metrics,
+    once: Mapping[int, int],
 ) -> RoundRecord:
     """A round's record; `seconds` are those of training, aggregation and evaluation."""
+    assert set(once) <= set(expected), "what is sent once is sent to a client of the round"
     return RoundRecord(
         phase=work.phase,
         round=work.round,
@@ -314,6 +326,7 @@ def record_of(
         loss=sum(report.examples * report.loss for report in total.reports) / total.weight,  # in client order
         bytes_up=work.upload_bytes(payload),
         bytes_down=work.download_bytes(payload),
+        once=once,
         clients_expected=len(expected),
         clients_received=len(total.reports),
         clients_used=len(total.reports),

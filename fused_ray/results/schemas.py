@@ -32,7 +32,13 @@ ROUNDS = pa.schema(
         _field(
             "bytes_down",
             pa.int64(),
-            "protocol bytes that all clients together received (M_r: in rank alone)",
+            "protocol bytes that all clients together received",
+        ),
+        _field(
+            "bytes_once",
+            pa.int64(),
+            "those of bytes_down that are sent once: which entries a mask holds, and M_r to a client that lacks it and "
+            "is sent no whole model in the round",
         ),
         _field("clients_expected", pa.int32(), "clients that should take part"),
         _field("clients_received", pa.int32(), "clients whose update arrived"),

@@ -57,7 +57,7 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "bytes_up": (_INT, "protocol bytes that a client sends up in a round of the method's main phase"),
     "bytes_down": (_INT, "protocol bytes that a client receives in such a round"),
     "bytes_up_total": (_INT, "sent up by all clients in all of the method's rounds, ranking and gradients included"),
-    "bytes_down_total": (_INT, "received by all clients in all of the method's rounds"),
+    "bytes_down_total": (_INT, "received by all clients in all of the method's rounds, M_r and masks included"),
     "mask_bytes": (_INT, "protocol bytes that say which entries an adapter changes, once"),
     "storage_bytes": (_INT, "what the server must have stored during training, beside the model"),
     "rounds": (_INT, "rounds of the method: ranking, gradients, replay, unlearning or retraining"),
