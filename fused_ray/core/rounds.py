@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,12 +19,22 @@ from fused_ray.config import RunConfig
 from fused_ray.core import numerics
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.aggregate import ExactSum
-from fused_ray.core.metrics import Metrics, accuracies
+from fused_ray.core.metrics import Metrics, accuracies, halves
 from fused_ray.core.work import Evaluation, Work, compute, round_bits
 from fused_ray.core.workspace import Workspace, test_blocks
 from fused_ray.errors import NumericsError
 from fused_ray.models.anatomy import Anatomy, anatomy
-from fused_ray.types import ClientReport, FloatVector, Identity, ImageData, IntVector, PartialSum, Payload, Scenario
+from fused_ray.types import (
+    ClientReport,
+    FloatVector,
+    Identity,
+    ImageData,
+    IntVector,
+    PartialSum,
+    Payload,
+    Scenario,
+    TestView,
+)
 
 ClientDone = Callable[[int], None]
 """Called with the number of clients that have just finished; raises Interrupted to end the run."""
@@ -211,6 +222,11 @@ class Federation:
         """What the configured model consists of."""
         return anatomy(self.config.model, self.data.train_images.shape[1:], self.data.classes)
 
+    @cached_property
+    def views(self) -> dict[str, TestView]:
+        """The scenario's test views and their halves, by metric name."""
+        return self.scenario.views | halves(self.scenario, self.data.test_labels, self.config.seed)
+
     def run(self, phase: Phase, payload: Payload) -> Saved:
         """All rounds of a phase, from where it was last saved. Raises what a client's work raises."""
         saved = self.recorder.resume(phase.name) or Saved(round=0, payload=payload, metrics={})
@@ -246,8 +262,8 @@ class Federation:
         return saved
 
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> Metrics:
-        """Accuracy on every view of the scenario."""
-        return accuracies(self.scenario.views, self.pool.evaluate(evaluation, payload))
+        """Accuracy on every view of the scenario and its halves."""
+        return accuracies(self.views, self.pool.evaluate(evaluation, payload))
 
     def mean(self, work: Work, total: PartialSum) -> Payload:
         """The weighted mean of what clients sent."""
@@ -270,7 +286,7 @@ class Federation:
         averaged = time.perf_counter()
         predictions = self.pool.evaluate(phase.evaluation, mean)
         evaluated = time.perf_counter()
-        metrics = accuracies(self.scenario.views, predictions)
+        metrics = accuracies(self.views, predictions)
         states = {**before.states, **total.states}
         saved = Saved(round=number, payload=mean, metrics=metrics, figures=figures, states=states)
         seconds = (trained - clock - adding, averaged - trained + adding, evaluated - averaged)

@@ -111,7 +111,7 @@ class DirectoryRecorder:
 
     def finish_round(self, record: RoundRecord, total: PartialSum, predictions: IntVector | None, saved: Saved) -> None:
         part = f"{_part_prefix(record.phase)}-{record.round:06d}"
-        row = asdict(record) | {name: record.metrics.get(name) for name in ("ra", "fa", "ca")}
+        row = asdict(record) | {name: record.metrics.get(name) for name in schemas.METRICS}
         row["bytes_once"] = sum(record.once.values())
         row["bytes_up"] = record.bytes_up * record.clients_used
         row["bytes_down"] = record.bytes_down * record.clients_used + row["bytes_once"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from fused_ray.core.metrics import HALVES
+
 
 def _field(name: str, kind: pa.DataType, doc: str) -> pa.Field:
     return pa.field(name, kind, metadata={"doc": doc})
@@ -13,6 +15,10 @@ _BOTH = [
     _field("phase", pa.string(), "pretrain, rank, saliency, replay, unlearn or retrain"),
     _field("round", pa.int32(), "round within the phase, from 1"),
 ]
+
+_VIEWS = ("ra", "fa", "ca")
+METRICS = (*_VIEWS, *(f"{view}_{half}" for half in HALVES for view in _VIEWS))
+"""Columns of accuracies."""
 
 ROUNDS = pa.schema(
     [
@@ -27,6 +33,11 @@ ROUNDS = pa.schema(
         ),
         _field("fa", pa.float64(), "accuracy on the forgotten test view; null likewise"),
         _field("ca", pa.float64(), "accuracy on the overlapping class; null outside the exclusive scenario"),
+        *(
+            _field(f"{view}_{half}", pa.float64(), f"{view} on {what}")
+            for half, what in HALVES.items()
+            for view in _VIEWS
+        ),
         _field("loss", pa.float64(), "mean training loss an example over the round"),
         _field("bytes_up", pa.int64(), "protocol bytes that all clients together uploaded"),
         _field(
