@@ -39,7 +39,7 @@ from fused_ray.seeding import generator
 
 KINDS = ("grid", "choice", "uniform", "loguniform")
 METRICS = ("ra", "fa", "ca", "bytes_up_total", "seconds", "score")
-"""What may be an objective: columns of trials.parquet, and score = ra - fa."""
+"""What may be an objective: columns of trials.parquet, accuracies on the half that is chosen by; score = ra - fa."""
 _OURS = ("engine.", "output.", "audit.", "pretrain.from", "pretrain.history", "federation.clients_per_actor",
          "federation.cpus_per_client", "federation.gpus_per_client")  # fmt: skip
 """What the sweep sets itself, or what changes no result."""
@@ -148,7 +148,10 @@ class SweepConfig(Section):
     scheduler: Literal["none", "asha"] = "none"
     """asha: end trials early that fall behind (one objective)."""
     objectives: dict[str, Literal["max", "min"]] = Field(default={"ra": "max", "fa": "min", "bytes_up_total": "min"})
-    """What optuna and asha look at: ra, fa, ca, bytes_up_total, seconds or score (ra - fa), each max or min."""
+    """What optuna and asha look at: ra, fa, ca, bytes_up_total, seconds or score (ra - fa), each max or min.
+
+    Accuracies are those on the half of the test set that chooses, not on the half that is reported.
+    """
     max_concurrent: Count | Auto = "auto"
     """Trials at a time, each on an even share of the cores; auto: at most 4 (optuna: 1). Changes no trial's result."""
     max_trials: Count = 1000

@@ -6,6 +6,10 @@ triggered and labelled with the target). Where the forgotten data is clean data 
 itself, and the view `ra`, the test set, is taken instead. Both sides have the same mix of (true class, label), so that
 nothing but membership tells them apart.
 
+Examples are paired, a member with a non-member of its (class, label), and shadow models say the same number of things
+about both sides: what is usual for a pair comes from those that did not see its member, which the seed has drawn.
+Averages of fewer models spread more, and whoever spreads more is found more often, member or not.
+
 An unlearned model should answer like a retrained one: an AUC above its shows that the forgotten is remembered, one
 below it that forgetting left a mark. n examples a side, C classes, F features.
 """
@@ -32,11 +36,13 @@ MOST = 2_000
 ENOUGH = 100
 """Fewest examples a side, over all shadow models, to learn from the forgotten kind alone."""
 LOW_FPR = 0.01
+FEWEST = 99
+"""Fewest non-members among which one in LOW_FPR can be told."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Members and as many non-members, with the same mix of classes and labels."""
+    """Pairs of a member and a non-member of the same class and label."""
 
     members: IntVector
     """Training examples [n]."""
@@ -52,8 +58,12 @@ class Attack:
 
     auc: float
     """0.5 is guessing."""
-    tpr: float
-    """Share of the members that are found when at most LOW_FPR of the non-members are taken for members."""
+    tpr: float | None
+    """Share of the members with a p-value of at most LOW_FPR, which is at most LOW_FPR where nobody is a member.
+
+    The p-value of a score is (1 + non-members with at least that score) / (1 + non-members); so ties find nobody, and
+    with fewer than FEWEST non-members it is None.
+    """
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class Adversary:
     classifier: Any | None
     """Fitted on features [n, F]; None without shadow models."""
     usual: Vector | None
-    """Mean confidence of shadow models that never saw the example [2n]; NaN where all saw it."""
+    """Mean confidence of the shadow models that did not see the pair's member [2n]; NaN where all saw it."""
 
     def attack(self, space: Workspace, payload: Payload) -> Membership:
         """The attacks on a model."""
@@ -143,10 +153,12 @@ def draw(space: Workspace) -> Sample:
 def attack(scores: Vector, member: NDArray[np.bool_]) -> Attack:
     """AUC and TPR of scores [k], the larger the likelier a member, against the truth, bool [k]."""
     # scikit-learn takes longer to import than PyTorch; a run that audits nothing does without
-    from sklearn.metrics import roc_auc_score, roc_curve
+    from sklearn.metrics import roc_auc_score
 
-    fpr, tpr, _ = roc_curve(member, scores, drop_intermediate=False)
-    return Attack(float(roc_auc_score(member, scores)), float(tpr[fpr <= LOW_FPR].max()))
+    others = np.sort(scores[~member])
+    alarms = len(others) - np.searchsorted(others, scores[member])  # non-members with at least a member's score
+    found = (1 + alarms) / (1 + len(others)) <= LOW_FPR
+    return Attack(float(roc_auc_score(member, scores)), float(found.mean()) if len(others) >= FEWEST else None)
 
 
 def _judge(scores: Vector, n: int) -> Attack:
@@ -175,7 +187,8 @@ def _features(space: Workspace, payload: Payload, sample: Sample) -> Vector:
 def _learn(space: Workspace, shadows: Sequence[Shadow]) -> Any:
     """A classifier of features, from what shadow models say about examples that they have seen and have not.
 
-    It learns from examples of D_u where there are enough, else from all.
+    It learns from examples of D_u where there are enough, else from all; from each shadow model as many of the one kind
+    as of the other, so that telling the models apart does not help. None where there is nothing to learn from.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -184,27 +197,37 @@ def _learn(space: Workspace, shadows: Sequence[Shadow]) -> Any:
 
     gone = forgotten(space.scenario)
     sides = [(np.intersect1d(s.members, gone), np.intersect1d(s.non_members, gone)) for s in shadows]
-    if min(sum(map(len, side)) for side in zip(*sides, strict=True)) < ENOUGH:
+    if sum(min(map(len, side)) for side in sides) < ENOUGH:
         sides = [(s.members, s.non_members) for s in shadows]
     rows, truth = [], []
     for number, (shadow, side) in enumerate(zip(shadows, sides, strict=True)):
+        count = min(MOST, *map(len, side))
+        if not count:
+            continue
         for member, indices in zip((True, False), side, strict=True):
             order = permutation(len(indices), space.config.seed, f"membership/shadow/{member}", number)
-            chosen = np.sort(indices[order[:MOST]])
-            if len(chosen):
-                found = logits(space, shadow.payload, "train", chosen)
-                rows.append(features(found, space.scenario.train_labels[chosen]))
-                truth.append(np.full(len(chosen), member))
-    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1_000))
+            chosen = np.sort(indices[order[:count]])
+            found = logits(space, shadow.payload, "train", chosen)
+            rows.append(features(found, space.scenario.train_labels[chosen]))
+            truth.append(np.full(count, member))
+    if not rows:
+        return None
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
     with threadpool_limits(1):  # BLAS adds up in another order with another number of threads
         return model.fit(np.concatenate(rows), np.concatenate(truth))
 
 
 def _usual(space: Workspace, shadows: Sequence[Shadow], sample: Sample) -> Vector:
     said = np.stack([_features(space, shadow.payload, sample)[:, _CONFIDENCE] for shadow in shadows])
-    n = len(sample.members)
-    for row, shadow in zip(said, shadows, strict=True):
-        row[:n][np.isin(sample.members, shadow.members)] = np.nan
-    without = ~np.isnan(said)
-    total, count = np.where(without, said, 0.0).sum(0), without.sum(0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return usual(said, np.stack([np.isin(sample.members, shadow.members) for shadow in shadows]))
+
+
+def usual(said: Vector, seen: NDArray[np.bool_]) -> Vector:
+    """Mean confidence [2n] over the shadow models that did not see a pair's member, for both of the pair.
+
+    `said` [S, 2n] is what S shadow models say about the members, then about the others; `seen` [S, n] whether a model
+    saw the member. NaN where all did.
+    """
+    without = np.tile(~seen, 2)
+    count = without.sum(0)
+    return np.where(count > 0, np.where(without, said, 0.0).sum(0) / np.maximum(count, 1), np.nan)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,12 +19,22 @@ from fused_ray.config import RunConfig
 from fused_ray.core import numerics
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.aggregate import ExactSum
-from fused_ray.core.metrics import Metrics, accuracies
+from fused_ray.core.metrics import Metrics, accuracies, halves
 from fused_ray.core.work import Evaluation, Work, compute, round_bits
 from fused_ray.core.workspace import Workspace, test_blocks
 from fused_ray.errors import NumericsError
 from fused_ray.models.anatomy import Anatomy, anatomy
-from fused_ray.types import ClientReport, FloatVector, Identity, ImageData, IntVector, PartialSum, Payload, Scenario
+from fused_ray.types import (
+    ClientReport,
+    FloatVector,
+    Identity,
+    ImageData,
+    IntVector,
+    PartialSum,
+    Payload,
+    Scenario,
+    TestView,
+)
 
 ClientDone = Callable[[int], None]
 """Called with the number of clients that have just finished; raises Interrupted to end the run."""
@@ -121,6 +132,8 @@ class Phase:
     """What the server makes of a round's weighted mean."""
     with_states: Callable[[Work, Mapping[int, FloatVector]], Work] = lambda work, states: work
     """A round's work, told the states that clients returned with their last updates."""
+    once: Mapping[int, int] = field(default_factory=dict)
+    """Protocol bytes that clients receive with the first round's message alone, by client."""
     figures: Callable[[Saved, Payload], Mapping[str, Any]] = lambda before, payload: {}
     """What is kept beside the payload after a round, from what was kept before the round and the payload after it."""
 
@@ -139,6 +152,8 @@ class RoundRecord:
     """Mean training loss, weighted by examples."""
     bytes_up: int
     bytes_down: int
+    once: Mapping[int, int]
+    """Bytes that clients received beside `bytes_down`, by client: what each is sent once."""
     clients_expected: int
     clients_received: int
     clients_used: int
@@ -207,6 +222,11 @@ class Federation:
         """What the configured model consists of."""
         return anatomy(self.config.model, self.data.train_images.shape[1:], self.data.classes)
 
+    @cached_property
+    def views(self) -> dict[str, TestView]:
+        """The scenario's test views and their halves, by metric name."""
+        return self.scenario.views | halves(self.scenario, self.data.test_labels, self.config.seed)
+
     def run(self, phase: Phase, payload: Payload) -> Saved:
         """All rounds of a phase, from where it was last saved. Raises what a client's work raises."""
         saved = self.recorder.resume(phase.name) or Saved(round=0, payload=payload, metrics={})
@@ -221,9 +241,13 @@ class Federation:
         clients: Sequence[int],
         conclude: Callable[[PartialSum], Saved],
         rounds: int = 1,
+        once: Mapping[int, int] | None = None,
         keep_updates: bool = False,
     ) -> Saved:
-        """One round that gives no new model but something that the server concludes from; nothing is evaluated."""
+        """One round that gives no new model but something that the server concludes from; nothing is evaluated.
+
+        `once` are bytes that clients receive beside the work's own, by client.
+        """
         saved = self.recorder.resume(work.phase)
         if saved is not None and saved.round >= work.round:
             return saved
@@ -233,12 +257,13 @@ class Federation:
         trained = time.perf_counter()
         saved = conclude(total)
         seconds = (trained - clock - adding, time.perf_counter() - trained + adding, 0.0)
-        self.recorder.finish_round(record_of(work, payload, clients, total, seconds, {}), total, None, saved)
+        record = record_of(work, payload, clients, total, seconds, {}, once or {})
+        self.recorder.finish_round(record, total, None, saved)
         return saved
 
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> Metrics:
-        """Accuracy on every view of the scenario."""
-        return accuracies(self.scenario.views, self.pool.evaluate(evaluation, payload))
+        """Accuracy on every view of the scenario and its halves."""
+        return accuracies(self.views, self.pool.evaluate(evaluation, payload))
 
     def mean(self, work: Work, total: PartialSum) -> Payload:
         """The weighted mean of what clients sent."""
@@ -261,11 +286,12 @@ class Federation:
         averaged = time.perf_counter()
         predictions = self.pool.evaluate(phase.evaluation, mean)
         evaluated = time.perf_counter()
-        metrics = accuracies(self.scenario.views, predictions)
+        metrics = accuracies(self.views, predictions)
         states = {**before.states, **total.states}
         saved = Saved(round=number, payload=mean, metrics=metrics, figures=figures, states=states)
         seconds = (trained - clock - adding, averaged - trained + adding, evaluated - averaged)
-        record = record_of(work, payload, phase.clients, total, seconds, metrics)
+        once = phase.once if number == 1 else {}
+        record = record_of(work, payload, phase.clients, total, seconds, metrics, once)
         self.recorder.finish_round(record, total, predictions, saved)
         return saved
 
@@ -302,8 +328,10 @@ def record_of(
     total: PartialSum,
     seconds: tuple[float, float, float],
     metrics: Metrics,
+    once: Mapping[int, int],
 ) -> RoundRecord:
     """A round's record; `seconds` are those of training, aggregation and evaluation."""
+    assert set(once) <= set(expected), "what is sent once is sent to a client of the round"
     return RoundRecord(
         phase=work.phase,
         round=work.round,
@@ -314,6 +342,7 @@ def record_of(
         loss=sum(report.examples * report.loss for report in total.reports) / total.weight,  # in client order
         bytes_up=work.upload_bytes(payload),
         bytes_down=work.download_bytes(payload),
+        once=once,
         clients_expected=len(expected),
         clients_received=len(total.reports),
         clients_used=len(total.reports),

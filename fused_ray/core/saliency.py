@@ -21,6 +21,7 @@ from fused_ray.core.adapter import Masks, masks_of
 from fused_ray.core.layers import layer_parameters, layer_vector
 from fused_ray.core.rounds import Federation, Saved
 from fused_ray.core.state import Arrays
+from fused_ray.core.wire import Delivery
 from fused_ray.core.work import Update
 from fused_ray.core.workspace import BLOCK, Workspace
 from fused_ray.types import FloatVector, IntVector, PartialSum, Payload, Scenario
@@ -62,17 +63,24 @@ class Gradient:
         return wire.values_bytes(payload.values.size)
 
     def download_bytes(self, payload: Payload) -> int:
-        return 0  # clients have M_r
+        return 0  # but for M_r, which is sent once
 
 
 def masks(
-    federation: Federation, base: Arrays, layers: Sequence[str], counts: Mapping[str, int] | None = None
+    federation: Federation,
+    base: Arrays,
+    layers: Sequence[str],
+    delivery: Delivery,
+    counts: Mapping[str, int] | None = None,
 ) -> Masks:
-    """The saliency mask over some layers: `counts` entries of each, or `unlearn.budget` of all, or the sparsity's."""
+    """The saliency mask over some layers: `counts` entries of each, or `unlearn.budget` of all, or the sparsity's.
+
+    Clients that send a gradient are sent M_r if they lack it.
+    """
     wanted = federation.config.unlearn
-    gradient = _mean_gradient(federation, base, layers, 1, "forgotten")
+    gradient = _mean_gradient(federation, base, layers, delivery, 1, "forgotten")
     if wanted.saliency == "difference":
-        gradient = gradient - _mean_gradient(federation, base, layers, 2, "retained")
+        gradient = gradient - _mean_gradient(federation, base, layers, delivery, 2, "retained")
     return choose(base, layers, gradient, wanted.budget, wanted.density, counts)
 
 
@@ -103,7 +111,12 @@ def _largest(score: FloatVector, count: int) -> IntVector:
 
 
 def _mean_gradient(
-    federation: Federation, base: Arrays, layers: Sequence[str], round: int, on: Literal["forgotten", "retained"]
+    federation: Federation,
+    base: Arrays,
+    layers: Sequence[str],
+    delivery: Delivery,
+    round: int,
+    on: Literal["forgotten", "retained"],
 ) -> FloatVector:
     """The mean gradient over D_u or D_r; both are kept in one checkpoint, the first round's first."""
     work = Gradient("saliency", round, on, tuple(layers))
@@ -117,5 +130,5 @@ def _mean_gradient(
         return Saved(round=round, payload=Payload(values), metrics={})
 
     rounds = 2 if federation.config.unlearn.saliency == "difference" else 1
-    saved = federation.ask(work, Payload(np.zeros(size, np.float32)), clients, conclude, rounds)
+    saved = federation.ask(work, Payload(np.zeros(size, np.float32)), clients, conclude, rounds, delivery.to(clients))
     return saved.payload.values[size * (round - 1) : size * round]

@@ -3,11 +3,14 @@
 Values go down to the clients as float32. Up they go as float32 too, or what a client changed of an adapter's goes in
 a shorter format: rounded to float16 or bfloat16, or to whole multiples of a scale a layer (int8). The server adds the
 change that arrives to the values that it sent; from there on the sum over clients is exact, as ever.
+
+A message counts in full in every round, but for what a client is sent once: which entries a mask holds, and M_r.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -20,6 +23,26 @@ from fused_ray.core.adapter import Masks
 from fused_ray.types import FloatVector, Payload
 
 Wire = Literal["float32", "float16", "bfloat16", "int8"]
+
+
+@dataclass
+class Delivery:
+    """M_r's way to the clients: the server sends it once to each, with the first message that is of no use without it.
+
+    Nobody has it from pre-training: its last average was sent to no one. Who is sent a whole model in every round needs
+    no delivery.
+    """
+
+    bytes: int
+    """Length of the message that carries M_r."""
+    have: set[int] = field(default_factory=set)
+    """The clients that have it."""
+
+    def to(self, clients: Iterable[int]) -> dict[int, int]:
+        """The bytes that it adds to a message to these clients, by client; from then on they have it."""
+        lacking = [client for client in clients if client not in self.have]
+        self.have.update(lacking)
+        return dict.fromkeys(lacking, self.bytes)
 
 
 def encode(payload: Payload) -> bytes:

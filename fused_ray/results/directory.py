@@ -27,7 +27,7 @@ class RunDirectory(Folder):
     """A run's folder."""
 
     KIND = "run directory"
-    FORMAT = "fused_ray run 1"
+    FORMAT = "fused_ray run 2"
     CONFIG = "config.yaml"
     RESUME = "fused-ray run --resume"
 

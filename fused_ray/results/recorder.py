@@ -111,8 +111,10 @@ class DirectoryRecorder:
 
     def finish_round(self, record: RoundRecord, total: PartialSum, predictions: IntVector | None, saved: Saved) -> None:
         part = f"{_part_prefix(record.phase)}-{record.round:06d}"
-        row = asdict(record) | {name: record.metrics.get(name) for name in ("ra", "fa", "ca")}
-        row["bytes_up"], row["bytes_down"] = (n * record.clients_used for n in (record.bytes_up, record.bytes_down))
+        row = asdict(record) | {name: record.metrics.get(name) for name in schemas.METRICS}
+        row["bytes_once"] = sum(record.once.values())
+        row["bytes_up"] = record.bytes_up * record.clients_used
+        row["bytes_down"] = record.bytes_down * record.clients_used + row["bytes_once"]
         self._directory.write_part("clients", part, self._client_rows(record, total, predictions))
         self._directory.write_part("rounds", part, _table([row], schemas.ROUNDS))
         self._directory.write(f"checkpoints/{record.phase}.safetensors", encode_saved(saved))
@@ -184,7 +186,7 @@ class DirectoryRecorder:
             },
             "storage_bytes": unlearned.storage_bytes,
             "figures": dict(unlearned.figures),
-            "bytes": {p: _phase_bytes(rounds, p, unlearned.mask_bytes if p == "unlearn" else 0) for p in PHASES},
+            "bytes": {phase: _phase_bytes(rounds, phase) for phase in PHASES},
             "seconds": {phase: _phase_seconds(rounds, phase) for phase in PHASES},
             "hash": {
                 "base": outcome.base_hash,
@@ -230,7 +232,8 @@ class DirectoryRecorder:
         rows = []
         for report in total.reports:
             row = asdict(report) | {"phase": record.phase, "round": record.round}
-            row |= {"bytes_up": record.bytes_up, "bytes_down": record.bytes_down, "evaluate_seconds": None}
+            received = record.bytes_down + record.once.get(report.client, 0)
+            row |= {"bytes_up": record.bytes_up, "bytes_down": received, "evaluate_seconds": None}
             for name, counts in zip(("ra", "fa"), self._counts, strict=True):
                 row[name] = None
                 if predictions is not None:
@@ -283,13 +286,13 @@ def _class_counts(scenario: Scenario, data: ImageData) -> tuple[list[IntVector],
     return retained, [count(scenario.held[c]) - kept for c, kept in enumerate(retained)]
 
 
-def _phase_bytes(rounds: list[dict[str, Any]], phase: str, once: int) -> dict[str, int]:
-    """Protocol bytes of a phase; `once` are those of the first round's message alone, which are in the total."""
+def _phase_bytes(rounds: list[dict[str, Any]], phase: str) -> dict[str, int]:
+    """Protocol bytes of a phase: of a usual round, and in all, what is sent once included."""
     rows = rows_of(rounds, phase)
     clients = rows[0]["clients_used"] if rows else 1
     return {
         "up_per_client_per_round": rows[0]["bytes_up"] // clients if rows else 0,
-        "down_per_client_per_round": rows[0]["bytes_down"] // clients - once if rows else 0,
+        "down_per_client_per_round": (rows[0]["bytes_down"] - rows[0]["bytes_once"]) // clients if rows else 0,
         "up_total": sum(row["bytes_up"] for row in rows),
         "down_total": sum(row["bytes_down"] for row in rows),
     }

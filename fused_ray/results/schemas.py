@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from fused_ray.core.metrics import HALVES
+
 
 def _field(name: str, kind: pa.DataType, doc: str) -> pa.Field:
     return pa.field(name, kind, metadata={"doc": doc})
@@ -13,6 +15,10 @@ _BOTH = [
     _field("phase", pa.string(), "pretrain, rank, saliency, replay, unlearn or retrain"),
     _field("round", pa.int32(), "round within the phase, from 1"),
 ]
+
+_VIEWS = ("ra", "fa", "ca")
+METRICS = (*_VIEWS, *(f"{view}_{half}" for half in HALVES for view in _VIEWS))
+"""Columns of accuracies."""
 
 ROUNDS = pa.schema(
     [
@@ -27,12 +33,23 @@ ROUNDS = pa.schema(
         ),
         _field("fa", pa.float64(), "accuracy on the forgotten test view; null likewise"),
         _field("ca", pa.float64(), "accuracy on the overlapping class; null outside the exclusive scenario"),
+        *(
+            _field(f"{view}_{half}", pa.float64(), f"{view} on {what}")
+            for half, what in HALVES.items()
+            for view in _VIEWS
+        ),
         _field("loss", pa.float64(), "mean training loss an example over the round"),
         _field("bytes_up", pa.int64(), "protocol bytes that all clients together uploaded"),
         _field(
             "bytes_down",
             pa.int64(),
-            "protocol bytes that all clients together received (M_r: in rank alone)",
+            "protocol bytes that all clients together received",
+        ),
+        _field(
+            "bytes_once",
+            pa.int64(),
+            "those of bytes_down that are sent once: which entries a mask holds, and M_r to a client that lacks it and "
+            "is sent no whole model in the round",
         ),
         _field("clients_expected", pa.int32(), "clients that should take part"),
         _field("clients_received", pa.int32(), "clients whose update arrived"),

@@ -200,16 +200,31 @@ def test_a_second_request_takes_the_model_of_an_earlier_run(finished: Path, tmp_
     assert phases == {"rank", "unlearn"}
 
 
-def test_a_mask_is_sent_once(finished: Path, tmp_path: Path) -> None:
+def test_the_model_and_the_mask_are_sent_once(finished: Path, tmp_path: Path) -> None:
     fields = ["unlearn.layers=[fc3]", "unlearn.mask=saliency", "unlearn.budget=18", "retrain.rounds=0"]
     place = [f"pretrain.from={finished}", f"output.dir={tmp_path / 'run'}"]
     result = run(RunConfig.from_dict({}, [*SMALL, *fields, *place]))
-    rounds = [row for row in load_run(tmp_path / "run").table("rounds").to_pylist() if row["phase"] == "unlearn"]
-    sent, mask = result["bytes"]["unlearn"]["down_per_client_per_round"], result["adapter"]["mask_bytes"]
+    rounds = load_run(tmp_path / "run").table("rounds").to_pylist()
+    clients = load_run(tmp_path / "run").table("clients").to_pylist()
+    model = load_run(finished).result["bytes"]["pretrain"]["down_per_client_per_round"]
+    mask, bytes_ = result["adapter"]["mask_bytes"], result["bytes"]
     assert mask > 0
-    assert [row["bytes_down"] for row in rounds] == [
-        row["clients_used"] * (sent + m) for row, m in zip(rounds, (mask, 0), strict=True)
-    ]
+    assert [(row["phase"], row["round"]) for row in rounds] == [("saliency", 1), ("unlearn", 1), ("unlearn", 2)]
+    gradient, first, second = rounds
+    assert gradient["bytes_down"] == gradient["bytes_once"] == gradient["clients_used"] * model
+    late = first["clients_used"] - gradient["clients_used"]  # who has nothing to forget is sent M_r later
+    assert first["bytes_once"] == first["clients_used"] * mask + late * model
+    assert second["bytes_once"] == 0
+    usual = 8 + 64 + 4 * 18
+    assert first["bytes_down"] - first["bytes_once"] == second["bytes_down"] == first["clients_used"] * usual
+    assert (bytes_["unlearn"]["down_per_client_per_round"], bytes_["saliency"]["down_per_client_per_round"]) == (
+        usual,
+        0,
+    )
+    assert bytes_["unlearn"]["down_total"] == first["bytes_down"] + second["bytes_down"]
+    for row in rounds:
+        own = [r["bytes_down"] for r in clients if (r["phase"], r["round"]) == (row["phase"], row["round"])]
+        assert (len(own), sum(own)) == (row["clients_used"], row["bytes_down"])
 
 
 def test_pretraining_that_was_another_is_not_gone_back_over(finished: Path, tmp_path: Path) -> None:

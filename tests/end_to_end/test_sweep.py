@@ -18,6 +18,7 @@ import yaml
 
 from fused_ray import FusedRayError, RunConfig, SweepConfig, load_run, load_sweep, resume_sweep, run, sweep
 from fused_ray.cli import main
+from fused_ray.results.schemas import METRICS
 from fused_ray.results.sweep.rows import SCHEMA
 from tests.processes import family, kill, start, wait_until
 
@@ -106,7 +107,13 @@ def test_figures_are_those_of_the_runs(finished: Path) -> None:
     for row in directory.rows:
         if row["status"] == "done" and row["last"]:
             result = load_run(finished / "trials" / f"{row['trial']:04d}").result
-            assert (row["ra"], row["fa"]) == (result["metrics"]["after"]["ra"], result["metrics"]["after"]["fa"])
+            metrics = result["metrics"]
+            assert {name: row[name] for name in metrics["after"]} == metrics["after"]
+            for view in ("ra", "fa"):
+                halves = [metrics["after"][f"{view}_{half}"] for half in ("choose", "report")]
+                assert min(halves) <= row[view] <= max(halves)
+                for half in ("", "_choose", "_report"):
+                    assert row[f"{view}_before{half}"] == metrics["before"][f"{view}{half}"]
             assert row["sha256"] == result["hash"]["unlearned"]
             sent = result["bytes"]
             assert row["bytes_up"] == sent["unlearn"]["up_per_client_per_round"]
@@ -121,13 +128,15 @@ def test_a_trial_has_the_bits_of_a_run_of_its_own(finished: Path, tmp_path: Path
     assert config.pretrain.from_ is None
     result = run(config)
     assert result["hash"]["unlearned"] == rows[-1]["sha256"]
-    assert result["metrics"]["retrained"]["ra"] == rows[-1]["ra_retrained"]
+    for view in ("ra", "fa"):
+        for half in ("", "_choose", "_report"):
+            assert result["metrics"]["retrained"][f"{view}{half}"] == rows[-1][f"{view}_retrained{half}"]
     assert (result["metrics"]["before"]["ra"], result["metrics"]["start"]["ra"]) == (
         rows[0]["ra_before"],
         rows[0]["ra"],
     )
     alone = [r for r in load_run(tmp_path / "alone").table("rounds").to_pylist() if r["phase"] == "unlearn"]
-    assert [(r["ra"], r["fa"]) for r in alone] == [(r["ra"], r["fa"]) for r in rows[1:]]
+    assert [[r[name] for name in METRICS] for r in alone] == [[r[name] for name in METRICS] for r in rows[1:]]
     shared = load_run(finished / "trials" / f"{trial:04d}").result
     for name in ("layers", "adapter"):
         assert result[name] == shared[name]
@@ -138,6 +147,11 @@ def test_front_tables_and_plots(finished: Path) -> None:
     assert [case["case"] for case in result["cases"]] == ["scenario class", "scenario exclusive"]
     assert all(case["front"] and case["recommended"] and case["reason"] for case in result["cases"])
     assert pq.read_table(finished / "front.parquet").num_rows == sum(len(case["front"]) for case in result["cases"])
+    rows = {(row["trial"], row["round"]): row for row in load_sweep(finished).rows}
+    for setting in (setting for case in result["cases"] for setting in case["front"]):
+        row = rows[setting["trials"][0], setting["rounds"]]
+        assert (setting["ra"], setting["fa"]) == (row["ra_report"], row["fa_report"])
+        assert (setting["ra_choose"], setting["fa_choose"]) == (row["ra_choose"], row["fa_choose"])
     text = (finished / "table.md").read_text()
     assert "## scenario class: fashion-mnist-mini, lenet, 4 clients" in text
     assert "Recommended: " in text

@@ -23,7 +23,7 @@ from fused_ray.core.methods.fedavg import FullTraining, having
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import AdapterStep, batches, train_adapter
-from fused_ray.core.wire import Wire
+from fused_ray.core.wire import Delivery, Wire
 from fused_ray.core.work import AdapterEvaluation, Update, Work
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import ConfigError
@@ -60,8 +60,6 @@ class AdapterTraining:
     train: TrainConfig
     step: AdapterStep
     adapter: Adapter
-    mask_bytes: int = 0
-    """What the first round's message needs to say which entries are meant, bytes."""
     wire: Wire = "float32"
     """The format of the upload; the download is float32."""
     residuals: Mapping[int, FloatVector] = field(default_factory=dict)
@@ -93,32 +91,38 @@ class AdapterTraining:
         return len(wire.encode_change(payload.values, self.wire, self.adapter.sizes))
 
     def download_bytes(self, payload: Payload) -> int:
-        return len(wire.encode(payload)) + (self.mask_bytes if self.round == 1 else 0)
+        return len(wire.encode(payload))
 
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Forget D_u of the federation's scenario: M_r stays as it is, the adapter that comes back overwrites."""
-    config = federation.config
+    config, clients = federation.config, having(federation.scenario, "retained")
+    delivery = Delivery(len(wire.encode(state.flatten(base))))
     chosen, ranking = choose_layers(federation, base)
-    shape, start, mask_bytes = make_adapter(federation, base, chosen)
+    if ranking:
+        delivery.to(having(federation.scenario, "held"))  # the round that ranks sends M_r by itself
+    shape, start, mask_bytes = make_adapter(federation, base, chosen, delivery)
     step = AdapterStep(config.adapter_lr, config.train.momentum, config.unlearn.weight_decay)
     evaluation = AdapterEvaluation(shape)
 
     def work(number: int) -> AdapterTraining:
         train, form = config.train, config.unlearn.wire
-        return AdapterTraining("unlearn", number, config.seed, train, step, shape, mask_bytes, form)
+        return AdapterTraining("unlearn", number, config.seed, train, step, shape, form)
 
     def with_residuals(work: Work, states: Mapping[int, FloatVector]) -> Work:
         assert isinstance(work, AdapterTraining)
         return replace(work, residuals=states)
 
+    missing = delivery.to(clients)
+    once = {client: count for client in clients if (count := mask_bytes + missing.get(client, 0))}
     phase = Phase(
         name="unlearn",
         rounds=config.unlearn.rounds,
-        clients=having(federation.scenario, "retained"),
+        clients=clients,
         work=work,
         with_states=with_residuals,
         evaluation=evaluation,
+        once=once,
     )
     start_metrics = federation.evaluate(evaluation, Payload(start))
     end = federation.run(phase, Payload(start))
@@ -133,7 +137,9 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     )
 
 
-def make_adapter(federation: Federation, base: Arrays, chosen: Chosen) -> tuple[Adapter, FloatVector, int]:
+def make_adapter(
+    federation: Federation, base: Arrays, chosen: Chosen, delivery: Delivery
+) -> tuple[Adapter, FloatVector, int]:
     """The adapter's shape on the chosen layers, its values at the start [V], and the bytes that its masks take."""
     config, wanted, names = federation.config, federation.config.unlearn, list(chosen)
     if wanted.adapter == "lora":
@@ -142,7 +148,7 @@ def make_adapter(federation: Federation, base: Arrays, chosen: Chosen) -> tuple[
     counts = {layer: count for layer, count in chosen.items() if count is not None} or None
     mask_bytes = 0
     if wanted.mask == "saliency":
-        masks = saliency.masks(federation, base, names, counts)
+        masks = saliency.masks(federation, base, names, delivery, counts)
         mask_bytes = wire.mask_bytes(masks)
     elif counts is not None:
         masks = adapter.random_counts(config.seed, base, counts, wanted.draw)

@@ -23,7 +23,7 @@ class SweepDirectory(TableFolder):
     """A sweep's folder."""
 
     KIND = "sweep directory"
-    FORMAT = "fused_ray sweep 1"
+    FORMAT = "fused_ray sweep 2"
     CONFIG = "sweep.yaml"
     RESUME = "fused-ray sweep --resume"
     TABLE = "trials.parquet"

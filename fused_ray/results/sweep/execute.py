@@ -243,8 +243,8 @@ class Sweep:
 
 
 def _plain(setting: Setting) -> dict[str, Any]:
-    """A setting for result.json and front.parquet."""
-    figures = dict(setting.mean)
+    """A setting for result.json and front.parquet: what is reported, and beside it the accuracies that chose it."""
+    figures = dict(setting.mean) | {f"{name}_choose": setting.choosing[name] for name in ("ra", "fa", "ca")}
     spreads = {f"{name}_std": setting.spread.get(name) for name in ("ra", "fa")}
     return {
         "values": dict(setting.values),

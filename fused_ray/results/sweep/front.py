@@ -1,6 +1,7 @@
 """What a sweep says: settings with mean and spread over seeds, the Pareto front, and a recommended setting.
 
-A setting is a point of the space without its seed, and a number of rounds I, which is read off each trial's rounds. A
+A setting is a point of the space without its seed, and a number of rounds I, which is read off each trial's rounds. The
+front and the recommendation are chosen by one half of the test set; the figures to show are those on the other. A
 case is what settings are compared within: all swept fields that shape the model that must forget, or what it must
 forget. RA of different cases cannot be compared.
 """
@@ -14,16 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fused_ray.results.display import size
-from fused_ray.results.sweep.rows import DONE
+from fused_ray.results.sweep.rows import ACCURACIES, DONE
 from fused_ray.trials import METHOD_SECTIONS
 
 Rows = Iterable[Mapping[str, Any]]
-_MEANS = ("ra", "fa", "ca", "bytes_up", "bytes_up_total", "seconds_total", "ra_retrained", "fa_retrained")
+_COSTS = ("bytes_up", "bytes_up_total", "seconds_total")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A point of the space and a number of rounds; figures are means over seeds."""
+    """A point of the space and a number of rounds; figures are means over seeds.
+
+    Accuracies are those on the half of the test set that is reported, but for `choosing`.
+    """
 
     case: str
     """The swept fields that shape what is compared, as text; empty where none are swept."""
@@ -32,6 +36,8 @@ class Setting:
     round: int
     seeds: tuple[int, ...]
     trials: tuple[int, ...]
+    choosing: Mapping[str, float | None]
+    """Accuracies on the half that is chosen by."""
     mean: Mapping[str, float | None]
     spread: Mapping[str, float]
     """Standard deviations over seeds of what has several."""
@@ -47,6 +53,12 @@ class Setting:
 
     def __getitem__(self, name: str) -> float:
         found = self.mean[name]
+        assert found is not None
+        return found
+
+    def by(self, name: str) -> float:
+        """An accuracy that it is chosen by."""
+        found = self.choosing[name]
         assert found is not None
         return found
 
@@ -94,25 +106,34 @@ def _settings(rows: Rows) -> list[Setting]:
 
 
 def _setting(case: str, values: Mapping[str, Any], round: int, rows: Sequence[Mapping[str, Any]]) -> Setting:
-    columns = {name: [row[name] for row in rows if row[name] is not None] for name in _MEANS}
+    def column(name: str) -> list[float]:
+        return [row[name] for row in rows if row[name] is not None]
+
+    choosing = {name: column(f"{name}_choose") for name in ACCURACIES}
+    reported = {name: column(f"{name}_report") for name in ACCURACIES} | {name: column(name) for name in _COSTS}
     return Setting(
         case=case,
         values=values,
         round=round,
         seeds=tuple(row["seed"] for row in rows),
         trials=tuple(row["trial"] for row in rows),
-        mean={name: statistics.fmean(found) if found else None for name, found in columns.items()},
-        spread={name: statistics.stdev(found) for name, found in columns.items() if len(found) > 1},
+        choosing=_means(choosing),
+        mean=_means(reported),
+        spread={name: statistics.stdev(found) for name, found in reported.items() if len(found) > 1},
         last=all(row["last"] for row in rows),
         layers=" / ".join(dict.fromkeys(row["layers"] or "" for row in rows)),
     )
+
+
+def _means(columns: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
+    return {name: statistics.fmean(found) if found else None for name, found in columns.items()}
 
 
 def pareto(settings: Sequence[Setting]) -> list[Setting]:
     """Those that no other beats: none has RA no lower, FA no higher, bytes no more, and one of them better."""
 
     def figures(setting: Setting) -> tuple[float, float, float]:
-        return -setting["ra"], setting["fa"], setting["bytes_up_total"]
+        return -setting.by("ra"), setting.by("fa"), setting["bytes_up_total"]
 
     front: list[Setting] = []
     for setting in sorted(settings, key=figures):
@@ -126,20 +147,20 @@ def recommend(settings: Sequence[Setting], ra_margin: float, fa_margin: float) -
     """The smallest upload that comes near the retrained model in RA and FA; if none does, the nearest; and why."""
     if not settings:
         return None, "nothing is recommended: no setting has figures of all its seeds"
-    compared = [setting for setting in settings if setting.mean["ra_retrained"] is not None]
+    compared = [setting for setting in settings if setting.choosing["ra_retrained"] is not None]
     if not compared:
         return None, "nothing is recommended: retraining was left out (retrain.rounds=0), so there is no standard"
 
     def missing(setting: Setting) -> float:
         """How far it is outside the two margins, in all."""
-        lost = setting["ra_retrained"] - ra_margin - setting["ra"]
-        kept = setting["fa"] - setting["fa_retrained"] - fa_margin
+        lost = setting.by("ra_retrained") - ra_margin - setting.by("ra")
+        kept = setting.by("fa") - setting.by("fa_retrained") - fa_margin
         return max(0.0, lost) + max(0.0, kept)
 
     within = f"RA within {100 * ra_margin:g} point(s) of retraining and FA within {100 * fa_margin:g}"
     good = [setting for setting in compared if missing(setting) <= 1e-12]
     if good:
-        best = min(good, key=lambda setting: (setting["bytes_up_total"], setting["fa"], -setting["ra"]))
+        best = min(good, key=lambda setting: (setting["bytes_up_total"], setting.by("fa"), -setting.by("ra")))
         why = f"the smallest upload ({size(best['bytes_up_total'])} in all) with {within}"
         return best, f"{why}; {len(good)} of {len(compared)} settings are"
     best = min(compared, key=lambda setting: (missing(setting), setting["bytes_up_total"]))

@@ -13,10 +13,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from fused_ray.core.metrics import HALVES
 from fused_ray.results.directory import RunDirectory
+from fused_ray.results.schemas import METRICS
 from fused_ray.trials import Trial
 
 DONE, STOPPED, UNSUPPORTED, FAILED = "done", "stopped", "unsupported: ", "failed: "
+
+ACCURACIES = ("ra", "fa", "ca", "ra_before", "fa_before", "ra_retrained", "fa_retrained")
+"""Columns that there are on the whole test set and on either half."""
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
@@ -39,6 +44,7 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "fa_before": (_FLOAT, "fa of the model that remembers"),
     "ra_retrained": (_FLOAT, "ra of the model retrained without the forgotten data; null if that was left out"),
     "fa_retrained": (_FLOAT, "fa of the retrained model"),
+    **{f"{name}_{half}": (_FLOAT, f"{name} on {what}") for half, what in HALVES.items() for name in ACCURACIES},
     "layers": (_STRING, "adapted layers"),
     "adapter_values": (_INT, "values of the adapter; null for a method that changes the whole model"),
     "sha256": (_STRING, "in the last row of a trial that is done: hash of the model that forgot"),
@@ -47,7 +53,10 @@ SCHEMA = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind,
 
 Row = dict[str, Any]
 Report = dict[str, Any]
-"""What Tune hears of a trial: round, ra, fa, ca, bytes_up_total, seconds, score, and in the end `status`."""
+"""What Tune hears of a trial: round, ra, fa, ca, bytes_up_total, seconds, score, and in the end `status`.
+
+The accuracies are those on the half that a sweep chooses by.
+"""
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -71,7 +80,7 @@ def of_trial(trial: Trial, status: str, run: RunDirectory | None, retrained: Map
         "seed": config.seed if config else trial.values.get("seed"),
         "values": json.dumps(trial.values, sort_keys=True),
         "config": config and json.dumps(config.model_dump(mode="json", by_alias=True)),
-        **{f"{name}_retrained": retrained[name] if retrained else None for name in ("ra", "fa")},
+        **(_of_model("retrained", retrained) if retrained else {}),
     }
     rows = [common | found for found in _rounds(run)] if run is not None and status in (DONE, STOPPED) else []
     rows = rows or [common]
@@ -97,7 +106,7 @@ def _rounds(run: RunDirectory) -> list[Row]:
         seconds += took
         found.append(
             {
-                **{name: row[name] for name in ("round", "ra", "fa", "ca", "loss")},
+                **{name: row[name] for name in ("round", "loss", *METRICS)},
                 "bytes_up": row["bytes_up"] // row["clients_used"],
                 "bytes_up_total": sent,
                 "seconds": took,
@@ -108,10 +117,9 @@ def _rounds(run: RunDirectory) -> list[Row]:
         return found
     metrics, adapter = result["metrics"], result["adapter"]
     began = {"round": 0, "bytes_up": 0, "bytes_up_total": start or 0, "seconds": 0.0, "seconds_total": 0.0}
-    found.insert(0, began | {name: metrics["start"].get(name) for name in ("ra", "fa", "ca")})
+    found.insert(0, began | {name: metrics["start"].get(name) for name in METRICS})
     about = {
-        "ra_before": metrics["before"]["ra"],
-        "fa_before": metrics["before"]["fa"],
+        **_of_model("before", metrics["before"]),
         "layers": " ".join(result["layers"]["chosen"]) or None,
         "adapter_values": adapter["values"] if adapter else None,
     }
@@ -120,10 +128,25 @@ def _rounds(run: RunDirectory) -> list[Row]:
     return found
 
 
+def _of_model(kind: str, metrics: Mapping[str, float]) -> Row:
+    """Columns of the model before, or of the retrained one, from its metrics."""
+    return {
+        f"{view}_{kind}{half}": metrics[f"{view}{half}"]
+        for view in ("ra", "fa")
+        for half in ("", *(f"_{name}" for name in HALVES))
+    }
+
+
 def report(row: Mapping[str, Any]) -> Report:
     """Tune's view of a row of trials.parquet; what is not known is NaN, which no scheduler or searcher prefers."""
-    found = {name: row.get(name) for name in ("ra", "fa", "ca", "bytes_up_total")}
-    found |= {"seconds": row.get("seconds_total"), "round": row.get("round") or 0}
-    known = found["ra"] is not None and found["fa"] is not None
-    found["score"] = row["ra"] - row["fa"] if known else None
+    ra, fa = row.get("ra_choose"), row.get("fa_choose")
+    found = {
+        "ra": ra,
+        "fa": fa,
+        "ca": row.get("ca_choose"),
+        "bytes_up_total": row.get("bytes_up_total"),
+        "seconds": row.get("seconds_total"),
+        "round": row.get("round") or 0,
+        "score": None if ra is None or fa is None else ra - fa,
+    }
     return {name: math.nan if value is None else value for name, value in found.items()}

@@ -74,6 +74,7 @@ def _notes(case: Case) -> Iterator[str]:
         yield f"Mean and standard deviation over the seeds {', '.join(map(str, seeds))}."
     if short := [setting for setting in case.settings if len(setting.seeds) < len(first.seeds)]:
         yield f"{len(short)} of the settings have figures of some seeds only; they take no part in the front."
+    yield "One half of the test set has chosen the front and the recommended setting; the RA and FA are the other's."
     if first.mean["ra_retrained"] is not None:
         yield f"Retrained without the data: RA {first['ra_retrained']:.3f}, FA {first['fa_retrained']:.3f}."
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fused_ray.audit.membership import Membership, attack, draw, features, prepare
-from fused_ray.audit.outputs import forgotten
+from fused_ray.audit.membership import LOW_FPR, Membership, Sample, attack, draw, features, prepare, usual
+from fused_ray.audit.outputs import forgotten, logits
 from fused_ray.audit.shadow import Shadow, train_shadows
 from fused_ray.core.methods import fedavg
 from fused_ray.core.state import flatten
@@ -40,19 +40,42 @@ def test_attack_by_hand() -> None:
     """Of the nine pairs the member has the larger score in eight; two of three members are above all others."""
     found = attack(np.array([0.9, 0.8, 0.3, 0.7, 0.2, 0.1]), np.array([1, 1, 1, 0, 0, 0], bool))
     assert found.auc == pytest.approx(8 / 9)
-    assert found.tpr == pytest.approx(2 / 3)
+    assert found.tpr is None  # 1% of three non-members is nobody
 
 
-def test_tpr_allows_one_false_alarm_in_a_hundred() -> None:
-    others = np.arange(200.0)
-    found = attack(np.concatenate([[500, 198, 197.5, 196], others]), np.arange(204) < 4)
-    assert found.tpr == 3 / 4  # 199 and 198 are the two of 200; 197.5 still lies above the third
+def test_tpr_allows_one_false_alarm_in_two_hundred() -> None:
+    """Of 199 others, 198 is above 197.5, so its p-value is 2/200; above 196.5 are two, so its is 3/200."""
+    found = attack(np.concatenate([[500, 197.5, 196.5, 195], np.arange(199.0)]), np.arange(203) < 4)
+    assert found.tpr == 2 / 4
 
 
 def test_tpr_with_equal_scores() -> None:
-    """Of ten members and 200 others, one each has the score 3, 2 and 1, the rest has 0."""
-    found = attack(np.array([3.0, 2, 1, *[0] * 7, 3, 2, 1, *[0] * 197]), np.arange(210) < 10)
-    assert found.tpr == 2 / 10
+    """Of ten members and 199 others, one each has the score 3, 2 and 1, the rest has 0: p = 2/200 and 3/200, ..."""
+    found = attack(np.array([3.0, 2, 1, *[0] * 7, 3, 2, 1, *[0] * 196]), np.arange(209) < 10)
+    assert found.tpr == 1 / 10
+
+
+def test_tpr_of_constant_scores_is_nothing() -> None:
+    found = attack(np.ones(400), np.arange(400) < 200)
+    assert (found.auc, found.tpr) == (0.5, 0)
+
+
+@pytest.mark.parametrize(("others", "tpr"), [(98, None), (99, 1.0)])
+def test_one_in_a_hundred_cannot_be_told_among_fewer(others: int, tpr: float | None) -> None:
+    assert attack(np.arange(1.0 + others), np.arange(1 + others) == others).tpr == tpr
+
+
+def test_what_is_usual_comes_from_the_same_models_on_both_sides() -> None:
+    """Three shadow models, two pairs: the first pair's member was seen by the last two, the second's by none."""
+    said = np.array([[1.0, 2, 10, 20], [3, 4, 30, 40], [8, 9, 80, 90]])
+    seen = np.array([[False, False], [True, False], [True, False]])
+    assert usual(said, seen).tolist() == [1, 5, 10, 50]
+
+
+def test_nothing_is_usual_where_all_saw_the_member() -> None:
+    found = usual(np.array([[1.0, 2, 10, 20], [3, 4, 30, 40]]), np.array([[True, True], [True, False]]))
+    assert np.isnan(found).tolist() == [True, False, True, False]
+    assert found[[1, 3]].tolist() == [4, 40]
 
 
 # --- who is attacked ---------------------------------------------------------------------------------------
@@ -148,6 +171,7 @@ def test_an_overfitted_model_gives_its_members_away(memory: Memory) -> None:
     assert membership.examples > 100
     assert min(found_by(membership)) > 0.8
     assert membership.shadow is not None
+    assert membership.shadow.tpr is not None
     assert membership.shadow.tpr > 0.05
 
 
@@ -170,7 +194,99 @@ def test_nobody_is_found_in_a_model_that_never_saw_them(memory: Memory, large: A
         assert membership.loss.auc == pytest.approx(0.5, abs=0.05)
         assert membership.shadow is not None
         assert membership.shadow.auc == pytest.approx(0.5, abs=0.05)
+        assert membership.shadow.tpr is not None
         assert membership.shadow.tpr < 0.05
+
+
+def random_roles(large: Any, seed: int) -> Any:
+    """Embedded images but the three hundred, dealt anew: which are in D_u and which are test images is chance."""
+    data = large.data
+    images = np.concatenate([data.train_images[300:], data.test_images])
+    labels = np.concatenate([data.train_labels[300:], data.test_labels])
+    order = permutation(len(labels), seed, "roles")
+    test, train = np.split(order[:6_000], [2_000])
+    dealt = replace(
+        data,
+        train_images=images[train],
+        train_labels=labels[train],
+        test_images=images[test],
+        test_labels=labels[test],
+    )
+    config = large.config.model_copy(update={"seed": seed})
+    held = np.arange(len(train))
+    return noisy(replace(large, config=config, data=dealt), held, held[::2])
+
+
+def halved(shadow: Shadow, held: IntVector, seed: int, number: int) -> Shadow:
+    """The same model, said to have seen a random half of what is held; it has seen none of it."""
+    half = np.sort(permutation(len(held), seed, f"half/{number}")[: len(held) // 2])
+    return Shadow(shadow.payload, half, np.setdiff1d(held, half))
+
+
+def confidences(space: Any, payload: Payload, sample: Sample) -> Any:
+    """Of the members, then of the others [2n]."""
+    inside = features(logits(space, payload, "train", sample.members), sample.member_labels)
+    outside = features(logits(space, payload, "test", sample.others), sample.other_labels)
+    return np.concatenate([inside, outside])[:, 1]
+
+
+def unequal(space: Any, payload: Payload, shadows: list[Shadow]) -> float:
+    """TPR of the Gaussian attack where a non-member is compared with all shadow models, a member with fewer."""
+    sample = draw(space)
+    n = len(sample.members)
+    without = np.array([[*~np.isin(sample.members, shadow.members), *[True] * n] for shadow in shadows])
+    said = np.stack([confidences(space, shadow.payload, sample) for shadow in shadows])
+    known = without.any(0)
+    mean = (said * without).sum(0)[known] / without.sum(0)[known]
+    tpr = attack(confidences(space, payload, sample)[known] - mean, (np.arange(2 * n) < n)[known]).tpr
+    assert tpr is not None
+    return tpr
+
+
+def test_chance_finds_nobody(memory: Memory, large: Any) -> None:
+    """Nobody is a member: AUC .5 and TPR 1%, each within four standard errors of chance, by every attack.
+
+    Asking more shadow models about non-members than about members finds twice as many.
+    """
+    found, control, examples = [], [], 0
+    for seed in range(6):
+        space = random_roles(large, seed).space
+        shadows = [halved(shadow, space.scenario.held[0], seed, k) for k, shadow in enumerate(memory.shadows)]
+        membership = prepare(space, shadows).attack(space, memory.overfitted)
+        assert membership.shadow is not None
+        assert membership.gaussian is not None
+        found.append([(a.auc, a.tpr) for a in (membership.loss, membership.shadow, membership.gaussian)])
+        control.append(unequal(space, memory.overfitted, shadows))
+        examples += membership.examples * 3 // 4  # both shadow models saw a quarter
+    aucs, tprs = np.mean(np.array(found, float), 0).T
+    off = 4 * math.sqrt(2 * LOW_FPR * (1 - LOW_FPR) / examples)  # of two shares
+    assert aucs.tolist() == pytest.approx([0.5] * 3, abs=4 / math.sqrt(6 * examples))
+    assert tprs.tolist() == pytest.approx([LOW_FPR] * 3, abs=off)
+    assert np.mean(control) > LOW_FPR + off
+
+
+def test_telling_shadow_models_apart_does_not_help(memory: Memory, large: Any) -> None:
+    """One of two models is said to have seen three in four examples, the other one in four; both have seen none."""
+    made = random_roles(large, 0)
+    held, data = made.scenario.held[0], made.data
+    models = memory.overfitted, memory.retrained
+    shadows = [Shadow(models[0], held[:3_000], held[3_000:]), Shadow(models[1], held[3_000:], held[:3_000])]
+    classifier = prepare(made.space, shadows).classifier
+    assert classifier is not None
+    rows = np.arange(len(data.test_labels))
+    likely = [
+        classifier.predict_proba(features(logits(made.space, model, "test", rows), data.test_labels))[:, 1].mean()
+        for model in models
+    ]
+    assert likely == pytest.approx([0.5, 0.5], abs=0.05)
+
+
+def test_what_cannot_be_learned_is_left_out(memory: Memory) -> None:
+    """Shadow models that have seen everything show no non-members."""
+    space = memory.world.space
+    seen = [Shadow(shadow.payload, np.arange(300), np.arange(0)) for shadow in memory.shadows]
+    membership = prepare(space, seen).attack(space, memory.overfitted)
+    assert (membership.shadow, membership.gaussian) == (None, None)
 
 
 def test_the_attacker_is_the_same_each_time(memory: Memory) -> None:

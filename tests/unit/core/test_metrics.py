@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fused_ray.core.metrics import accuracies, mixed_accuracy
+from fused_ray.config import DataConfig, RunConfig
+from fused_ray.core.metrics import accuracies, halves, mixed_accuracy
+from fused_ray.data import datasets, scenarios
+from fused_ray.types import Scenario
 from fused_ray.types import TestView as View
 
 CLASSES = np.array([0, 0, 0, 0, 1, 1, 2])
@@ -51,3 +54,70 @@ def test_a_client_without_examples_of_the_views_classes_has_no_accuracy():
 def test_a_view_whose_right_labels_are_not_the_true_classes_groups_by_the_true_ones():
     view = View(np.array([3, 5]), np.array([1, 0]))  # flipped labels: both predictions are right
     assert mixed_accuracy(view, PREDICTED, CLASSES, np.array([1, 3, 0])) == 1.0
+
+
+# -- halves
+
+
+def scenario(trigger=0, **views):
+    none = (np.arange(0),)
+    return Scenario(none, none, np.arange(0), views, "", trigger=trigger)
+
+
+def test_halves_are_shared_out_class_by_class():
+    """Nine images of three classes: two, three and four; the odd one goes to the half that chooses."""
+    classes = np.array([2, 0, 1, 2, 0, 1, 2, 1, 2])
+    found = halves(scenario(ra=View(np.arange(9), classes)), classes, 0)
+    choose, report = (found[f"ra_{half}"] for half in ("choose", "report"))
+    assert sorted([*choose.indices, *report.indices]) == list(range(9))
+    assert np.bincount(choose.labels).tolist() == [1, 2, 2]
+    assert np.bincount(report.labels).tolist() == [1, 1, 2]
+    assert np.array_equal(choose.labels, classes[choose.indices])
+
+
+def test_halves_depend_on_the_seed_alone():
+    classes = np.arange(40) % 4
+    made = scenario(ra=View(np.arange(40), classes))
+    first, again, other = (halves(made, classes, seed)["ra_choose"].indices.tolist() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_a_view_of_one_image_has_it_in_both_halves():
+    found = halves(scenario(ra=View(np.array([0, 1]), np.array([0, 0])), fa=View(np.array([2]), np.array([1]))),
+                   np.array([0, 0, 1]), 0)  # fmt: skip
+    assert [found[f"fa_{half}"].indices.tolist() for half in ("choose", "report")] == [[2], [2]]
+    assert sorted(found[f"ra_{half}"].indices.tolist() for half in ("choose", "report")) == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["forget.scenario=class"],
+        ["forget.scenario=exclusive"],
+        ["forget.scenario=client", "forget.clients=[1]"],
+        ["forget.scenario=client", "forget.clients=[1]", "forget.poison=false"],
+        ["forget.scenario=sample"],
+        ["forget.scenario=sample", "forget.poison=false"],
+    ],
+    ids=" ".join,
+)
+def test_no_image_is_in_both_halves_of_whatever_views(overrides):
+    config = RunConfig.from_dict({"data": {"limit": 300}, "federation": {"clients": 3}, "seed": 5}, overrides)
+    data = datasets.load(DataConfig(limit=300), seed=5)
+    made = scenarios.build(config, data)
+    data = scenarios.extended(config, data, made)
+    found = halves(made, data.test_labels, config.seed)
+    image = np.arange(len(data.test_labels))
+    if made.trigger:
+        image %= len(image) // 2
+    seen = {half: set() for half in ("choose", "report")}
+    for name, view in made.views.items():
+        parts = [found[f"{name}_{half}"] for half in seen]
+        assert sorted([*parts[0].indices, *parts[1].indices]) == view.indices.tolist()
+        for half, part in zip(seen, parts, strict=True):
+            seen[half] |= set(image[part.indices].tolist())
+        assert np.array_equal(np.sort([*parts[0].labels, *parts[1].labels]), np.sort(view.labels))
+        counts = [np.bincount(data.test_labels[part.indices], minlength=10) for part in parts]
+        assert abs(counts[0] - counts[1]).max() <= 1
+        assert abs(len(parts[0].indices) - len(parts[1].indices)) <= 1
+    assert not seen["choose"] & seen["report"]

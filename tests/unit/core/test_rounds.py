@@ -14,6 +14,7 @@ from fused_ray import models
 from fused_ray.core import simulation, state
 from fused_ray.core.aggregate import scale_bits
 from fused_ray.core.methods import fedavg, fused
+from fused_ray.core.metrics import halves
 from fused_ray.core.rounds import Federation, LocalPool, Saved
 from fused_ray.core.simulation import simulate
 from fused_ray.core.training import AdapterStep, batches
@@ -341,7 +342,9 @@ def test_the_metrics_are_those_of_the_models_that_were_kept(whole, make_config, 
     ]
     for metrics, model in expected:
         (predicted,) = space.predict_model(state.flatten(model), [0])
-        for name, view in scenario.views.items():
+        views = scenario.views | halves(scenario, data.test_labels, 0)
+        assert metrics.keys() == views.keys()
+        for name, view in views.items():
             assert metrics[name] == np.mean(predicted[view.indices] == view.labels)
 
 

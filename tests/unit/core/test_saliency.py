@@ -16,6 +16,7 @@ from fused_ray.core.layers import layer_vector
 from fused_ray.core.methods import fedavg, fused
 from fused_ray.core.rounds import Federation, LocalPool
 from fused_ray.core.saliency import Gradient, choose
+from fused_ray.core.wire import Delivery
 from fused_ray.core.workspace import Workspace
 from fused_ray.types import Payload
 
@@ -113,7 +114,7 @@ def sent(federation):
 
 def test_the_mean_over_clients_is_the_gradient_on_all_that_must_be_forgotten(federate, data, scenario, start):
     federation = federate()
-    saliency.masks(federation, start, LAYERS)
+    saliency.masks(federation, start, LAYERS, Delivery(0))
     rows = np.concatenate([scenario.forgotten(client) for client in range(5)])
     assert len({len(scenario.forgotten(client)) for client in range(5)}) == 5
     expected, loss = plain_gradient(start, data, data.train_labels, rows)
@@ -126,7 +127,7 @@ def test_the_mean_over_clients_is_the_gradient_on_all_that_must_be_forgotten(fed
 def test_the_gradient_is_of_the_labels_that_clients_train_on(federate, data, scenario, start):
     flipped = dataclasses.replace(scenario, train_labels=(scenario.train_labels + 1) % 4)
     federation = federate(on=flipped)
-    saliency.masks(federation, start, LAYERS)
+    saliency.masks(federation, start, LAYERS, Delivery(0))
     rows = np.flatnonzero(data.train_labels == 0)
     expected, _ = plain_gradient(start, data, flipped.train_labels, rows)
     assert np.allclose(sent(federation), expected, rtol=1e-3, atol=1e-6)
@@ -152,7 +153,7 @@ def test_a_client_with_several_blocks_of_examples_sends_their_mean(make_config, 
 
 def test_the_mask_takes_the_entries_with_the_largest_score(federate, start):
     federation = federate("unlearn.budget=30")
-    masks = saliency.masks(federation, start, LAYERS)
+    masks = saliency.masks(federation, start, LAYERS, Delivery(0))
     vectors = {layer: layer_vector(start, layer) for layer in LAYERS}
     score = -np.concatenate(list(vectors.values())) * sent(federation)
     positions = {mask.layer: mask.positions for mask in masks.layers}
@@ -163,14 +164,14 @@ def test_the_mask_takes_the_entries_with_the_largest_score(federate, start):
 
 def test_the_difference_sets_the_retained_datas_gradient_against_it(federate, data, start):
     federation = federate("unlearn.saliency=difference", "unlearn.budget=30")
-    found = saliency.masks(federation, start, LAYERS)
+    found = saliency.masks(federation, start, LAYERS, Delivery(0))
     gone, kept = data.train_labels == 0, data.train_labels != 0
     g_u, _ = plain_gradient(start, data, data.train_labels, np.flatnonzero(gone))
     g_r, _ = plain_gradient(start, data, data.train_labels, np.flatnonzero(kept))
     assert np.allclose(sent(federation), np.concatenate([g_u, g_r]), rtol=1e-3, atol=1e-6)
     values = sent(federation)
     assert found.digest == choose(start, LAYERS, values[: len(g_u)] - values[len(g_u) :], 30, 0).digest
-    assert found.digest != saliency.masks(federate("unlearn.budget=30"), start, LAYERS).digest
+    assert found.digest != saliency.masks(federate("unlearn.budget=30"), start, LAYERS, Delivery(0)).digest
 
 
 def test_removing_what_it_chose_hurts_the_forgotten_data_more_than_removing_others(federate, data, start):
@@ -180,7 +181,7 @@ def test_removing_what_it_chose_hurts_the_forgotten_data_more_than_removing_othe
         values = start_values(masks, start, "reset", "conv1")
         return plain_gradient(masks.apply(start, values), data, data.train_labels, rows)[1]
 
-    found = loss(saliency.masks(federate("unlearn.budget=18"), start, LAYERS))
+    found = loss(saliency.masks(federate("unlearn.budget=18"), start, LAYERS, Delivery(0)))
     others = [loss(random_budget(0, start, LAYERS, 18, draw)) for draw in range(5)]
     assert found > max(others) + 0.2
 
@@ -191,7 +192,7 @@ def test_removing_what_it_chose_hurts_the_forgotten_data_more_than_removing_othe
 def test_only_clients_that_hold_such_data_send(federate, scenario, start):
     some = tuple(part if client in (1, 3) else scenario.held[client] for client, part in enumerate(scenario.retained))
     federation = federate("unlearn.saliency=difference", on=dataclasses.replace(scenario, retained=some))
-    saliency.masks(federation, start, LAYERS)
+    saliency.masks(federation, start, LAYERS, Delivery(0))
     assert [(r.phase, r.round, r.clients_used) for r in federation.recorder.records] == [
         ("saliency", 1, 2),
         ("saliency", 2, 5),
@@ -204,10 +205,11 @@ def test_bytes_are_one_gradient_up_and_once_the_mask_down(federate, start):
     gradient, *rounds = federation.recorder.records
     size = 16 * (6 * 25 + 1) + 4 * (84 + 1)
     assert gradient.bytes_up == wire.values_bytes(size) == len(wire.encode(Payload(np.ones(size, np.float32))))
-    assert gradient.bytes_down == 0
     assert found.mask_bytes == wire.mask_bytes(found.adapter)
+    assert gradient.bytes_down == 0
     assert [record.bytes_up for record in rounds] == [wire.values_bytes(40)] * 2
-    assert [record.bytes_down for record in rounds] == [wire.values_bytes(40) + found.mask_bytes, wire.values_bytes(40)]
+    assert [record.bytes_down for record in rounds] == [wire.values_bytes(40)] * 2
+    assert [record.once for record in rounds] == [dict.fromkeys(range(5), found.mask_bytes), {}]
 
 
 def test_it_forgets_without_any_round_of_training(federate, start):

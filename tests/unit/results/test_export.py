@@ -87,4 +87,6 @@ def test_the_result_says_what_kind_of_adapter_it_was_and_what_it_cost(finished: 
     up, down = (sent["unlearn"][f"{way}_per_client_per_round"] for way in ("up", "down"))
     assert down == up  # the mask counts once, in the total alone
     assert sparse["adapter"]["mask_bytes"] > 18
-    assert sent["unlearn"]["down_total"] == 2 * (down + sparse["adapter"]["mask_bytes"])
+    model = 8 + 72 + 4 * 44_426  # the two clients that keep data, and not the others, get M_r with the first round
+    assert sent["saliency"]["down_total"] == 2 * model
+    assert sent["unlearn"]["down_total"] == 2 * (down + sparse["adapter"]["mask_bytes"] + model)

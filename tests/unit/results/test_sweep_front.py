@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
 
+from fused_ray.config import RunConfig
+from fused_ray.results.sweep import tables
 from fused_ray.results.sweep.front import cases, pareto, recommend
+from fused_ray.results.sweep.rows import ACCURACIES, report
 
 
 def row(trial: int, ra: float, fa: float, sent: int, round: int = 1, seed: int = 0, **more: Any) -> dict[str, Any]:
+    """Both halves of the test set say the same where `more` does not."""
     values = more.pop("values", {"unlearn.layers": trial})
+    figures = {"ra": ra, "fa": fa, "ra_before": 0.7, "fa_before": 0.9, "ra_retrained": 0.8, "fa_retrained": 0.0}
+    figures |= {name: more.pop(name) for name in figures.keys() & more.keys()}
     return {
-        "trial": trial, "round": round, "last": True, "ra": ra, "fa": fa, "ca": None, "bytes_up": sent,
+        "trial": trial, "round": round, "last": True, "bytes_up": sent,
         "bytes_up_total": sent, "seconds_total": 1.0, "status": "done", "seed": seed, "values": json.dumps(values),
-        "ra_retrained": 0.8, "fa_retrained": 0.0, "layers": "fc3", **more,
+        "layers": "fc3", **{f"{name}{half}": figures.get(name) for name in ACCURACIES
+                            for half in ("", "_choose", "_report")}, **more,
     }  # fmt: skip
 
 
@@ -92,3 +100,50 @@ def test_a_setting_that_lacks_a_seed_does_not_compete() -> None:
     (case,) = cases(rows[2:], 0.01, 0.02, seeds=2)
     assert (case.front, case.recommended) == ([], None)
     assert "all its seeds" in case.reason
+
+
+# -- one half chooses, the other is reported
+
+
+def halves(trial: int, sent: int, choose: tuple[float, float], report: tuple[float, float]) -> dict[str, Any]:
+    """(RA, FA) on either half."""
+    (ra_choose, fa_choose), (ra_report, fa_report) = choose, report
+    found = row(trial, (ra_choose + ra_report) / 2, (fa_choose + fa_report) / 2, sent)
+    return found | {
+        "ra_choose": ra_choose, "fa_choose": fa_choose, "ra_report": ra_report, "fa_report": fa_report,
+        "ra_retrained_choose": 0.82, "ra_retrained_report": 0.78,
+        "fa_retrained_choose": 0.00, "fa_retrained_report": 0.01,
+    }  # fmt: skip
+
+
+DISAGREE = [halves(0, 100, (0.85, 0.00), (0.60, 0.30)), halves(1, 90, (0.60, 0.30), (0.85, 0.00))]
+
+
+def test_the_half_that_chooses_decides_whatever_the_other_says() -> None:
+    """On the half that is reported, trial 1 is better in all three."""
+    (case,) = cases(DISAGREE, 0.01, 0.02)
+    assert case.recommended is not None
+    assert case.recommended.trials == (0,)
+    assert [setting.trials for setting in case.front] == [(1,), (0,)]
+    (swapped,) = cases([halves(0, 100, (0.6, 0.3), (0.85, 0)), halves(1, 90, (0.85, 0), (0.6, 0.3))], 0.01, 0.02)
+    assert [setting.trials for setting in swapped.front] == [(1,)]
+    assert swapped.recommended is swapped.front[0]
+
+
+def test_what_is_told_of_the_chosen_is_what_the_other_half_says() -> None:
+    found = cases(DISAGREE, 0.01, 0.02)
+    best = found[0].recommended
+    assert best is not None
+    assert (best["ra"], best["fa"], best["ra_retrained"], best["fa_retrained"]) == (0.60, 0.30, 0.78, 0.01)
+    whole, front = tables.layouts(found, RunConfig())
+    assert [line[2:5] for line in whole.body] == [("1", "0.600", "0.300"), ("1", "0.850", "0.000")]
+    assert "Recommended: layers 0, I = 1 (RA 0.600, FA 0.300)" in front.notes[0]
+    assert "Retrained without the data: RA 0.780, FA 0.010." in whole.notes
+    assert any("One half of the test set has chosen" in note for note in whole.notes)
+
+
+def test_searchers_and_schedulers_look_at_the_half_that_chooses() -> None:
+    found = report(DISAGREE[0])
+    assert (found["ra"], found["fa"], found["score"], found["bytes_up_total"]) == (0.85, 0.00, 0.85, 100)
+    assert math.isnan(found["ca"])
+    assert math.isnan(report({})["score"])

@@ -72,6 +72,7 @@ def test_the_bytes_of_every_round_are_whole_models_and_of_a_replay_nothing(whole
             assert record.bytes_up == record.bytes_down == 0
         else:
             assert model < record.bytes_up == record.bytes_down < model + 200
+        assert not record.once  # M_r, or what a method makes of it, is in every message
     storage = {"federaser": 5 * 3 * model, "exactfun": 3 * (2 + 5) * model}
     assert found.storage_bytes == storage.get(method, 0)
 

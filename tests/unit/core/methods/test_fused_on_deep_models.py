@@ -12,6 +12,7 @@ from fused_ray.core import lora, state, wire
 from fused_ray.core.adapter import attached
 from fused_ray.core.methods import fused
 from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.wire import Delivery
 from fused_ray.core.workspace import Workspace
 
 VIT = ("model.name=simplevit", "model.args={patch: 7, width: 8, depth: 2, heads: 2}")
@@ -66,7 +67,7 @@ def test_a_merged_adapter_on_attention_is_the_live_one(on):
     space = Workspace(federation.config, federation.data, federation.scenario)
     for shape in (
         lora.make_lora(base, ["blocks.0.self_attn"], 2, 4.0),
-        fused.make_adapter(federation, base, {"blocks.0.self_attn": None})[0],
+        fused.make_adapter(federation, base, {"blocks.0.self_attn": None}, Delivery(0))[0],
     ):
         values = np.random.default_rng(0).normal(size=shape.size).astype(np.float32)
         state.write(space.model, state.flatten(base))
@@ -94,7 +95,7 @@ def test_normalisation_layers_are_not_ranked_and_are_adapted_when_named(on):
 def test_a_budget_is_shared_by_all_layers(on, mask):
     federation, base = on(*VIT, "unlearn.selection=budget", "unlearn.budget=300", f"unlearn.mask={mask}")
     chosen, ranking = fused.choose_layers(federation, base)
-    shape, _, _ = fused.make_adapter(federation, base, chosen)
+    shape, _, _ = fused.make_adapter(federation, base, chosen, Delivery(0))
     assert shape.size == 300
     assert "patches" not in shape.names  # the input layer takes part only when asked for
     assert shape.sizes == tuple(chosen[name] for name in shape.names)
@@ -123,9 +124,9 @@ def test_a_batch_of_one_example_leaves_the_running_statistics_alone(make_config,
 
 def training(federation, base, form, residuals=None):
     layers = {"fc3": None}
-    shape, start, _ = fused.make_adapter(federation, base, layers)
+    shape, start, _ = fused.make_adapter(federation, base, layers, Delivery(0))
     step = fused.AdapterStep(0.1, 0.9, 0.0)
-    work = fused.AdapterTraining("unlearn", 1, 0, federation.config.train, step, shape, 0, form, residuals or {})
+    work = fused.AdapterTraining("unlearn", 1, 0, federation.config.train, step, shape, form, residuals or {})
     return work, state.Payload(start)
 
 
