@@ -25,6 +25,7 @@ def check(config: RunConfig) -> None:
 
 def check_data(config: RunConfig, data: registry.DatasetInfo) -> None:
     """What must hold between a configuration and its data. Raises ValueError at the first that does not."""
+    _constants(config, data)
     _amounts(config, data)
     _known_classes(config, data)
     if config.forget.scenario == "sample":
@@ -50,6 +51,16 @@ def _own_data(config: RunConfig) -> None:
         raise ValueError("data.partition_file: a partition from a file takes data.partition=file and the file's path")
     if data.partition == "file" and config.forget.scenario == "exclusive":
         raise ValueError("data.partition: the scenario exclusive says itself who holds what; choose another partition")
+
+
+def _constants(config: RunConfig, data: registry.DatasetInfo) -> None:
+    channels = data.shape[0]
+    for key, given in (("mean", config.data.mean), ("std", config.data.std)):
+        if given is not None and len(given) not in (1, channels):
+            raise ValueError(
+                f"data.{key}: there are {len(given)} numbers, and the images of {config.data.name} have {channels} "
+                f"channel{'s' * (channels > 1)}; give one number, or one per channel"
+            )
 
 
 def _amounts(config: RunConfig, data: registry.DatasetInfo) -> None:

@@ -6,6 +6,7 @@ import inspect
 from importlib import import_module
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from fused_ray import registry
@@ -38,6 +39,10 @@ def test_the_shape_of_a_data_set(name: str) -> None:
     assert data.train_images.shape == (info.train_examples, *info.shape)
     assert data.test_images.shape == (info.test_examples, *info.shape)
     assert set(data.train_labels) == set(data.test_labels) == set(range(info.classes))
+    # the constants are those of the whole set, of which the embedded one is a part
+    pixels, close = data.train_images / np.float32(255), 5e-5 if name != "fashion-mnist-mini" else 1e-3
+    assert data.mean == info.mean == pytest.approx(pixels.mean((0, 2, 3), np.float64), abs=close)
+    assert data.std == info.std == pytest.approx(pixels.std((0, 2, 3), np.float64), abs=close)
 
 
 @pytest.mark.parametrize("name", KNOWN)
