@@ -32,6 +32,8 @@ class ModelInfo:
     """Those of the layers that normalise; they are adapted only when named."""
     min_side: int = 1
     """Smallest height and width of images that it takes, pixels."""
+    gated: tuple[str, ...] = ()
+    """Those of the layers that feed a ReLU: wholly at zero, no gradient reaches them (models.anatomy.gated)."""
 
     @property
     def ranked(self) -> tuple[str, ...]:
@@ -101,18 +103,26 @@ def _transformer(first: str, block: str, parts: tuple[str, ...], last: tuple[str
     return (first, *(f"{block}{i}.{part}" for i in range(depth) for part in parts), *last)
 
 
-def _model(factory: str, layers: tuple[str, ...], *norms: str) -> ModelInfo:
-    """`norms` are the ends of the names of normalisation layers."""
-    return ModelInfo(layers, factory, tuple(name for name in layers if name.endswith(norms)) if norms else ())
+def _model(factory: str, layers: tuple[str, ...], *norms: str, gated: tuple[str, ...] = ()) -> ModelInfo:
+    """`norms` and `gated` are the ends of the names of such layers."""
+    named = (tuple(name for name in layers if name.endswith(ends)) for ends in (norms, gated))
+    return ModelInfo(layers, factory, next(named), gated=next(named))
 
 
 _SIMPLEVIT = ("norm1", "self_attn", "self_attn.out_proj", "norm2", "linear1", "linear2")
 _VIT = ("ln_1", "self_attention", "self_attention.out_proj", "ln_2", "mlp.0", "mlp.3")
 
 MODELS: dict[str, ModelInfo] = {
-    "lenet": ModelInfo(("conv1", "conv2", "fc1", "fc2", "fc3"), "fused_ray.models.lenet:LeNet", min_side=16),
-    "resnet18": _model("fused_ray.models.resnet:resnet18", _resnet18(), "bn1", "bn2", "downsample.1"),
-    "resnet18-imagenet": _model("fused_ray.models.resnet:resnet18_imagenet", _resnet18(), "bn1", "bn2", "downsample.1"),
+    "lenet": ModelInfo(
+        ("conv1", "conv2", "fc1", "fc2", "fc3"),
+        "fused_ray.models.lenet:LeNet",
+        min_side=16,
+        gated=("conv1", "conv2", "fc1", "fc2"),
+    ),
+    "resnet18": _model("fused_ray.models.resnet:resnet18", _resnet18(), "bn1", "bn2", "downsample.1", gated=("bn1",)),
+    "resnet18-imagenet": _model(
+        "fused_ray.models.resnet:resnet18_imagenet", _resnet18(), "bn1", "bn2", "downsample.1", gated=("bn1",)
+    ),
     "simplevit": _model(
         "fused_ray.models.simplevit:SimpleViT",
         _transformer("patches", "blocks.", _SIMPLEVIT, ("norm", "head"), depth=6),

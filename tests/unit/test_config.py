@@ -275,6 +275,9 @@ retrain.rounds         unlearn.method=retrain retrain.rounds=0
 unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=2
 unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=[fc1,fc2]
 unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=2 unlearn.mask=saliency
+unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=[fc2]
+unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=[conv1,conv2] unlearn.mask=saliency
+unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=[layer2.0.bn1] model.name=resnet18
 unlearn.start          unlearn.adapter=lora unlearn.start=reset
 unlearn.start          unlearn.adapter=lora unlearn.start=negate
 unlearn.adapter        unlearn.adapter=lora unlearn.mask=saliency
@@ -298,6 +301,9 @@ def test_values_at_the_edge_are_taken() -> None:
     make("unlearn.layers=5")
     make("unlearn.sparsity=0")
     make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=1")
+    make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=[conv1, fc3]")
+    make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=[layer2.0.conv1]", "model.name=resnet18")
+    make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=[blocks.0.linear1]", "model.name=simplevit")
     make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=2", "unlearn.budget=85")
     make(f"seed={2**63 - 1}")
     make("data.mean=0", "data.std=1")
