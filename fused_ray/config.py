@@ -45,6 +45,11 @@ def _number_listed(value: Any) -> Any:
     return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _reals_listed(value: Any) -> Any:
+    """One number, or a word that YAML 1.1 does not take for one (1e-1), where a list of numbers may stand."""
+    return (value,) if isinstance(value, int | float | str) and not isinstance(value, bool) else value
+
+
 def _name_listed(value: Any) -> Any:
     """One name where a list of them may stand."""
     return (value,) if isinstance(value, str) else value
@@ -65,6 +70,27 @@ ResourceShare = Annotated[Real, Field(ge=0, le=4096), AfterValidator(_grantable)
 Rate = Annotated[Real, Field(gt=0.0, le=1e3)]
 Decay = Annotated[Real, Field(ge=0.0, le=1.0)]
 Share = Annotated[Real, Field(gt=0.0, le=1.0)]
+
+
+def _of_a_pixel(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError("pixels are divided by 255 first, so it lies between 0 and 1")
+    return value
+
+
+def _not_zero(value: float) -> float:
+    if value == 0:
+        raise ValueError("pixels are divided by it, so it is above 0")
+    return value
+
+
+OfPixel = Annotated[Real, AfterValidator(_of_a_pixel)]
+PerChannel = Annotated[tuple[OfPixel, ...], BeforeValidator(_reals_listed), Field(min_length=1)]
+PositivePerChannel = Annotated[
+    tuple[Annotated[OfPixel, AfterValidator(_not_zero)], ...], BeforeValidator(_reals_listed), Field(min_length=1)
+]
+Constants = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation that images are normalised by, of pixel values divided by 255; each one number, or per channel."""
 
 
 class Section(BaseModel):
@@ -88,6 +114,10 @@ class DataConfig(Section):
     """parquet: the column with the images; unset: image, img, or the only one of that kind."""
     label_column: str | None = None
     """parquet: the column with the labels; unset: label, labels, fine_label, or the only one of that kind."""
+    mean: PerChannel | None = None
+    """Taken off each pixel / 255: one number or one per channel; unset: the known set's published mean, else 0.5."""
+    std: PositivePerChannel | None = None
+    """What that is divided by: one number or one per channel; unset: the known set's published one, else 0.5."""
     partition: Literal["iid", "dirichlet", "pathological", "file"] = "dirichlet"
     """Who holds what: iid, dirichlet (label skew), pathological (few classes each), or as a file says."""
     partition_file: str | None = None
@@ -109,6 +139,13 @@ class DataConfig(Section):
         if name not in registry.DATASETS:
             raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(registry.DATASETS)}")
         return name
+
+    @property
+    def constants(self) -> Constants:
+        """`mean` and `std` with their defaults filled in."""
+        info = registry.DATASETS[self.name]
+        mean, std = registry.OWN_MOMENTS if info is None else (info.mean, info.std)
+        return self.mean or mean, self.std or std
 
 
 class ModelConfig(Section):

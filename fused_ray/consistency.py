@@ -25,6 +25,7 @@ def check(config: RunConfig) -> None:
 
 def check_data(config: RunConfig, data: registry.DatasetInfo) -> None:
     """What must hold between a configuration and its data. Raises ValueError at the first that does not."""
+    _constants(config, data)
     _amounts(config, data)
     _known_classes(config, data)
     if config.forget.scenario == "sample":
@@ -50,6 +51,16 @@ def _own_data(config: RunConfig) -> None:
         raise ValueError("data.partition_file: a partition from a file takes data.partition=file and the file's path")
     if data.partition == "file" and config.forget.scenario == "exclusive":
         raise ValueError("data.partition: the scenario exclusive says itself who holds what; choose another partition")
+
+
+def _constants(config: RunConfig, data: registry.DatasetInfo) -> None:
+    channels = data.shape[0]
+    for key, given in (("mean", config.data.mean), ("std", config.data.std)):
+        if given is not None and len(given) not in (1, channels):
+            raise ValueError(
+                f"data.{key}: there are {len(given)} numbers, and the images of {config.data.name} have {channels} "
+                f"channel{'s' * (channels > 1)}; give one number, or one per channel"
+            )
 
 
 def _amounts(config: RunConfig, data: registry.DatasetInfo) -> None:
@@ -193,13 +204,20 @@ def _clients(config: RunConfig) -> int:
 def _layers(config: RunConfig) -> None:
     info = config.model.known
     if info is not None:
-        check_layers(config, info.layers, info.ranked)
+        check_layers(config, info.layers, info.ranked, gated=info.gated)
 
 
-def check_layers(config: RunConfig, layers: Sequence[str], ranked: Sequence[str]) -> None:
+def check_layers(
+    config: RunConfig,
+    layers: Sequence[str],
+    ranked: Sequence[str],
+    idle: Sequence[str] = (),
+    gated: Sequence[str] = (),
+) -> None:
     """What `unlearn` says against a model's layers from the input to the output, and those that may be ranked.
 
-    Raises ValueError. A registered model's are known at once, those of a model of the user's own when it is built.
+    `idle` are layers that no gradient reaches, `gated` those that none reaches once they are zero. Raises ValueError. A
+    registered model's are known at once, those of a model of the user's own when it is built.
     """
     unlearn = config.unlearn
     if isinstance(unlearn.layers, int):
@@ -211,6 +229,11 @@ def check_layers(config: RunConfig, layers: Sequence[str], ranked: Sequence[str]
         chosen = unlearn.layers - (unlearn.layers == len(ranked))
     else:
         for name in unlearn.layers:
+            if name in idle:
+                raise ValueError(
+                    f"unlearn.layers: no gradient reaches {name} of {config.model.label} in evaluation mode, in which "
+                    f"adapters are trained (it serves training alone, or nothing); name others of {', '.join(ranked)}"
+                )
             if name not in layers:
                 raise ValueError(
                     f"unlearn.layers: {config.model.label} has no layer {name!r}; it has {', '.join(layers)}"
@@ -223,12 +246,34 @@ def check_layers(config: RunConfig, layers: Sequence[str], ranked: Sequence[str]
                 f"unlearn.start: an adapter of the input layer {layers[0]} starts at zero, for nothing would reach the "
                 "other layers; set unlearn.start=zero or name other layers"
             )
-    whole = unlearn.adapter == "sparse" and unlearn.sparsity == 0 and unlearn.budget is None
-    if unlearn.start == "reset" and whole and chosen > 1:
+    if not resets_whole_layers(config):
+        return
+    if chosen > 1:
         raise ValueError(
             f"unlearn.start: reset at sparsity 0 would set {chosen} whole layers to zero, and then no "
             "gradient reaches them; use one layer, or a sparsity of 0.5 or more"
         )
+    stuck = [name for name in resettable(config, layers, ranked) if name in gated]
+    learns = [name for name in ranked if name != layers[0] and name not in gated]
+    if stuck and not (isinstance(unlearn.layers, int) and learns):  # of a number, those that learn are chosen
+        raise ValueError(
+            f"unlearn.start: reset at sparsity 0 would set all of {' or '.join(stuck)} to zero, and no gradient passes "
+            f"the ReLU behind it; {f'adapt {learns[-1]} instead, or ' if learns else ''}use a sparsity of 0.5 or more"
+        )
+
+
+def resets_whole_layers(config: RunConfig) -> bool:
+    """Whether the adapter starts by setting all that it adapts to zero, layer by layer."""
+    unlearn = config.unlearn
+    whole = unlearn.adapter == "sparse" and unlearn.sparsity == 0 and unlearn.budget is None
+    return unlearn.start == "reset" and whole
+
+
+def resettable(config: RunConfig, layers: Sequence[str], ranked: Sequence[str]) -> list[str]:
+    """The layers that a reset may concern: those that are named, or may be chosen, but never the input layer."""
+    wanted = config.unlearn.layers
+    names = ranked if isinstance(wanted, int) else [name for name in layers if name in wanted]
+    return [name for name in names if name != layers[0]]
 
 
 def _adapter(config: RunConfig) -> None:

@@ -45,6 +45,8 @@ def _read(config: RunConfig) -> dict[str, Any]:
         data.pop("root")
     elif config.data.root:
         data["root"] = _content(config.data.root)
+    # in full, so that a set's published constants and the same ones written down are the same
+    data["mean"], data["std"] = (given[:1] if len(set(given)) == 1 else given for given in config.data.constants)
     if config.data.partition_file:
         data["partition_file"] = _content(config.data.partition_file)
     model = {name: value for name, value in config.model.model_dump(mode="json").items() if value}

@@ -17,6 +17,9 @@ class DatasetInfo:
     test_examples: int
     shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    """Per channel, of pixel values divided by 255."""
+    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class ModelInfo:
     """Those of the layers that normalise; they are adapted only when named."""
     min_side: int = 1
     """Smallest height and width of images that it takes, pixels."""
+    gated: tuple[str, ...] = ()
+    """Those of the layers that feed a ReLU: wholly at zero, no gradient reaches them (models.anatomy.gated)."""
 
     @property
     def ranked(self) -> tuple[str, ...]:
@@ -63,12 +68,22 @@ _CIFAR100 = (
     *("tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm"),
 )
 
+# Mean and deviation are the ones in common use: those of the published training set (mnist: as in PyTorch's example
+# for MNIST), to four digits. They are constants and not taken from the images that are read: what must be forgotten is
+# among these, and would reach the retrained model through them.
+_FASHION_MOMENTS = ((0.2860,), (0.3530,))
+_MNIST_MOMENTS = ((0.1307,), (0.3081,))
+_CIFAR10_MOMENTS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+_CIFAR100_MOMENTS = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
+OWN_MOMENTS = ((0.5,), (0.5,))
+"""Mean and deviation for the user's own data, where nothing is known: black becomes -1 and white 1."""
+
 DATASETS: dict[str, DatasetInfo | None] = {
-    "fashion-mnist-mini": DatasetInfo(10, 10_000, 2_000, (1, 28, 28), _FASHION),
-    "fashion-mnist": DatasetInfo(10, 60_000, 10_000, (1, 28, 28), _FASHION),
-    "mnist": DatasetInfo(10, 60_000, 10_000, (1, 28, 28), _DIGITS),
-    "cifar10": DatasetInfo(10, 50_000, 10_000, (3, 32, 32), _CIFAR10),
-    "cifar100": DatasetInfo(100, 50_000, 10_000, (3, 32, 32), _CIFAR100),
+    "fashion-mnist-mini": DatasetInfo(10, 10_000, 2_000, (1, 28, 28), _FASHION, *_FASHION_MOMENTS),
+    "fashion-mnist": DatasetInfo(10, 60_000, 10_000, (1, 28, 28), _FASHION, *_FASHION_MOMENTS),
+    "mnist": DatasetInfo(10, 60_000, 10_000, (1, 28, 28), _DIGITS, *_MNIST_MOMENTS),
+    "cifar10": DatasetInfo(10, 50_000, 10_000, (3, 32, 32), _CIFAR10, *_CIFAR10_MOMENTS),
+    "cifar100": DatasetInfo(100, 50_000, 10_000, (3, 32, 32), _CIFAR100, *_CIFAR100_MOMENTS),
     # the user's own: nothing is known before they are read
     "parquet": None,
     "npz": None,
@@ -88,18 +103,26 @@ def _transformer(first: str, block: str, parts: tuple[str, ...], last: tuple[str
     return (first, *(f"{block}{i}.{part}" for i in range(depth) for part in parts), *last)
 
 
-def _model(factory: str, layers: tuple[str, ...], *norms: str) -> ModelInfo:
-    """`norms` are the ends of the names of normalisation layers."""
-    return ModelInfo(layers, factory, tuple(name for name in layers if name.endswith(norms)) if norms else ())
+def _model(factory: str, layers: tuple[str, ...], *norms: str, gated: tuple[str, ...] = ()) -> ModelInfo:
+    """`norms` and `gated` are the ends of the names of such layers."""
+    named = (tuple(name for name in layers if name.endswith(ends)) for ends in (norms, gated))
+    return ModelInfo(layers, factory, next(named), gated=next(named))
 
 
 _SIMPLEVIT = ("norm1", "self_attn", "self_attn.out_proj", "norm2", "linear1", "linear2")
 _VIT = ("ln_1", "self_attention", "self_attention.out_proj", "ln_2", "mlp.0", "mlp.3")
 
 MODELS: dict[str, ModelInfo] = {
-    "lenet": ModelInfo(("conv1", "conv2", "fc1", "fc2", "fc3"), "fused_ray.models.lenet:LeNet", min_side=16),
-    "resnet18": _model("fused_ray.models.resnet:resnet18", _resnet18(), "bn1", "bn2", "downsample.1"),
-    "resnet18-imagenet": _model("fused_ray.models.resnet:resnet18_imagenet", _resnet18(), "bn1", "bn2", "downsample.1"),
+    "lenet": ModelInfo(
+        ("conv1", "conv2", "fc1", "fc2", "fc3"),
+        "fused_ray.models.lenet:LeNet",
+        min_side=16,
+        gated=("conv1", "conv2", "fc1", "fc2"),
+    ),
+    "resnet18": _model("fused_ray.models.resnet:resnet18", _resnet18(), "bn1", "bn2", "downsample.1", gated=("bn1",)),
+    "resnet18-imagenet": _model(
+        "fused_ray.models.resnet:resnet18_imagenet", _resnet18(), "bn1", "bn2", "downsample.1", gated=("bn1",)
+    ),
     "simplevit": _model(
         "fused_ray.models.simplevit:SimpleViT",
         _transformer("patches", "blocks.", _SIMPLEVIT, ("norm", "head"), depth=6),

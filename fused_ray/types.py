@@ -22,8 +22,8 @@ class ImageData:
     name: str
     classes: int
     mean: tuple[float, ...]
-    """Per channel, of pixel values divided by 255, over all training images; of the user's own data (`parquet`, `npz`)
-    over those that `data.limit` keeps."""
+    """Per channel, what images are normalised by, of pixel values divided by 255. Constants (of the known set, or as
+    configured) and never those of the images themselves: D_u is among these, and would change the retrained model."""
     std: tuple[float, ...]
     train_images: NDArray[np.uint8]
     train_labels: IntVector

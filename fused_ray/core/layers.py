@@ -8,7 +8,7 @@ readings are always reported: `sum` (Diff_l), `mean` (Diff_l / entries) and `rel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -119,10 +119,12 @@ def choose(
     input_layer: str | None,
     seed: int,
     draw: int,
+    never: Collection[str] = (),
 ) -> list[str]:
     """`count` layers in the model's order: the most sensitive, random ones, or those nearest the output.
 
-    `input_layer`, if given, is taken only when all the others are. Random ones depend on (seed, draw) alone.
+    `input_layer`, if given, is taken only when all the others are, and none of `never`. Random ones depend on
+    (seed, draw) alone.
     """
     if selection == "critical":
         ordered = [item.layer for item in ranking]
@@ -130,6 +132,6 @@ def choose(
         ordered = list(reversed(names))
     else:
         ordered = [names[i] for i in permutation(len(names), seed, f"layers/{draw}")]
-    ordered.sort(key=lambda name: name == input_layer)
+    ordered = sorted((name for name in ordered if name not in never), key=lambda name: name == input_layer)
     chosen = set(ordered[:count])
     return [name for name in names if name in chosen]

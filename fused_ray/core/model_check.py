@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fused_ray import consistency, models
-from fused_ray.config import RunConfig
+from fused_ray.config import RunConfig, density_count
 from fused_ray.core import pretrained, state
+from fused_ray.core.rounds import one_thread
 from fused_ray.errors import ConfigError
-from fused_ray.models.anatomy import Anatomy, anatomy
+from fused_ray.models.anatomy import Anatomy, anatomy, gated
 
 
 def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatomy:
@@ -18,13 +19,65 @@ def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatom
     Raises ConfigError in one line: no such factory, nothing usable from it, layers that it lacks, weights that do not
     fit.
     """
-    found = anatomy(config.model, shape, classes)
+    with one_thread():  # on its probe of a few rows, threads would only wait for each other
+        found = anatomy(config.model, shape, classes)
     try:
-        consistency.check_layers(config, found.layers, found.ranked)
+        stuck = never_reset(config, shape, classes, found)
+        consistency.check_layers(config, found.layers, found.ranked, found.idle, stuck)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    check_reset(config, shape, classes, _covered(config, found))
     if config.model.weights is not None:
         channels, height, width = shape
         like = state.arrays(models.build(config.model, (channels, height, width), classes))
         pretrained.read(Path(config.model.weights), like, config.model.label)
     return found
+
+
+def never_reset(config: RunConfig, shape: Sequence[int], classes: int, model: Anatomy) -> Sequence[str]:
+    """The layers that the configured start would set wholly to zero, from where no gradient would move them."""
+    if not consistency.resets_whole_layers(config):
+        return ()
+    return _gated(config, shape, classes, consistency.resettable(config, model.layers, model.ranked))
+
+
+def check_reset(config: RunConfig, shape: Sequence[int], classes: int, whole: Sequence[str]) -> None:
+    """Raise ConfigError if a mask that covers these layers wholly, reset to zero, could not be learned from again."""
+    if config.unlearn.start != "reset" or not whole:
+        return
+    stuck = whole if len(whole) > 1 else _gated(config, shape, classes, whole)
+    if stuck:
+        by = "unlearn.sparsity" if config.unlearn.budget is None else "unlearn.budget"
+        raise ConfigError(
+            f"unlearn.start: reset with this {by} would set {' and '.join(stuck)} wholly to zero, where no gradient "
+            f"reaches {'it' if len(stuck) == 1 else 'them'}; use the output layer alone, a smaller unlearn.budget or a "
+            "larger unlearn.sparsity"
+        )
+
+
+def _gated(config: RunConfig, shape: Sequence[int], classes: int, layers: Sequence[str]) -> Sequence[str]:
+    """Those of the layers that no gradient reaches once they are zero."""
+    known = config.model.known
+    if known is not None:
+        return [name for name in layers if name in known.gated]
+    with one_thread():
+        return gated(config.model, shape, classes, layers)
+
+
+def _covered(config: RunConfig, model: Anatomy) -> list[str]:
+    """The layers but the first that masks are bound to cover wholly, as far as that can be told before any ranking."""
+    unlearn, input_layer = config.unlearn, model.layers[0]
+    entries = dict(zip(model.layers, model.entries, strict=True))
+    if unlearn.adapter != "sparse":
+        return []
+    if not isinstance(unlearn.layers, int):
+        names = list(unlearn.layers)
+    elif unlearn.selection == "budget":
+        names = [name for name in model.ranked if unlearn.input_layer or name != input_layer]
+    else:
+        return []
+    if unlearn.budget is not None:
+        whole = names if unlearn.budget >= sum(entries[name] for name in names) else []
+    else:
+        whole = [name for name in names if density_count(unlearn.density, entries[name]) == entries[name]]
+    return [name for name in whole if name != input_layer]

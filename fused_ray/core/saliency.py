@@ -53,7 +53,8 @@ class Gradient:
         for start in range(0, len(indices), BLOCK):  # in index order and evaluation mode, like the frozen prefix
             rows = indices[start : start + BLOCK]
             part = F.cross_entropy(space.suffix(0, space.images("train", rows)), space.labels(rows), reduction="sum")
-            for total, gradient in zip(sums, torch.autograd.grad(part, wanted), strict=True):
+            found = torch.autograd.grad(part, wanted, materialize_grads=True)  # a batch may use a part of a layer only
+            for total, gradient in zip(sums, found, strict=True):
                 total += gradient
             loss += part.item()
         flat = torch.cat([total.contiguous().reshape(-1) for total in sums]) / len(indices)

@@ -84,7 +84,7 @@ def train_adapter(
     for positions in order:
         rows = torch.from_numpy(positions).to(space.device)
         loss = F.cross_entropy(space.suffix(cut, x.index_select(0, rows)), y.index_select(0, rows))
-        gradient = adapter.gradient(theta, torch.autograd.grad(loss, adapter.parameters))
+        gradient = adapter.gradient(theta, torch.autograd.grad(loss, adapter.parameters, materialize_grads=True))
         if step.weight_decay:
             gradient += step.weight_decay * adapter.values(theta)
         velocity.mul_(step.momentum).add_(gradient)

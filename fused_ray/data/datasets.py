@@ -12,7 +12,7 @@ from fused_ray import registry
 from fused_ray.config import DataConfig
 from fused_ray.data import arrays, parquet, torchvision_sets
 from fused_ray.data.location import is_file
-from fused_ray.data.source import Pixels, Source
+from fused_ray.data.source import Source
 from fused_ray.errors import DataError
 from fused_ray.seeding import permutation
 from fused_ray.types import ImageData, IntVector
@@ -34,17 +34,13 @@ def load(config: DataConfig, seed: int) -> ImageData:
         None if config.limit is None else _balanced(split.labels, config.limit, len(class_names), seed, purpose)
         for split, purpose in ((source.train, "limit-train"), (source.test, "limit-test"))
     )
-    # of a known data set all images are read, and counted in mean and deviation; of one's own only those that are kept
-    images = source.train.images(None if info is not None else kept)
-    mean, std = _moments(images)
-    if info is not None and kept is not None:
-        images = images[kept]
-    test_images = source.test.images(test_kept)
+    images, test_images = source.train.images(kept), source.test.images(test_kept)
     if test_images.shape[1:] != images.shape[1:]:
         raise DataError(
             f"{config.root or config.name}: training images are {list(images.shape[1:])} (channels, height, width), "
             f"test images {list(test_images.shape[1:])}"
         )
+    mean, std = (given * images.shape[1] if len(given) == 1 else given for given in config.constants)
     return ImageData(
         name=config.name,
         classes=len(class_names),
@@ -114,19 +110,6 @@ def _check_known(name: str, source: Source, info: registry.DatasetInfo) -> None:
             raise DataError(
                 f"{name} {part}: labels go from {labels.min()} to {labels.max()}, not 0 to {info.classes - 1}"
             )
-
-
-def _moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of the pixels divided by 255, from exact counts of their values."""
-    values = np.arange(256) / 255.0
-    means, deviations = [], []
-    for channel in range(images.shape[1]):
-        counts = np.bincount(images[:, channel].ravel(), minlength=256)
-        mean = float((counts * values).sum() / counts.sum())
-        means.append(mean)
-        # a channel of one value has none: it becomes 0 all over
-        deviations.append(float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum())) or 1.0)
-    return tuple(means), tuple(deviations)
 
 
 def _balanced(labels: IntVector, limit: int, classes: int, seed: int, purpose: str) -> IntVector:

@@ -33,7 +33,9 @@ def build(config: RunConfig, data: ImageData) -> Scenario:
     if registry.DATASETS[config.data.name] is None:
         channels, height, width = data.train_images.shape[1:]
         sizes = len(data.train_labels), len(data.test_labels)
-        found = registry.DatasetInfo(data.classes, *sizes, (channels, height, width), data.class_names)
+        found = registry.DatasetInfo(
+            data.classes, *sizes, (channels, height, width), data.class_names, data.mean, data.std
+        )
         try:
             consistency.check_data(config, found)
         except ValueError as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fused_ray.config import RunConfig, read_yaml
+from fused_ray.config import Constants, RunConfig, read_yaml
 from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.results.folder import Folder
 
@@ -43,6 +43,12 @@ class RunDirectory(Folder):
             return RunConfig.from_dict(read_yaml(self.path / self.CONFIG), source=str(self.path / self.CONFIG))
         except ConfigError as error:
             raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
+
+    @property
+    def constants(self) -> Constants:
+        """What images are normalised by, of a finished run. Raises RunDirectoryError until it is finished."""
+        about = self.result["data"]
+        return tuple(about["mean"]), tuple(about["std"])
 
     def table(self, name: str) -> pa.Table:
         """ "rounds" or "clients", as far as the run has come, in the order of phases and rounds."""

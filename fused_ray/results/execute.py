@@ -9,7 +9,7 @@ from typing import Any
 
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import DataConfig, RunConfig
-from fused_ray.core.model_check import check_model
+from fused_ray.core.model_check import check_model, never_reset
 from fused_ray.core.rounds import ClientPool, Federation
 from fused_ray.core.simulation import check_numerics, simulate
 from fused_ray.core.state import Arrays
@@ -47,7 +47,9 @@ def execute(
     directory.lock(LOCK_WAIT)
     try:
         data, scenario = prepare(config)
-        model = check_model(config, data.train_images.shape[1:], data.classes)
+        about = data.train_images.shape[1:], data.classes
+        model = check_model(config, *about)
+        stuck = never_reset(config, *about, model)
         given: Arrays | None = None
         extra: dict[str, Any] = {"pretrained_from": None, "model": _about(config, model)}
         if config.pretrain.from_ is not None:
@@ -61,6 +63,11 @@ def execute(
             recorder.note(
                 f"{config.model.label} declares no stages, and no chain of stages could be traced that gives its bits: "
                 "nothing of it is cached in unlearning, every round runs the whole model"
+            )
+        if stuck and config.unlearn.method == "fused":
+            recorder.note(
+                f"none of {', '.join(stuck)} is chosen: reset at sparsity 0 would set all of it to zero, and no "
+                "gradient passes the ReLU behind it"
             )
         with contextlib.closing(make_pool(config, data, scenario)) as pool:
             recorder.note(_workers(pool))

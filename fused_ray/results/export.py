@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fused_ray.config import Constants
 from fused_ray.core.adapter import attached
 from fused_ray.core.state import Arrays, arrays, flatten, state_hash, write
 from fused_ray.errors import RunDirectoryError
@@ -19,7 +20,7 @@ def apply_adapter(run: Path, out: Path) -> str:
     """
     directory = RunDirectory.open(run)
     expected = directory.result["hash"]["unlearned"]
-    return _write(out, model_that_forgot(directory), expected)
+    return _write(out, model_that_forgot(directory), expected, directory.constants)
 
 
 def model_that_forgot(directory: RunDirectory) -> Arrays:
@@ -55,11 +56,11 @@ def restore_base(run: Path, out: Path | None) -> str:
     if state_hash(arrays(model)) != expected:
         raise RunDirectoryError(f"{run}: with the adapter off, the model is not the one from before unlearning")
     if out is not None:
-        return _write(out, state, expected)
+        return _write(out, state, expected, directory.constants)
     return expected
 
 
-def _write(out: Path, state: Arrays, expected: str) -> str:
+def _write(out: Path, state: Arrays, expected: str, constants: Constants) -> str:
     found = state_hash(state)
     if found != expected:
         raise RunDirectoryError(
@@ -69,7 +70,7 @@ def _write(out: Path, state: Arrays, expected: str) -> str:
         raise RunDirectoryError(f"{out} exists already; name another file with --out")
     temporary = out.with_name(f".{out.name}.tmp")
     try:
-        temporary.write_bytes(encode_state(state))
+        temporary.write_bytes(encode_state(state, constants))
         os.replace(temporary, out)
     except OSError as error:
         raise RunDirectoryError(f"cannot write {out}: {error.strerror}") from None

@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fused_ray.config import Constants
 from fused_ray.core.adapter import Adapter, Mask, Masks
 from fused_ray.core.lora import Lora
 from fused_ray.core.state import Arrays, state_hash
@@ -19,9 +20,12 @@ from fused_ray.errors import RunDirectoryError
 from fused_ray.types import FloatVector
 
 
-def encode_state(state: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
-    """A model's parameters and buffers with their hash in the header."""
-    return save({k: np.asarray(v, order="C") for k, v in state.items()}, metadata={"sha256": state_hash(state)})
+def encode_state(state: Mapping[str, np.ndarray[Any, Any]], constants: Constants | None = None) -> bytes:
+    """A model's parameters and buffers; in the header their hash, and what its training images were normalised by."""
+    header = {"sha256": state_hash(state)}
+    if constants is not None:
+        header |= {"mean": json.dumps(constants[0]), "std": json.dumps(constants[1])}
+    return save({k: np.asarray(v, order="C") for k, v in state.items()}, metadata=header)
 
 
 def read_tensors(path: Path) -> tuple[Arrays, dict[str, str]]:
@@ -37,10 +41,26 @@ def read_tensors(path: Path) -> tuple[Arrays, dict[str, str]]:
 
 def read_state(path: Path) -> Arrays:
     """A model from a file. Raises RunDirectoryError if it is unreadable or does not have the hash it was saved with."""
+    return read_model(path)[0]
+
+
+def read_model(path: Path) -> tuple[Arrays, Constants | None]:
+    """A model from a file, and what its training images were normalised by, if the file says it.
+
+    Raises RunDirectoryError if it is unreadable or does not have the hash it was saved with.
+    """
     state, about = read_tensors(path)
     if about.get("sha256", state_hash(state)) != state_hash(state):
         raise RunDirectoryError(f"{path} is damaged: its content does not have the hash that it was saved with")
-    return state
+    if not {"mean", "std"} <= about.keys():
+        return state, None
+    try:
+        mean, std = (tuple(map(float, json.loads(about[key]))) for key in ("mean", "std"))
+    except (TypeError, ValueError):
+        mean = std = ()
+    if not (mean and std):
+        raise RunDirectoryError(f"{path} is damaged: mean and std in its header are no numbers")
+    return state, (mean, std)
 
 
 def encode_adapter(adapter: Adapter, values: FloatVector, about: Mapping[str, Any]) -> bytes:

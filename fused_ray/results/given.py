@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from fused_ray import models, registry
-from fused_ray.config import RunConfig
+from fused_ray.config import Constants, RunConfig
 from fused_ray.core.pretrained import fitted
 from fused_ray.core.state import Arrays, arrays
 from fused_ray.errors import RunDirectoryError
 from fused_ray.results.directory import RunDirectory
-from fused_ray.results.files import encode_state, read_state
+from fused_ray.results.files import encode_state, read_model
 from fused_ray.types import ImageData
 
 RANKING = "checkpoints/rank.safetensors"
@@ -25,11 +25,13 @@ def earlier_run(config: RunConfig) -> Path | None:
 def given_model(directory: RunDirectory, config: RunConfig, data: ImageData) -> tuple[Arrays, str, list[str]]:
     """M_r of `pretrain.from`, kept in this run's directory; where it comes from; and warnings.
 
-    Raises RunDirectoryError if it is missing, unreadable, or not of this run's model.
+    Raises RunDirectoryError if it is missing, unreadable, not of this run's model, or trained on images that were
+    normalised by another mean and deviation.
     """
     source = Path(str(config.pretrain.from_)).expanduser()
     own = directory.path / "base.safetensors"
     warnings: list[str] = []
+    told: Constants | None = None
     if source.is_dir():
         earlier = RunDirectory.open(source)
         file = source / "base.safetensors"
@@ -42,18 +44,34 @@ def given_model(directory: RunDirectory, config: RunConfig, data: ImageData) -> 
                     "on other data or settings; give this run the same seed, data, model, train, pretrain and clients"
                 )
             warnings.append(f"the model of {source} was pre-trained on other data or settings than this run's")
+        told = earlier.constants if earlier.finished else None
     else:
         file = source
     # a run that goes on uses its own copy: the source may have gone
-    state = read_state(own if own.exists() else file)
+    state, saved = read_model(own if own.exists() else file)
+    warnings += _check_constants(source, saved or told, (data.mean, data.std))
     channels, height, width = data.train_images.shape[1:]
     like = arrays(models.build(config.model, (channels, height, width), data.classes))
     try:
         given = fitted(state, like, str(file), config.model.label)
     except ValueError as error:
         raise RunDirectoryError(f"pretrain.from: {error}") from None
-    directory.write("base.safetensors", encode_state(given))
+    directory.write("base.safetensors", encode_state(given, (data.mean, data.std)))
     return given, str(source.absolute()), warnings
+
+
+def _check_constants(source: Path, trained: Constants | None, ours: Constants) -> list[str]:
+    """A warning if nobody knows what the model was trained on. Raises RunDirectoryError if that was something else."""
+    now = "data.mean={} and data.std={}".format(*map(list, ours))
+    if trained is None:
+        return [f"{source} does not say by what its model's images were normalised; {now} are taken to be right"]
+    if trained != ours:
+        then = "data.mean={} and data.std={}".format(*map(list, trained))
+        raise RunDirectoryError(
+            f"pretrain.from: the model of {source} was trained on images normalised otherwise than this run's ({now}); "
+            f"set {then}"
+        )
+    return []
 
 
 def adopt_ranking(directory: RunDirectory, config: RunConfig) -> None:

@@ -71,7 +71,7 @@ class DirectoryRecorder:
         self._earlier = [earlier] if earlier else []
         self._started = self._round_started = time.monotonic()
         self._progress = Progress()
-        self._counts = _class_counts(scenario, data)
+        self._counts, self._constants = _class_counts(scenario, data), (data.mean, data.std)
         self._about_data = {  # what building M_f and feeding it takes
             "shape": list(data.train_images.shape[1:]),
             "classes": data.classes,
@@ -128,7 +128,7 @@ class DirectoryRecorder:
         )
 
     def save_model(self, name: str, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        self._directory.write(f"{name}.safetensors", files.encode_state(state))
+        self._directory.write(f"{name}.safetensors", files.encode_state(state, self._constants))
 
     def save_adapter(self, adapter: Adapter, values: FloatVector, about: Mapping[str, Any]) -> None:
         self._directory.write("adapter.safetensors", files.encode_adapter(adapter, values, about))
@@ -219,12 +219,14 @@ class DirectoryRecorder:
             "partition_sha256": self._scenario.partition_sha256,
             "examples": [len(held) for held in self._scenario.held],
             "retained": [len(kept) for kept in self._scenario.retained],
+            "mean": self._about_data["mean"],
+            "std": self._about_data["std"],
         }
         known = (self._directory.path / "scenario.json").exists()
         if known and self._directory.read_json("scenario.json") != facts:
             raise RunDirectoryError(
-                f"{self._directory.path} cannot go on: its clients held other data when it began; restore the data set "
-                "it was started with, or begin a new run"
+                f"{self._directory.path} cannot go on: its clients held other data, or normalised them by another mean "
+                "and deviation, when it began; restore the data set it was started with, or begin a new run"
             )
         self._directory.write_json("scenario.json", facts)
 

@@ -1,6 +1,7 @@
 """A small run's exact trajectory: whole numbers agree everywhere, trained floats where the fingerprint is known.
 
-After a change that is meant to move bits, `python tests/golden/test_golden.py` records the new trajectory.
+After a change that is meant to move bits, remove lenet.json, which other machines' old floats are in as well; then
+`python tests/golden/test_golden.py` records the new trajectory. With the file there, it adds this machine's.
 """
 
 from __future__ import annotations

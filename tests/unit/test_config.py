@@ -27,6 +27,8 @@ OTHER: dict[str, str | None] = {
     "data.root": "/somewhere",
     "data.image_column": None,  # of Parquet files alone
     "data.label_column": None,
+    "data.mean": "0.25",
+    "data.std": "[0.125]",
     "data.partition": "iid",
     "data.partition_file": None,  # of a partition from a file alone
     "data.alpha": "0.1",
@@ -197,6 +199,15 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
         *("seed=-1", "seed=9223372036854775808"),
         *("data.name=imagenet", "data.partition=even", "data.alpha=0", "data.alpha=1e7", "data.min_examples=0"),
         *("data.classes_per_client=0", "data.classes_per_client=11", "data.limit=0", "data.limit=9"),
+        *(
+            "data.mean=[]",
+            "data.mean=127.5",
+            "data.mean=-0.1",
+            "data.std=[]",
+            "data.std=64",
+            "data.std=0",
+            "data.std=-1",
+        ),
         *("model.name=lenet6", "model.factory=net", "model.factory=a.b:", "model.args=3", "unlearn.wire=int4"),
         *("federation.clients=0", "federation.clients=1001", "federation.clients_per_actor=0"),
         *("federation.cpus_per_client=0", "federation.gpus_per_client=-1", "federation.gpus_per_client=few"),
@@ -229,6 +240,9 @@ def test_values_out_of_range_are_refused(wrong: str) -> None:
 
 # The key that is named, and what does not go together.
 CLASHES = """
+data.mean              data.mean=[0.1,0.2,0.3]
+data.std               data.std=[0.1,0.2]
+data.mean              data.name=cifar10 data.mean=[0.1,0.2]
 federation.clients     data.limit=499
 federation.clients     forget.scenario=exclusive federation.clients=1
 federation.clients     forget.scenario=client federation.clients=1
@@ -267,6 +281,9 @@ retrain.rounds         unlearn.method=retrain retrain.rounds=0
 unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=2
 unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=[fc1,fc2]
 unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=2 unlearn.mask=saliency
+unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=[fc2]
+unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=[conv1,conv2] unlearn.mask=saliency
+unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=[layer2.0.bn1] model.name=resnet18
 unlearn.start          unlearn.adapter=lora unlearn.start=reset
 unlearn.start          unlearn.adapter=lora unlearn.start=negate
 unlearn.adapter        unlearn.adapter=lora unlearn.mask=saliency
@@ -290,8 +307,13 @@ def test_values_at_the_edge_are_taken() -> None:
     make("unlearn.layers=5")
     make("unlearn.sparsity=0")
     make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=1")
+    make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=[conv1, fc3]")
+    make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=[layer2.0.conv1]", "model.name=resnet18")
+    make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=[blocks.0.linear1]", "model.name=simplevit")
     make("unlearn.start=reset", "unlearn.sparsity=0", "unlearn.layers=2", "unlearn.budget=85")
     make(f"seed={2**63 - 1}")
+    make("data.mean=0", "data.std=1")
+    make("data.name=npz", "data.root=a", "data.mean=[0.1, 0.2]")  # how many channels there are is not known yet
     make("forget.scenario=client", "forget.share=0.89", "federation.clients=5")
     make("forget.scenario=sample", "forget.target=9", "forget.trigger=28", "forget.examples=[9999, 0]")
     make("forget.scenario=sample", "forget.share=1")
@@ -361,6 +383,16 @@ def test_overrides_leave_the_given_values_alone() -> None:
     values: dict[str, Any] = {"train": {"lr": 0.5}}
     RunConfig.from_dict(values, ["train.lr=0.1", "seed=2"])
     assert values == {"train": {"lr": 0.5}}
+
+
+def test_images_are_normalised_by_published_constants_or_one_half_or_as_told() -> None:
+    assert RunConfig().data.constants == ((0.286,), (0.353,))
+    assert make("data.name=cifar10").data.constants == ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
+    assert make("data.name=npz", "data.root=a").data.constants == ((0.5,), (0.5,))
+    assert make("data.mean=1e-1").data.constants == ((0.1,), (0.353,))  # which YAML 1.1 takes for a word
+    assert make("data.name=cifar10", "data.std=[1, 0.5, 0.25]").data.constants[1] == (1.0, 0.5, 0.25)
+    keys = {make(*changes).retrain_key() for changes in ((), ("data.mean=0.3",), ("data.std=0.3",))}
+    assert len(keys) == 3
 
 
 def test_overrides_are_yaml() -> None:
@@ -587,6 +619,10 @@ def test_pretrain_key_knows_defaults() -> None:
         assert make(f"forget.scenario={scenario}", f"forget.share={share}").pretrain_key() == drawn.pretrain_key()
         assert make(f"forget.scenario={scenario}", "forget.share=0.5").pretrain_key() != drawn.pretrain_key()
     assert RunConfig.from_dict({"train": {"lr": 0.02}}).pretrain_key() == RunConfig().pretrain_key()
+    for set_, mean, std in (("fashion-mnist-mini", 0.286, [0.353]), ("npz", [0.5, 0.5, 0.5], 0.5)):
+        plain = make(f"data.name={set_}", "data.root=a")
+        written = make(f"data.name={set_}", "data.root=a", f"data.mean={mean}", f"data.std={std}")
+        assert (written.pretrain_key(), written.retrain_key()) == (plain.pretrain_key(), plain.retrain_key())
 
 
 def test_defaults_that_depend_on_other_fields() -> None:

@@ -20,13 +20,13 @@ from fused_ray.core.adapter import Adapter
 from fused_ray.core.layers import Sensitivity
 from fused_ray.core.methods import Unlearned
 from fused_ray.core.methods.fedavg import FullTraining, having
+from fused_ray.core.model_check import check_reset, never_reset
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import AdapterStep, batches, train_adapter
 from fused_ray.core.wire import Delivery, Wire
 from fused_ray.core.work import AdapterEvaluation, Update, Work
 from fused_ray.core.workspace import Workspace
-from fused_ray.errors import ConfigError
 from fused_ray.types import FloatVector, IntVector, PartialSum, Payload, Scenario
 
 Chosen = dict[str, int | None]
@@ -158,11 +158,7 @@ def make_adapter(
         masks = adapter.random_masks(config.seed, base, names, wanted.density, wanted.draw)
     input_layer = federation.anatomy.layers[0]
     whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
-    if wanted.start == "reset" and len(whole) > 1:
-        raise ConfigError(
-            f"unlearn.start: reset with this unlearn.budget would set {' and '.join(whole)} wholly to zero, and then "
-            "no gradient reaches them; use one layer, a smaller unlearn.budget or a larger unlearn.sparsity"
-        )
+    check_reset(config, federation.data.train_images.shape[1:], federation.data.classes, whole)
     return masks, adapter.start_values(masks, base, wanted.start, input_layer), mask_bytes
 
 
@@ -182,7 +178,10 @@ def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Se
         entries = {name: layers.layer_vector(base, name).size for name in names}
         shares = layers.allocate(wanted.budget, taking, wanted.ranking, entries)
         return {name: shares[name] for name in names if shares.get(name)}, ranking
-    chosen = layers.choose(wanted.selection, names, wanted.layers, ranking, input_layer, config.seed, wanted.draw)
+    stuck = never_reset(config, federation.data.train_images.shape[1:], federation.data.classes, model)
+    chosen = layers.choose(
+        wanted.selection, names, wanted.layers, ranking, input_layer, config.seed, wanted.draw, stuck
+    )
     return dict.fromkeys(chosen), ranking
 
 

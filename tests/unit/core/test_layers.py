@@ -105,6 +105,8 @@ NAMES = ("in", "one", "two", "three", "out")
 def test_layers_are_chosen_by_sensitivity_from_the_end_or_at_random():
     ranking = [Sensitivity(name, 0, 0, 0) for name in ("two", "out", "in", "one", "three")]
     assert choose("critical", NAMES, 2, ranking, None, 0, 0) == ["two", "out"]
+    assert choose("critical", NAMES, 2, ranking, None, 0, 0, ["out"]) == ["in", "two"]
+    assert choose("last", NAMES, 1, [], None, 0, 0, ["out", "three"]) == ["two"]
     assert choose("last", NAMES, 2, [], None, 0, 0) == ["three", "out"]
     drawn = {tuple(choose("random", NAMES, 2, [], None, 0, draw)) for draw in range(40)}
     assert len(drawn) == 10

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fused_ray.config import DataConfig
-from fused_ray.data import datasets
-from fused_ray.errors import DataError
+from fused_ray.config import DataConfig, RunConfig
+from fused_ray.data import datasets, scenarios
+from fused_ray.errors import ConfigError, DataError
 from fused_ray.types import ImageData
 
 IMAGES = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
@@ -38,7 +38,7 @@ def test_grey_images(path: Path) -> None:
     assert data.train_images.tolist() == IMAGES[:, None].tolist()
     assert data.train_labels.dtype == np.int64
     assert (data.classes, data.class_names) == (4, ("0", "1", "2", "3"))
-    assert data.mean == pytest.approx((IMAGES.mean() / 255,))
+    assert (data.mean, data.std) == ((0.5,), (0.5,))
 
 
 @pytest.mark.parametrize("last", [True, False], ids=["n h w c", "n c h w"])
@@ -55,10 +55,23 @@ def test_labels_of_other_kinds_and_names(path: Path) -> None:
     assert data.class_names == ("a", "b", "c", "d")
 
 
-def test_a_channel_of_one_value_divides_nothing_by_zero(path: Path) -> None:
-    data = load(path, train_images=np.full((6, 4, 5), 51, np.uint8))
-    assert data.mean == pytest.approx((0.2,))
-    assert data.std == (1.0,)
+def test_one_mean_and_deviation_serve_all_channels_or_each_has_its_own(path: Path) -> None:
+    np.savez(path, **{**GOOD, "train_images": COLOUR, "test_images": COLOUR[:2]})
+    for mean, std, expected in (
+        (None, None, ((0.5,) * 3, (0.5,) * 3)),
+        (0.25, (0.1, 0.2, 0.3), ((0.25,) * 3, (0.1, 0.2, 0.3))),
+    ):
+        data = datasets.load(DataConfig(name="npz", root=str(path), mean=mean, std=std), 0)
+        assert (data.mean, data.std) == expected
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_constants_for_another_number_of_channels_are_refused(path: Path, key: str) -> None:
+    np.savez(path, **{**GOOD, "train_images": COLOUR, "test_images": COLOUR[:2]})
+    fields = ("data.name=npz", f"data.root={path}", f"data.{key}=[0.1, 0.2]", "data.min_examples=1")
+    config = RunConfig.from_dict({}, [*fields, "federation.clients=2"])
+    with pytest.raises(ConfigError, match=rf"data\.{key}: there are 2 numbers, .* have 3 channels; give one"):
+        scenarios.build(config, datasets.load(config.data, 0))
 
 
 @pytest.mark.parametrize(

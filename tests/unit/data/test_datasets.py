@@ -46,10 +46,10 @@ def test_the_embedded_set_is_what_the_registry_declares(mini: Any) -> None:
     assert np.bincount(mini.test_labels).tolist() == [200] * 10
 
 
-def test_mean_and_deviation_are_those_of_the_pixels(mini: Any) -> None:
-    pixels = mini.train_images.astype(np.float64) / 255
-    assert mini.mean == pytest.approx((pixels.mean(),), rel=1e-12)
-    assert mini.std == pytest.approx((pixels.std(),), rel=1e-12)
+def test_mean_and_deviation_are_constants_or_what_is_told(mini: Any) -> None:
+    assert (mini.mean, mini.std) == ((0.286,), (0.353,))
+    told = datasets.load(DataConfig(mean=0.25, std=(0.125,), limit=10), 0)
+    assert (told.mean, told.std) == ((0.25,), (0.125,))
 
 
 def test_the_embedded_set_is_small_and_carries_its_licence() -> None:
@@ -96,7 +96,7 @@ def test_the_maker_of_the_embedded_set_is_deterministic(tmp_path: Path) -> None:
 # --- data.limit ------------------------------------------------------------------------------------------
 
 
-def test_a_limit_keeps_classes_balanced_and_the_statistics_of_all(mini: Any) -> None:
+def test_a_limit_keeps_classes_balanced_and_the_constants(mini: Any) -> None:
     small = datasets.load(DataConfig(limit=103), 0)
     for labels in (small.train_labels, small.test_labels):
         counts = np.bincount(labels, minlength=10)
@@ -166,7 +166,7 @@ def test_data_root_may_hold_the_files_or_be_a_torchvision_root(nowhere: Path, zi
     assert data.train_images.shape == (20, 1, 28, 28)
     assert data.train_images[:, 0, 5, 5].tolist() == list(range(20))
     assert data.test_labels.tolist() == list(range(10))
-    assert data.mean == pytest.approx((9.5 / 255,))
+    assert (data.mean, data.std) == ((0.286,), (0.353,))
 
 
 def test_the_places_are_searched_in_order(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from fused_ray import models
 from fused_ray.config import ModelConfig
 from fused_ray.errors import ConfigError
 from fused_ray.models import Stage, chain
-from fused_ray.models.anatomy import anatomy, staged
+from fused_ray.models.anatomy import anatomy, gated, staged
 
 SHAPE = (1, 8, 8)
 
@@ -99,6 +99,45 @@ class Dropping(nn.Module):
         return self.two(F.dropout(self.one(x.flatten(1)), 0.5, self.training))
 
 
+class Helped(nn.Module):
+    """A layer for training only, which stands first; one that is never used; one that runs without gradients."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, frozen: bool = False, wrong: str = "") -> None:
+        super().__init__()
+        self.noise, self.spare = nn.Linear(64, 64), nn.Linear(3, 3)
+        self.body, self.fixed, self.head = nn.Linear(64, 16), nn.Linear(16, 16), nn.Linear(16, classes)
+        self.requires_grad_(not frozen)
+        self.wrong = wrong
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1)
+        h = torch.sigmoid(self.body(self.noise(x) if self.training else x))
+        with torch.no_grad():
+            fixed = self.fixed(h)
+        if self.wrong == "in place":
+            h += fixed
+        logits = self.head(h + fixed)
+        return logits.detach() if self.wrong == "detached" else logits
+
+
+class Gates(nn.Module):
+    """Layers before a ReLU, with and without what lets a gradient past it, and before a smooth function."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        self.enter, self.plain, self.normed, self.norm = (
+            *(nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 8, bias=False), nn.BatchNorm1d(8)),
+        )
+        self.skipped, self.smooth, self.out = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, classes)
+        nn.init.zeros_(self.out.weight)  # as some models begin: nothing would come back through it
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.plain(torch.tanh(self.enter(x.flatten(1)))))
+        x = F.relu(self.norm(self.normed(x)))
+        x = x + F.relu(x + self.skipped(x))
+        return self.out(F.gelu(self.smooth(x)))
+
+
 def sequence(shape: tuple[int, int, int], classes: int, width: int = 16) -> nn.Module:
     return nn.Sequential(
         nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.BatchNorm1d(width), nn.Linear(width, classes)
@@ -142,8 +181,9 @@ def broken(shape: tuple[int, int, int], classes: int) -> nn.Module:
     raise RuntimeError("no\nsuch luck")
 
 
-FACTORIES = {f.__name__: f for f in (Residual, Branching, Skipping, Declaring, Lying, Forgetful, Dropping, sequence,
-                                     attention, half, tied, flags, strided, drawing, broken)}  # fmt: skip
+FACTORIES = {f.__name__: f for f in (Residual, Helped, Gates, Branching, Skipping, Declaring, Lying, Forgetful,
+                                     Dropping, sequence, attention, half, tied, flags, strided, drawing,
+                                     broken)}  # fmt: skip
 FACTORIES |= {"text": lambda shape, classes: "a model", "few": lambda shape, classes: sequence(shape, 3)}
 FACTORIES |= {"bare": lambda shape, classes: nn.Flatten(), "large": lambda shape, classes: nn.Linear(9, classes)}
 FACTORIES |= {"pixels": lambda shape, classes: nn.Sequential(nn.Flatten(), nn.ReLU())}
@@ -176,6 +216,32 @@ def test_layers_come_in_the_order_in_which_they_run() -> None:
     assert found.norms == ("norm",)
     assert found.ranked == ("enter", *blocks, "out")
     assert found.parameters == 64 * 16 + 16 + 4 * (16 * 16 + 16) + 32 + 16 * 4 + 4
+
+
+def test_layers_that_no_gradient_reaches_in_evaluation_are_idle() -> None:
+    """Those that evaluation runs all the same are layers, but none to rank."""
+    for frozen in (False, True):  # a user's own freezing says nothing of the path
+        found = anatomy(own("Helped", frozen=frozen), SHAPE, 4)
+        assert found.layers == ("body", "fixed", "head")
+        assert found.idle == ("noise", "spare", "fixed")
+        assert found.ranked == ("body", "head")
+        assert found.entries == (64 * 16 + 16, 16 * 16 + 16, 16 * 4 + 4)
+
+
+def test_entries_are_those_that_an_adapter_may_change() -> None:
+    found = anatomy(own("attention"), SHAPE, 4)
+    entries = dict(zip(found.layers, found.entries, strict=True))
+    assert entries["2.self_attn"] == 3 * 8 * 8 + 3 * 8
+    assert entries["2.self_attn.out_proj"] == 8 * 8 + 8
+
+
+def test_layers_before_a_relu_cannot_learn_from_zero() -> None:
+    config, before = own("Gates"), torch.get_rng_state()
+    layers = anatomy(config, SHAPE, 4).layers
+    assert layers == ("enter", "plain", "normed", "norm", "skipped", "smooth", "out")
+    assert gated(config, SHAPE, 4, layers) == ("plain", "norm")
+    assert gated(config, SHAPE, 4, ["out", "plain"]) == ("plain",)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_attention_is_two_layers_that_stand_together() -> None:
@@ -274,6 +340,8 @@ def test_looking_at_a_model_leaves_its_mode_and_the_random_numbers_alone() -> No
         (own("strided"), "1.weight does not lie in one piece"),
         (own("tied"), "2.weight: a weight that two modules share"),
         (own("pixels"), "the model gives [3, 64]"),
+        (own("Helped", wrong="in place"), "cannot learn: its backward pass fails: one of the variables needed"),
+        (own("Helped", wrong="detached"), "no gradient leads from the model's logits to any of its layers"),
         (ModelConfig(name="simplevit", args={"patch": 3}), "patches of 3 x 3 pixels do not cover 8 x 8"),
         (ModelConfig(name="simplevit", args={"width": 10}), "width 10 must be a multiple of 4"),
         (ModelConfig(name="vit-small", args={"patch": 3}), "patches of 3 x 3 pixels do not cover 8 x 8"),
