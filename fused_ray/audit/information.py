@@ -2,8 +2,8 @@
 
 The information difference index (arXiv 2405.17878) with linear probes. Y is what is forgotten: whether an image is of a
 forgotten class (`class`; `exclusive`: of the class that the owner alone held), or has the trigger, on the same images
-with and without it (`sample`). In `client`, and in `sample` without a trigger, nothing in an image says that it is to
-be forgotten, and the index does not apply.
+with and without it (`sample`). In `client`, and in `sample` without a trigger, nothing in an image says that it must be
+forgotten, and the index does not apply.
 
 The information that a stage has of Y is H(Y) - CE in nats: the entropy of Y on the images scored, less the
 cross-entropy there of a probe of the stage's output. That is at most what the stage knows, and held out, so that a
@@ -89,7 +89,7 @@ def inapplicable(space: Workspace) -> str:
     if scenario == "client":
         return "does not apply: nothing in an image says whose it is"
     if scenario == "sample" and not space.scenario.trigger:
-        return "does not apply: nothing in an image says that it is to be forgotten"
+        return "does not apply: nothing in an image says that it must be forgotten"
     if not below(space):
         return "does not apply: the model cannot be cut below its output layer"
     return ""

@@ -1,0 +1,433 @@
+"""How deep the forgetting goes: the index is 1 where only the output layer forgot, and 0 where nobody ever knew."""
+
+from __future__ import annotations
+
+import math
+import sys
+import types
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+from fused_ray.audit.information import Information, entropy, gain, inapplicable, index, information, samples
+from fused_ray.audit.outputs import forgotten
+from fused_ray.audit.probes import NARROW, below, fitted, head_recovery, penultimate, stage_outputs, two_percent
+from fused_ray.audit.yardstick import Yardstick
+from fused_ray.core.methods import fedavg
+from fused_ray.core.rounds import Saved
+from fused_ray.core.state import Arrays, arrays, flatten, read, unflatten
+from fused_ray.core.workspace import Workspace
+from fused_ray.data.scenarios import stamped
+from fused_ray.errors import NumericsError
+from fused_ray.models import Stage
+from fused_ray.types import Payload
+
+# --- by hand -----------------------------------------------------------------------------------------------
+
+EVEN = np.arange(10) < 5
+
+
+def test_information_by_hand() -> None:
+    """Always right with p = .8: log 2 + log .8. As InfoNCE: the mean of s_y - log of the mean over y of e^s."""
+    scores = np.where(EVEN, math.log(4), -math.log(4))
+    assert gain(scores, EVEN) == pytest.approx(math.log(2) + math.log(0.8))
+    assert gain(scores, EVEN) == pytest.approx(0.4700, abs=5e-5)
+    assert math.log(4) - math.log((4 + 1) / 2) == pytest.approx(gain(scores, EVEN))
+
+
+def test_information_is_infonce_at_any_share() -> None:
+    y, critics = np.arange(8) < 2, np.array([[0.3, 2.0], [-1.0, 0.5]])
+    s = critics[:, y.astype(int)]  # rows: s_0, s_1
+    chosen = np.where(y, s[1], s[0])
+    infonce = np.mean(chosen - np.log(0.25 * np.exp(s[1]) + 0.75 * np.exp(s[0])))
+    assert gain(s[1] - s[0] + math.log(0.25 / 0.75), y) == pytest.approx(infonce)
+
+
+def test_knowing_nothing_and_being_surely_wrong() -> None:
+    y = np.arange(8) < 2
+    assert entropy(y) == pytest.approx(0.25 * math.log(4) + 0.75 * math.log(4 / 3))
+    assert gain(np.full(8, math.log(1 / 3)), y) == pytest.approx(0, abs=1e-12)
+    assert gain(np.where(y, -1e4, 1e4), y) == pytest.approx(entropy(y) - 1e4)
+
+
+def told(*draws: tuple[float, ...]) -> Information:
+    names = tuple("abc"[: len(draws[0])])
+    return Information(names, 0.69, draws, draws)
+
+
+def test_index_by_hand() -> None:
+    before, retrained, after = (told(x, x) for x in ((0.6, 0.5), (0.1, 0.2), (0.4, 0.3)))
+    found = index(before, [retrained], after)
+    assert found.told
+    assert found.value == pytest.approx(0.5)
+    assert found.denominator == pytest.approx(0.8)
+    assert (found.spread, found.floor, found.why, found.stages) == (0.0, None, "", ("a", "b"))
+    assert found.draws == pytest.approx((0.5, 0.5))
+
+
+def test_stages_that_knew_no_more_do_not_count_and_what_is_below_is_not_clipped() -> None:
+    """The second stage counts for nobody. In the third the model after has less than the retrained one: (.3 - .2)/.8"""
+    before, retrained, after = (told(x, x) for x in ((0.6, 0.1, 0.5), (0.1, 0.2, 0.2), (0.4, 0.9, 0.0)))
+    found = index(before, [retrained], after)
+    assert found.stages == ("a", "c")
+    assert found.value == pytest.approx(0.1 / 0.8)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0.099, True), (0.101, False)])
+def test_the_denominator_must_exceed_four_deviations_over_the_draws(step: float, expected: bool) -> None:
+    """Denominators .4 - step, .4, .4 + step deviate by step."""
+    before, retrained = told((0.4 - step,), (0.4,), (0.4 + step,)), told((0.0,), (0.0,), (0.0,))
+    found = index(before, [retrained], before)
+    assert found.spread == pytest.approx(step)
+    assert found.told is expected
+    assert (found.value is not None) is expected
+    assert ("0.4000 nats, does not exceed 4 standard deviations over the draws, 0.4040" in found.why) is not expected
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0.199, True), (0.201, False)])
+def test_three_retrained_models_must_lie_close_together(step: float, expected: bool) -> None:
+    before, zero, up, down = (told((x,), (x,)) for x in (0.4, 0.0, step, -step))
+    found = index(before, [zero, up, down], before)
+    assert found.floor == pytest.approx(step)
+    assert found.told is expected
+    assert ("2 standard deviations over 3 retrained models, 0.4020" in found.why) is not expected
+    assert index(before, [zero, up], before).told, "two of them have no spread to speak of"
+
+
+def test_where_the_model_before_knows_no_more_nothing_can_be_told() -> None:
+    found = index(told((0.1,), (0.1,)), [told((0.2,), (0.2,))], told((0.1,), (0.1,)))
+    assert (found.value, found.told, found.stages) == (None, False, ())
+    assert found.why == "cannot be told: no stage of the model before says more than the retrained model's"
+
+
+# --- probes ------------------------------------------------------------------------------------------------
+
+
+def noise(rows: int, width: int = 20) -> Any:
+    return np.random.default_rng(rows).normal(size=(rows, width)).astype(np.float32)
+
+
+def test_a_probe_finds_what_is_there_and_nothing_in_noise() -> None:
+    x, t = noise(2_000), noise(1_001)
+    assert gain(fitted(x, x[:, 0] > 0).log_odds(t), t[:, 0] > 0) > 0.5
+    assert gain(fitted(x, x[:, 0] > 0).log_odds(t), noise(1_001, 21)[:, 20] > 0) < 0
+
+
+def test_a_unit_that_two_images_rouse_does_not_spoil_a_probe() -> None:
+    """It is off by 2e5 standard deviations on one test image. Without a limit, that image costs thousands of nats."""
+    x, t = noise(2_000), noise(1_001)
+    y, truth = x[:, 0] > 0, t[:, 0] > 0
+    expected = gain(fitted(x, y).log_odds(t), truth)
+    rare, sure = np.flatnonzero(y)[:2], np.flatnonzero(~truth)[:1]
+    x[:, 1] = 0
+    x[rare, 1] = 1e-5
+    t[:, 1] = 0
+    t[sure, 1] = 0.1
+    assert gain(fitted(x, y).log_odds(t), truth) == pytest.approx(expected, abs=0.02)
+
+
+def test_the_number_of_threads_does_not_matter() -> None:
+    x = noise(2_000, 300)
+    with threadpool_limits(1):
+        one = fitted(x, x[:, 0] > 0).log_odds(x)
+    with threadpool_limits(2):
+        assert np.array_equal(fitted(x, x[:, 0] > 0).log_odds(x), one)
+
+
+def test_one_label_alone_is_always_found() -> None:
+    assert fitted(noise(9), np.full(9, 7)).classes(noise(3)).tolist() == [7, 7, 7]
+
+
+# --- what is asked about which images ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "label"),
+    [(["forget.scenario=class", "forget.classes=[3]"], 3), (["forget.scenario=exclusive", "forget.classes=[5,2]"], 5)],
+    ids=["class", "exclusive"],
+)
+def test_half_of_the_images_of_each_side(world: Any, overrides: list[str], label: int) -> None:
+    made = world(*overrides)
+    data, several = made.data, [samples(made.space, draw) for draw in range(2)]
+    for (pixels, y), (tested, truth) in several:
+        for given, found, images, labels in (
+            (pixels, y, data.train_images, data.train_labels),
+            (tested, truth, data.test_images, data.test_labels),
+        ):
+            known = {image.tobytes(): one for image, one in zip(images, labels, strict=True)}
+            assert found.tolist() == [known[image.tobytes()] == label for image in given]
+            assert found.sum() == (labels == label).sum() // 2
+            assert len(found) in (len(labels) // 2, len(labels) // 2 - 1)
+    assert not np.array_equal(several[0][0][0], several[1][0][0])
+    assert not np.array_equal(several[0][1][0], several[1][1][0])
+
+
+def test_the_same_images_with_and_without_the_trigger(world: Any) -> None:
+    made = world("forget.scenario=sample")
+    dirty = {image.tobytes() for image in made.data.train_images[made.scenario.poisoned]}
+    for pixels, y in samples(made.space, 0):
+        n = len(y) // 2
+        assert y.tolist() == [False] * n + [True] * n
+        assert np.array_equal(pixels[n:], stamped(pixels[:n], made.scenario.trigger))
+        assert not np.array_equal(pixels[n:], pixels[:n])
+        assert not dirty & {image.tobytes() for image in pixels[:n]}
+    assert n == 1_500 // 2
+
+
+def test_at_most_eight_thousand_are_fitted_and_four_thousand_scored(world: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("fused_ray.audit.information.MOST_FITTED", 400)
+    monkeypatch.setattr("fused_ray.audit.information.MOST_SCORED", 200)
+    for scenario in ("class", "sample"):
+        (_, y), (_, truth) = samples(world(f"forget.scenario={scenario}").space, 0)
+        assert 398 < len(y) <= 400
+        assert 198 < len(truth) <= 200
+
+
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        (["forget.scenario=client"], "does not apply: nothing in an image says whose it is"),
+        (["forget.scenario=sample", "forget.poison=false"], "does not apply: nothing in an image says that it must be"),
+    ],
+    ids=["client", "sample"],
+)
+def test_no_index_where_images_say_nothing(world: Any, overrides: list[str], why: str) -> None:
+    space = world(*overrides).space
+    assert inapplicable(space).startswith(why)
+    assert information(space, read(space.model)) is None
+
+
+# --- a backdoor that is known to be there --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Backdoor:
+    """Models of one scenario: one that knows the trigger, and two that never met it."""
+
+    space: Workspace
+    layers: Arrays
+    """Of the model before."""
+    never: Payload
+    """The first of the two."""
+    before: Information
+    retrained: Information
+    again: Information
+
+
+def measured(space: Workspace, payload: Payload) -> Information:
+    found = information(space, payload, draws=2)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def backdoor(world: Any) -> Backdoor:
+    made = world("forget.scenario=sample", "forget.clients=[0,1]", "pretrain.rounds=3")
+    federation, space = made.federation, made.space
+
+    def trained(name: str, on: Literal["held", "retained"]) -> Saved:
+        return fedavg.fedavg(federation, flatten(fedavg.initial(federation, name)), name, on, 3)
+
+    before, retrained, again = trained("pretrain", "held"), trained("retrain", "retained"), trained("again", "retained")
+    assert before.metrics is not None
+    assert before.metrics["fa"] > 0.9
+    layers = unflatten(before.payload, arrays(space.model))
+    found = [measured(space, saved.payload) for saved in (before, retrained, again)]
+    return Backdoor(space, layers, retrained.payload, *found)
+
+
+def test_the_trigger_is_known_before_and_another_retrained_model_knows_no_more_than_the_first(
+    backdoor: Backdoor,
+) -> None:
+    known = index(backdoor.before, [backdoor.retrained], backdoor.before)
+    assert (known.told, known.value) == (True, 1.0)
+    never = index(backdoor.before, [backdoor.retrained, backdoor.again], backdoor.again)
+    assert never.value == pytest.approx(0, abs=0.3)
+
+
+def test_forgetting_in_the_output_layer_leaves_the_index_at_one(backdoor: Backdoor) -> None:
+    after = flatten({**backdoor.layers, "fc3.weight": -backdoor.layers["fc3.weight"]})
+    found = measured(backdoor.space, after)
+    assert found == backdoor.before
+    assert index(backdoor.before, [backdoor.retrained], found).value == 1.0
+
+
+def test_what_is_damaged_inside_is_seen(backdoor: Backdoor) -> None:
+    """All that is above a dead layer knows nothing; what is below it knows what it knew."""
+    after = flatten({**backdoor.layers, "conv2.weight": 0 * backdoor.layers["conv2.weight"]})
+    found = measured(backdoor.space, after)
+    assert [row[0] for row in found.stages] == [row[0] for row in backdoor.before.stages]
+    assert np.abs(np.array(found.stages)[:, 1:]).max() < 0.001
+
+
+def test_probes_of_shuffled_truth_find_nothing(backdoor: Backdoor) -> None:
+    for found in (backdoor.before, backdoor.retrained):
+        assert found.names == ("conv1", "conv2", "fc1", "fc2")
+        assert np.max(found.shuffled) < 0.03 < np.min(np.array(backdoor.before.stages))
+        assert found.entropy == pytest.approx(math.log(2))
+
+
+def test_a_diverged_model_is_refused(backdoor: Backdoor) -> None:
+    after = flatten({**backdoor.layers, "conv1.bias": backdoor.layers["conv1.bias"] + np.inf})
+    with pytest.raises(NumericsError, match="activations that are not finite"):
+        information(backdoor.space, after)
+    with pytest.raises(NumericsError, match="activations that are not finite"):
+        head_recovery(backdoor.space, after)
+
+
+# --- a new head ----------------------------------------------------------------------------------------------
+
+
+def test_two_percent_of_every_kind(world: Any) -> None:
+    """Every label's examples that go, and those that stay, are there with 2%, rounded up; each draw has its own."""
+    made = world("forget.scenario=sample")
+    scenario, gone = made.scenario, forgotten(made.scenario)
+    rows = two_percent(made.space, 0)
+    assert len(np.unique(rows)) == len(rows)
+    held = np.concatenate(scenario.held)
+    for part, chosen in ((np.intersect1d(held, gone), True), (np.setdiff1d(held, gone), False)):
+        given = np.bincount(scenario.train_labels[part], minlength=10)
+        drawn = np.bincount(scenario.train_labels[rows[np.isin(rows, gone) == chosen]], minlength=10)
+        assert drawn.tolist() == np.ceil(0.02 * given).tolist()
+    assert not np.array_equal(rows, two_percent(made.space, 1))
+
+
+def test_a_new_head_brings_back_what_only_the_old_one_forgot(yardstick: Yardstick) -> None:
+    space = yardstick.space
+    assert yardstick.retrained is not None
+    before = head_recovery(space, flatten(yardstick.before))
+    silent = yardstick.before["fc3.bias"] - 100 * (np.arange(10) == 0)
+    after = {**yardstick.before, "fc3.bias": silent.astype(np.float32)}
+    assert yardstick.see(after).accuracy["fa"].weighted == 0
+    assert head_recovery(space, flatten(after)) == before
+    assert before.accuracy == pytest.approx(np.mean(before.draws))
+    assert len(set(before.draws)) > 1
+    assert before.accuracy > 0.5
+    noise = {name: np.zeros_like(value) for name, value in yardstick.before.items()}
+    assert head_recovery(space, flatten(noise)).accuracy in (0, 1)
+
+
+def test_a_new_head_brings_back_less_of_what_was_never_known(backdoor: Backdoor) -> None:
+    before, never = (head_recovery(backdoor.space, m).accuracy for m in (flatten(backdoor.layers), backdoor.never))
+    assert before > 0.9
+    assert never < before - 0.1
+
+
+# --- other models ------------------------------------------------------------------------------------------
+
+
+class Wide(nn.Module):
+    """8 x 28 x 28 = 6,272 entries behind its first layer, and nothing but a scale behind the output layer."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(shape[0], 8, 3, padding=1)
+        self.out = nn.Linear(6_272, classes)
+
+    def stages(self) -> list[Stage]:
+        return [
+            Stage((), lambda x: x * 0.5),
+            Stage(("conv",), lambda x: F.relu(self.conv(x)).flatten(1)),
+            Stage(("out",), self.out),
+            Stage((), lambda x: x * 2),
+        ]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for stage in self.stages():
+            x = stage.forward(x)
+        return x
+
+
+class Reading(nn.Module):
+    """Calls its output layer by its weight, in a part that is called."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(784, 30)
+        self.part = Part(classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.part(x=F.relu(self.first(x.flatten(1))))
+        return found
+
+
+class Part(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(30, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.out.weight)
+
+
+class Tokens(nn.Module):
+    """Its course depends on its input, so it cannot be cut; the output layer has a row for each of four tokens."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(196, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = x.reshape(len(x), 4, 196).transpose(0, 1)
+        if x.sum() == 0:
+            return self.out(tokens).sum(0)
+        return self.out(tokens).mean(0)
+
+
+@pytest.fixture
+def built(world: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    module = types.ModuleType("probed_models")
+    module.__dict__.update(Wide=Wide, Reading=Reading, Tokens=Tokens)
+    monkeypatch.setitem(sys.modules, "probed_models", module)
+    return lambda name: world("forget.scenario=class", "data.limit=500", f"model.factory=probed_models:{name}").space
+
+
+def test_wide_stages_are_reduced_and_keep_their_distances(built: Any) -> None:
+    space = built("Wide")
+    space.model.eval()
+    pixels = space.data.test_images[:20]
+    _, found = stage_outputs(space, pixels)
+    assert found.shape == (20, NARROW)
+    assert found.dtype == np.float32
+    with torch.no_grad():
+        whole = space.stages[1].forward(space.normalised(pixels) * 0.5).numpy()
+    ratio = np.linalg.norm(found[1:] - found[:-1], axis=1) / np.linalg.norm(whole[1:] - whole[:-1], axis=1)
+    assert np.abs(ratio - 1).max() < 0.15
+    assert np.array_equal(found, stage_outputs(space, pixels)[1])
+    with penultimate(space) as features:
+        assert np.array_equal(features(pixels), found)
+
+
+def test_stages_without_a_layer_have_a_number_and_those_behind_the_output_layer_do_not_count(built: Any) -> None:
+    space = built("Wide")
+    assert [stage.layers for stage in below(space)] == [(), ("conv",)]
+    found = information(space, read(space.model), draws=2)
+    assert found is not None
+    assert found.names == ("0", "conv")
+    assert np.shape(found.stages) == np.shape(found.shuffled) == (2, 2)
+
+
+def test_the_input_of_the_output_layer(built: Any, forgetting: Any) -> None:
+    space = forgetting.space
+    pixels = space.data.test_images[:300]
+    with penultimate(space) as features:
+        assert np.array_equal(features(pixels), stage_outputs(space, pixels)[-1])
+    space = built("Reading")
+    with penultimate(space) as features, torch.no_grad():
+        expected = F.relu(space.model.first(space.normalised(pixels).flatten(1))).numpy()
+        assert features(pixels) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_model_that_cannot_be_cut(built: Any) -> None:
+    space = built("Tokens")
+    assert inapplicable(space) == "does not apply: the model cannot be cut below its output layer"
+    assert information(space, read(space.model)) is None
+    with penultimate(space) as features:
+        assert features(space.data.test_images[:7]).shape == (7, 784)
+    assert 0 <= head_recovery(space, read(space.model)).accuracy <= 1
