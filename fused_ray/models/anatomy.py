@@ -91,7 +91,7 @@ def _same(model: nn.Module, stages: Sequence[Stage], shape: Shape) -> bool:
     """Whether every layer is in one stage, and the stages in a chain give the model's logits, bit for bit."""
     if sorted(name for stage in stages for name in stage.layers) != sorted(layer_names(model)):
         return False
-    with _probing(model, shape) as x:
+    with probing(model, shape) as x:
         expected = model(x)
         try:
             for stage in stages:
@@ -113,7 +113,7 @@ def _in_order(config: ModelConfig, model: nn.Module, shape: Shape, classes: int)
 
     hooks = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
     try:
-        with _probing(model, shape) as x:
+        with probing(model, shape) as x:
             logits = model(x)
     except Exception as error:
         size = " x ".join(map(str, shape))
@@ -154,7 +154,7 @@ def _check_tensors(config: ModelConfig, model: nn.Module) -> None:
 
 
 @contextmanager
-def _probing(model: nn.Module, shape: Shape) -> Iterator[torch.Tensor]:
+def probing(model: nn.Module, shape: Shape) -> Iterator[torch.Tensor]:
     """The probe [3, channels, height, width] on the model's device; the model in evaluation mode, then as before."""
     training, where = model.training, next(iter(model.parameters()), torch.zeros(0)).device
     size = _ROWS * shape[0] * shape[1] * shape[2]
