@@ -90,9 +90,10 @@ class ClientReport:
     loss: float
     """Mean training loss over the round's steps."""
     update_norm: float
-    """L2 norm of what training changed in the payload; of what was sent where that is of another kind."""
+    """L2 norm of what training changed, buffers aside; of what was sent where that is of another kind."""
     values_changed: int
-    """Number of payload values that training changed; sent and not zero where they are of another kind."""
+    """Number of values that training changed, or that were sent and are not zero where they are of another kind;
+    buffers aside, and by no less than the exact sum can tell."""
     figures: tuple[float, ...] = ()
     """Further figures of the work; in ranking, per layer the L1 norms of its change and of its weights."""
 

@@ -287,8 +287,8 @@ def attached(model: nn.Module, adapter: Adapter, values: FloatVector) -> Iterato
 def worn(live: Attached, values: torch.Tensor) -> Iterator[tuple[Attached, torch.Tensor]]:
     """The same for an adapter that has hold of a model already, which is at the base that it took hold of."""
     theta = live.start(values)
-    live.write(theta)
     try:
+        live.write(theta)  # inside: what broke off half-way comes off too
         yield live, theta
     finally:
         live.remove()

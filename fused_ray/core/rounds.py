@@ -66,8 +66,8 @@ class ClientPool(Protocol):
         """Predicted classes of the whole test set [m]."""
         ...
 
-    def base_hashes(self) -> list[str]:
-        """Each worker's hash of its live base model, buffers included."""
+    def base_hashes(self) -> list[list[str]]:
+        """Each worker's hashes of all that stands for the base there, as it lies; at least one each."""
         ...
 
     def close(self) -> None:
@@ -101,8 +101,8 @@ class LocalPool:
         with one_thread():
             return np.concatenate(evaluation.predict(self._space, payload, self._blocks))
 
-    def base_hashes(self) -> list[str]:
-        return [self._space.base_hash()]
+    def base_hashes(self) -> list[list[str]]:
+        return [self._space.base_hashes()]
 
     def close(self) -> None:
         """Nothing outlives the object."""
@@ -278,7 +278,8 @@ class Federation:
         total, adding = self.gather(work, payload, phase.clients)
         trained = time.perf_counter()
         mean = self.mean(work, total)
-        # the mean alone would not tell: averaging itself rounds a payload that is finer than its resolution
+        # the mean alone would not tell: averaging rounds a payload that is finer than its resolution, and an adapter's
+        # values are rounded where a client adds them to its weights
         if np.array_equal(mean.values, payload.values) or not any(report.values_changed for report in total.reports):
             raise NumericsError(f"{phase.name} round {number}: training changed nothing; raise the learning rate")
         mean = phase.server(number, mean)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fused_ray import models
+import numpy as np
+
 from fused_ray.config import RunConfig
 from fused_ray.core import methods, state
-from fused_ray.core.adapter import attached
 from fused_ray.core.methods import Unlearned, fedavg
 from fused_ray.core.metrics import Metrics
-from fused_ray.core.rounds import ClientPool, Federation, Recorder
+from fused_ray.core.removal import removal_hash
+from fused_ray.core.rounds import ClientPool, Federation, Recorder, one_thread
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation
+from fused_ray.core.workspace import STEP, Workspace
 from fused_ray.errors import NumericsError
 from fused_ray.types import Identity, ImageData, Scenario
 
@@ -78,7 +80,7 @@ def simulate(
         vacuous=None if retrained is None else before["fa"] - retrained["fa"] <= VACUOUS_MARGIN,
         base_hash=base_hash,
         unlearned_hash=state.state_hash(unlearned.state),
-        restored_hash=_attach_and_remove(config, data, base, unlearned),
+        restored_hash=_restored_hash(config, data, scenario, base, unlearned),
         identities=pool.identities,
     )
 
@@ -95,20 +97,22 @@ def check_numerics(config: RunConfig, identities: Sequence[Identity]) -> bool:
 
 
 def _prove_frozen(pool: ClientPool, expected: str, phase: str) -> None:
-    hashes = pool.base_hashes()
-    if any(found != expected for found in hashes):
+    """Raise NumericsError unless every worker has M_r, wherever it has it."""
+    found = pool.base_hashes()
+    assert len(found) == len(pool.identities)
+    if any(set(hashes) != {expected} for hashes in found):
         raise NumericsError(
             f"after {phase}, a worker's base model is not the one it was given: a fault of this program"
         )
 
 
-def _attach_and_remove(config: RunConfig, data: ImageData, base: Arrays, unlearned: Unlearned) -> str | None:
-    """The hash of a live model after the adapter went on and came off; None without an adapter."""
+def _restored_hash(
+    config: RunConfig, data: ImageData, scenario: Scenario, base: Arrays, unlearned: Unlearned
+) -> str | None:
+    """The hash of a live model after the adapter went on, answered on test images and came off; None without one."""
     if unlearned.adapter is None or unlearned.values is None:
         return None
-    channels, height, width = data.train_images.shape[1:]
-    model = models.build(config.model, (channels, height, width), data.classes)
-    state.write(model, state.flatten(base))
-    with attached(model, unlearned.adapter, unlearned.values):
-        pass
-    return state.state_hash(state.arrays(model))
+    with one_thread():
+        space = Workspace(config, data, scenario)
+        images = space.images("test", np.arange(min(STEP, len(data.test_labels))))
+        return removal_hash(space.model, base, unlearned.adapter, unlearned.values, images)

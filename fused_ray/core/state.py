@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fused_ray.types import Payload
+from fused_ray.types import FloatVector, IntVector, Payload
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -83,3 +83,28 @@ def write(model: nn.Module, payload: Payload) -> None:
             counter_at += size
     assert float_at == floats.numel()
     assert counter_at == counters.numel()
+
+
+def spans(model: nn.Module) -> list[slice]:
+    """Where each parameter tensor lies in a payload's values [P]; what no span covers are buffers."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    found, at = [], 0
+    for name, tensor in sorted(model.state_dict().items()):
+        if tensor.is_floating_point():
+            if name in parameters:
+                found.append(slice(at, at + tensor.numel()))
+            at += tensor.numel()
+    return found
+
+
+def parameters(model: nn.Module) -> IntVector:
+    """The positions of all parameters in a payload's values, ascending."""
+    return np.concatenate([np.arange(span.start, span.stop) for span in spans(model)])
+
+
+def trained_change(model: nn.Module, before: Payload, after: Payload) -> FloatVector:
+    """What training changed of a model's values [P]; buffers, which every pass in training mode moves, read zero."""
+    change = np.zeros_like(before.values)
+    for span in spans(model):
+        change[span] = after.values[span] - before.values[span]
+    return change

@@ -33,6 +33,8 @@ class Update:
     loss: float
     figures: tuple[float, ...] = ()
     state: FloatVector | None = None
+    moved: FloatVector | None = None
+    """What training changed, as many values as the payload's; None: all that differs from the round's payload."""
 
 
 class Work(Protocol):
@@ -121,7 +123,9 @@ def compute(
             updates[client] = values
         if update.state is not None:
             states[client] = update.state
-        moved = values - payload.values if values.shape == payload.values.shape else values
+        moved = update.moved
+        if moved is None:
+            moved = values - payload.values if values.shape == payload.values.shape else values
         reports.append(
             ClientReport(
                 client=client,
@@ -130,7 +134,7 @@ def compute(
                 aggregate_seconds=time.perf_counter() - trained,
                 loss=update.loss,
                 update_norm=norm(moved),
-                values_changed=int(np.count_nonzero(moved)),
+                values_changed=int(np.count_nonzero(np.rint(moved * 2.0**bits))),
                 figures=update.figures,
             )
         )

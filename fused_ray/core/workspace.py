@@ -55,7 +55,7 @@ class Workspace:
         self._base: Payload | None = None
         self._holds_base = False
         self._live: tuple[Adapter, Attached] | None = None
-        self._cache: dict[tuple[str, int, int], torch.Tensor] = {}
+        self._cache: dict[tuple[str, bytes, int], torch.Tensor] = {}
         self._cached_bytes = 0
 
     # -- the working model
@@ -94,10 +94,22 @@ class Workspace:
         with worn(self._live[1], torch.tensor(values, device=self.device)) as live:
             yield live
 
-    def base_hash(self) -> str:
-        """SHA-256 over the live model's parameters and buffers, as the last adapter left them."""
-        self.use_base()
-        return state.state_hash(state.arrays(self.model))
+    def base_hashes(self) -> list[str]:
+        """SHA-256 of all that stands for M_r here, buffers included; what is used without a check must prove itself.
+
+        The stored base, the live model as it lies if it is taken for the base, and what removing the last adapter,
+        which keeps its hold and so values of its own, makes of the base.
+        """
+        assert self._base is not None, "no base is installed"
+        live = state.arrays(self.model)
+        found = [state.state_hash(state.unflatten(self._base, live))]
+        if self._holds_base:
+            found.append(state.state_hash(live))
+        if self._live is not None:
+            self.use_base()
+            self._live[1].remove()
+            found.append(state.state_hash(state.arrays(self.model)))
+        return found
 
     # -- inputs
 
@@ -136,12 +148,13 @@ class Workspace:
         return x
 
     @torch.no_grad()
-    def activations(self, source: str, key: int, indices: IntVector, cut: int) -> torch.Tensor:
-        """The frozen prefix's output for examples, from the cache if it fits there. The model is at its base.
-
-        `key` names the set of examples: a client of "train", a block of "test".
+    def activations(self, source: str, indices: IntVector, cut: int) -> torch.Tensor:
+        """The frozen prefix's output for examples of "train" or "test", cached if there is room. The model is at its
+        base.
         """
-        cached = self._cache.get((source, key, cut))
+        assert self._holds_base, "the model is not at its base"
+        key = (source, indices.tobytes(), cut)  # 8 bytes an example, where its activations take hundreds
+        cached = self._cache.get(key)
         if cached is not None:
             return cached
         parts = []
@@ -157,7 +170,7 @@ class Workspace:
             self._cache = {entry: x for entry, x in self._cache.items() if entry[2] == cut}
             self._cached_bytes = sum(map(_size, self._cache.values()))
         if self._cached_bytes + size <= limit:
-            self._cache[source, key, cut] = result
+            self._cache[key] = result
             self._cached_bytes += size
         return result
 
@@ -178,8 +191,8 @@ class Workspace:
         cut = self.cut(adapter.names)
         result = []
         with self.attached(adapter, values), torch.no_grad():
-            for block, rows in zip(blocks, self._block_rows(blocks), strict=True):
-                x = self.activations("test", block, rows, cut)
+            for rows in self._block_rows(blocks):
+                x = self.activations("test", rows, cut)
                 result.append(self.suffix(cut, _padded(x)).argmax(1)[: len(rows)].cpu().numpy())
         return result
 

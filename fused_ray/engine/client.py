@@ -67,8 +67,8 @@ class ClientActor:
         evaluation, payload = task
         return evaluation.predict(self._space, payload, blocks)
 
-    def base_hash(self) -> str:
-        return self._space.base_hash()
+    def base_hashes(self) -> list[str]:
+        return self._space.base_hashes()
 
 
 RemoteClient = ray.remote(ClientActor)

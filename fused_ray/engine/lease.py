@@ -90,9 +90,12 @@ class _Lent:
         with self._lease.using():
             return self._pool.evaluate(evaluation, payload)
 
-    def base_hashes(self) -> list[str]:
+    def base_hashes(self) -> list[list[str]]:
         with self._lease.using():
-            return self._pool.base_hashes()
+            found = self._pool.base_hashes()
+        # workers that do not agree on their base are not lent again
+        self._lease.in_use = len({digest for hashes in found for digest in hashes}) > 1
+        return found
 
     def close(self) -> None:
         """Give the pool back; its workers stay."""

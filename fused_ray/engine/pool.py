@@ -102,8 +102,8 @@ class RayPool:
             found.update(zip(call.items, result, strict=True))
         return np.concatenate([found[block] for block in range(self._blocks)])
 
-    def base_hashes(self) -> list[str]:
-        return self._run("base_hash", self._everywhere(), lambda call: ())
+    def base_hashes(self) -> list[list[str]]:
+        return self._run("base_hashes", self._everywhere(), lambda call: ())
 
     def close(self) -> None:
         """End every actor and drop every reference."""

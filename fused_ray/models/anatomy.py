@@ -101,7 +101,7 @@ def _learns_from_zero(model: nn.Module, shape: Shape, layer: str) -> bool:
     parameters = _parameters(model, layer)
     before = [parameter.detach().clone() for parameter in parameters]
     _fill(parameters, [torch.zeros_like(parameter) for parameter in parameters])
-    with _probing(model, shape, gradient=True) as x:
+    with probing(model, shape, gradient=True) as x:
         logits = model(x)
         towards = torch.linspace(-1, 1, logits.numel()).reshape(logits.shape)
         gradients = torch.autograd.grad((logits * towards).sum(), parameters, materialize_grads=True)
@@ -144,7 +144,7 @@ def _same(model: nn.Module, stages: Sequence[Stage], shape: Shape) -> bool:
     """Whether every layer is in one stage, and the stages in a chain give the model's logits, bit for bit."""
     if sorted(name for stage in stages for name in stage.layers) != sorted(layer_names(model)):
         return False
-    with _probing(model, shape) as x:
+    with probing(model, shape) as x:
         expected = model(x)
         try:
             for stage in stages:
@@ -172,7 +172,7 @@ def _in_order(
     model.requires_grad_(True)
     hooks = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
     try:
-        with _probing(model, shape, gradient=True) as x:
+        with probing(model, shape, gradient=True) as x:
             logits = model(x)
     except Exception as error:
         size = " x ".join(map(str, shape))
@@ -238,7 +238,7 @@ def _check_tensors(config: ModelConfig, model: nn.Module) -> None:
 
 
 @contextmanager
-def _probing(model: nn.Module, shape: Shape, gradient: bool = False) -> Iterator[torch.Tensor]:
+def probing(model: nn.Module, shape: Shape, gradient: bool = False) -> Iterator[torch.Tensor]:
     """The probe [3, channels, height, width] on the model's device; the model in evaluation mode, then as before."""
     training, where = model.training, next(iter(model.parameters()), torch.zeros(0)).device
     size = _ROWS * shape[0] * shape[1] * shape[2]

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from fused_ray.config import Constants
-from fused_ray.core.adapter import attached
-from fused_ray.core.state import Arrays, arrays, flatten, state_hash, write
+from fused_ray.core.removal import removal_hash
+from fused_ray.core.state import Arrays, state_hash
 from fused_ray.errors import RunDirectoryError
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.files import encode_state, read_adapter, read_state
@@ -33,11 +33,13 @@ def model_that_forgot(directory: RunDirectory) -> Arrays:
 
 
 def restore_base(run: Path, out: Path | None) -> str:
-    """Put the adapter on a freshly built model and take it off; write M_r if asked; returns its SHA-256.
+    """Put the adapter on a freshly built model, let it answer and take it off; write M_r if asked; returns its SHA-256.
 
-    Raises RunDirectoryError unless the live model and the file both have the hash from before unlearning.
+    The run directory holds no images, so it answers on the probe. Raises RunDirectoryError unless the live model and
+    the file both have the hash from before unlearning, and NumericsError if the model answers as another one would.
     """
     from fused_ray import models
+    from fused_ray.models.anatomy import probing
 
     directory = RunDirectory.open(run)
     expected: str = directory.result["hash"]["base"]
@@ -49,11 +51,12 @@ def restore_base(run: Path, out: Path | None) -> str:
             "M_r as it was before is base.safetensors in the run directory"
         )
     channels, height, width = directory.result["data"]["shape"]
-    model = models.build(config.model, (channels, height, width), directory.result["data"]["classes"])
-    write(model, flatten({name: state[name] for name in model.state_dict()}))
-    with attached(model, *read_adapter(directory.path / "adapter.safetensors")):
-        pass
-    if state_hash(arrays(model)) != expected:
+    shape = (channels, height, width)
+    model = models.build(config.model, shape, directory.result["data"]["classes"])
+    adapter, values = read_adapter(directory.path / "adapter.safetensors")
+    with probing(model, shape) as images:
+        found = removal_hash(model, state, adapter, values, images)
+    if found != expected:
         raise RunDirectoryError(f"{run}: with the adapter off, the model is not the one from before unlearning")
     if out is not None:
         return _write(out, state, expected, directory.constants)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fused_ray import models
 from fused_ray.config import RunConfig
@@ -148,6 +149,18 @@ class Deadly(FullTraining):
         return super().update(space, payload, client)
 
 
+@dataclass(frozen=True)
+class Careless(FullTraining):
+    """Client 5's work leaves something behind in the base; the others' only use it."""
+
+    @torch.no_grad()
+    def update(self, space: Workspace, payload: Payload, client: int) -> Update:
+        space.use_base()
+        if client == 5:
+            space.model.get_parameter("fc1.bias")[0] += 1e-6
+        return Update(payload, 0.0)
+
+
 @pytest.fixture(scope="module")
 def small() -> Case:
     return make_case(8, "class")
@@ -257,6 +270,19 @@ def test_a_client_that_kills_its_actor_again_and_again_is_named(cluster: Any, sm
             list(
                 pool.train(Deadly("pretrain", 1, 0, small.config.train, "held"), payload, range(8), lambda count: None)
             )
+
+
+def test_every_actor_proves_its_base_as_it_lies(cluster: Any, small: Case) -> None:
+    base = models.initialise("lenet", (1, 28, 28), 10, 0, "init/test")
+    expected, payload = state.state_hash(state.arrays(base)), state.read(base)
+    with contextlib.closing(RayPool(small.config, small.data, small.scenario)) as pool:
+        pool.install(payload)
+        assert pool.base_hashes() == [[expected]] * len(pool.identities)
+        work = Careless("unlearn", 1, 0, small.config.train, "held")
+        list(pool.train(work, payload, range(8), lambda count: None))
+        for clients, (stored, live) in zip(pool._plan.clients, pool.base_hashes(), strict=True):
+            assert stored == expected
+            assert (live == expected) == (5 not in clients)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from fused_ray.config import EraseClientConfig
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.methods.fedavg import FullTraining, fedavg, having, random_model
-from fused_ray.core.methods.shared import Replay, blank_model, parameters
+from fused_ray.core.methods.shared import Replay, blank_model
 from fused_ray.core.numerics import norm
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
@@ -95,7 +95,7 @@ def without_targets(federation: Federation, w: Payload, targets: Sequence[int]) 
     """w_ref, from the targets' last local models."""
     config, rounds = federation.config, federation.config.pretrain.rounds
     work = Replay("replay", 1, config.seed, config.train, "held", rounds)
-    inside = parameters(blank_model(federation))
+    inside = state.parameters(blank_model(federation))
 
     def conclude(total: PartialSum) -> Saved:
         share = total.weight / sum(len(part) for part in federation.scenario.held)
@@ -108,7 +108,7 @@ def without_targets(federation: Federation, w: Payload, targets: Sequence[int]) 
 
 def ball_radius(federation: Federation, center: Payload) -> float:
     """A third of the mean distance from a model to randomly initialised ones, over the parameters."""
-    inside = parameters(blank_model(federation))
+    inside = state.parameters(blank_model(federation))
     others = (state.flatten(random_model(federation, f"init/eraseclient/{i}")) for i in range(RANDOM_MODELS))
     here = center.values[inside].astype(np.float64)
     return float(np.mean([norm(other.values[inside] - here) for other in others])) / 3

@@ -25,7 +25,7 @@ import numpy as np
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, model_bytes, whole_model
 from fused_ray.core.methods.fedavg import FullTraining, On, having, initial
-from fused_ray.core.methods.shared import blank_model, parameters
+from fused_ray.core.methods.shared import blank_model
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, Update
@@ -44,7 +44,7 @@ class RepeatableTraining(FullTraining):
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Train on D with quantisation, then replay without D_u."""
     config, scenario = federation.config, federation.scenario
-    start, inside = state.flatten(initial(federation, "pretrain")), parameters(blank_model(federation))
+    start, inside = state.flatten(initial(federation, "pretrain")), state.parameters(blank_model(federation))
     step = grid_step(start.values[inside], config.exactfun.step)
 
     def on_grid(payload: Payload) -> Payload:

@@ -51,7 +51,8 @@ class FullTraining:
             draws = bits(shown, self.seed, f"augment/{self.phase}", self.round, client)
         with models.seeded(derive(self.seed, f"dropout/{self.phase}", self.round, client), space.device):
             loss = train_model(space, self.train, indices, order, draws)
-        return Update(state.read(space.model), loss)
+        after = state.read(space.model)
+        return Update(after, loss, moved=state.trained_change(space.model, payload, after))
 
     def upload_bytes(self, payload: Payload) -> int:
         return len(wire.encode(payload))

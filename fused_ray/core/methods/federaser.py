@@ -21,9 +21,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, model_bytes, whole_model
 from fused_ray.core.methods.fedavg import FullTraining, having
-from fused_ray.core.methods.shared import Replay, spans
+from fused_ray.core.methods.shared import Replay
 from fused_ray.core.numerics import norm
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
@@ -38,7 +39,7 @@ class StoredUpdate(Replay):
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         trained = super().update(space, payload, client)
-        norms = [norm(_moved(trained.payload, payload, span)) for span in spans(space.model)]
+        norms = [norm(_moved(trained.payload, payload, span)) for span in state.spans(space.model)]
         kept = trained.payload if self.round == 1 else Payload(np.zeros(0, np.float32))
         return Update(kept, trained.loss, tuple(norms))
 
@@ -53,9 +54,10 @@ class Calibration(FullTraining):
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         trained = super().update(space, payload, client)
         values = trained.payload.values.copy()  # buffers stay as trained
-        for span, length in zip(spans(space.model), self.norms[client], strict=True):
+        for span, length in zip(state.spans(space.model), self.norms[client], strict=True):
             values[span] = payload.values[span] + calibrate(length, _moved(trained.payload, payload, span))
-        return Update(Payload(values, trained.payload.counters), trained.loss)
+        calibrated = Payload(values, trained.payload.counters)
+        return Update(calibrated, trained.loss, moved=state.trained_change(space.model, payload, calibrated))
 
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:

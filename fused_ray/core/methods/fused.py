@@ -71,19 +71,27 @@ class AdapterTraining:
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.use_base()
         indices, cut = self.indices(space.scenario, client), space.cut(self.adapter.names)
-        x, y = space.activations("train", client, indices, cut), space.labels(indices)
+        x, y = space.activations("train", indices, cut), space.labels(indices)
         order = batches(len(indices), self.train, self.seed, self.phase, self.round, client)
         with space.attached(self.adapter, payload.values) as (live, theta):
+            start = theta.clone()
             values, loss = train_adapter(space, self.step, live, theta, x, y, cut, order)
-        return self._sent(payload.values, values.cpu().numpy(), loss, self.residuals.get(client))
+            # of theta, not of the values: fl(fl(w + a) - w) is not always a, though nothing was trained
+            moved = (theta - start).cpu().numpy()
+        arrived, kept_back = self._sent(payload.values, values.cpu().numpy(), self.residuals.get(client))
+        if self.wire != "float32":
+            moved[arrived == payload.values] = 0
+        return Update(Payload(arrived), loss, state=kept_back, moved=moved)
 
-    def _sent(self, before: FloatVector, after: FloatVector, loss: float, residual: FloatVector | None) -> Update:
-        """What arrives: the values, or the values before plus the change as its format carries it."""
+    def _sent(
+        self, before: FloatVector, after: FloatVector, residual: FloatVector | None
+    ) -> tuple[FloatVector, FloatVector | None]:
+        """What arrives, the values or the values before plus the change as its format carries it; and what does not."""
         if self.wire == "float32":
-            return Update(Payload(after), loss)
+            return after, None
         change = after - before if residual is None else after - before + residual
-        arrived = wire.decode_change(wire.encode_change(change, self.wire, self.adapter.sizes), self.adapter.sizes)
-        return Update(Payload(before + arrived), loss, state=change - arrived if self.wire == "int8" else None)
+        carried = wire.decode_change(wire.encode_change(change, self.wire, self.adapter.sizes), self.adapter.sizes)
+        return before + carried, change - carried if self.wire == "int8" else None
 
     def upload_bytes(self, payload: Payload) -> int:
         if self.wire == "float32":

@@ -16,7 +16,6 @@ import numpy as np
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.methods.fedavg import FullTraining, fedavg, having
-from fused_ray.core.methods.shared import parameters
 from fused_ray.core.rounds import Federation, Phase
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, Update
@@ -33,7 +32,7 @@ class ScaledTraining(FullTraining):
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         trained = super().update(space, payload, client)
         factor = -self.eta if len(space.scenario.forgotten(client)) else 1.0
-        values, inside = payload.values.copy(), parameters(space.model)
+        values, inside = payload.values.copy(), state.parameters(space.model)
         values[inside] = scale(values[inside], trained.payload.values[inside], factor)
         return Update(Payload(values, payload.counters), trained.loss)
 

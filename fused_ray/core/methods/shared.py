@@ -1,10 +1,9 @@
-"""What several methods share: the trained part of a payload, and training of the past once more."""
+"""What several methods share: training of the past once more, and a model for its names alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from torch import nn
 
 from fused_ray import models
@@ -12,7 +11,7 @@ from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.rounds import Federation
 from fused_ray.core.work import Update
 from fused_ray.core.workspace import Workspace
-from fused_ray.types import IntVector, Payload
+from fused_ray.types import Payload
 
 
 @dataclass(frozen=True)
@@ -33,23 +32,6 @@ class Replay(FullTraining):
 
     def download_bytes(self, payload: Payload) -> int:
         return 0
-
-
-def spans(model: nn.Module) -> list[slice]:
-    """Where each parameter tensor lies in a payload's values [P]; what no span covers are buffers."""
-    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    found, at = [], 0
-    for name, tensor in sorted(model.state_dict().items()):
-        if tensor.is_floating_point():
-            if name in parameters:
-                found.append(slice(at, at + tensor.numel()))
-            at += tensor.numel()
-    return found
-
-
-def parameters(model: nn.Module) -> IntVector:
-    """The positions of all parameters in a payload's values, ascending."""
-    return np.concatenate([np.arange(span.start, span.stop) for span in spans(model)])
 
 
 def blank_model(federation: Federation) -> nn.Module:

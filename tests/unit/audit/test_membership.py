@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fused_ray.audit.membership import LOW_FPR, Membership, Sample, attack, draw, features, prepare, usual
+from fused_ray import models
+from fused_ray.audit.membership import LOW_FPR, Adversary, Membership, Sample, attack, draw, features, prepare, usual
 from fused_ray.audit.outputs import forgotten, logits
 from fused_ray.audit.shadow import Shadow, train_shadows
 from fused_ray.core.methods import fedavg
-from fused_ray.core.state import flatten
+from fused_ray.core.state import flatten, read
 from fused_ray.errors import DataError
 from fused_ray.seeding import permutation
 from fused_ray.types import IntVector, Payload
@@ -315,3 +316,34 @@ def test_few_forgotten_examples_are_judged_by_all(memory: Memory) -> None:
     assert membership.shadow is not None
     assert membership.shadow.auc > 0.8
     assert membership.gaussian is None  # no shadow model is without them
+
+
+class Uncertain:
+    """A classifier that takes the entropy, the fourth feature, for its score."""
+
+    def decision_function(self, seen: Any) -> Any:
+        return seen[:, 3]
+
+
+def test_each_attack_uses_a_score_of_its_own(forgetting: Any) -> None:
+    """The loss, turned round; what the classifier says; the confidence above what is usual, where that is known."""
+    space, sample = forgetting.space, draw(forgetting.space)
+    n, model = len(sample.members), models.initialise("lenet", (1, 28, 28), 10, 0, "init")
+    seen = np.concatenate(
+        [
+            features(logits(space, read(model), "train", sample.members), sample.member_labels),
+            features(logits(space, read(model), "test", sample.others), sample.other_labels),
+        ]
+    )
+    member, usual = np.arange(2 * n) < n, np.random.default_rng(0).normal(0, 0.1, 2 * n)
+    usual[[0, 3, n]] = np.nan
+    known = ~np.isnan(usual)
+    scores = {"loss": -seen[:, 0], "shadow": seen[:, 3], "gaussian": (seen[:, 1] - usual)}
+    found = Adversary(sample, Uncertain(), usual).attack(space, read(model))
+    assert found.examples == n
+    for name, score in scores.items():
+        others = [attack(sign * seen[:, k], member).auc for k in range(5) for sign in (-1, 1)]
+        expected = attack(score[known], member[known]) if name == "gaussian" else attack(score, member)
+        assert getattr(found, name) == expected
+        # the loss and the confidence stand in one order; nothing else gives the same figure
+        assert sum(abs(auc - expected.auc) < 1e-3 for auc in others) == {"loss": 2, "shadow": 1, "gaussian": 0}[name]

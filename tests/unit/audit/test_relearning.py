@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fused_ray.audit.outputs import logits
@@ -13,6 +14,7 @@ from fused_ray.audit.relearning import Ratio, Relearning, ratio, relearn, steps_
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.core import state
 from fused_ray.models import anatomy
+from fused_ray.seeding import permutation
 
 
 def test_steps_to_by_hand() -> None:
@@ -116,3 +118,34 @@ def test_few_examples_are_used_again(world: Any) -> None:
     space = world("data.limit=200", "federation.clients=20", "forget.scenario=client", "forget.clients=[1]").space
     assert len(space.scenario.held[1]) == 10
     assert len(relearn(space, state.read(space.model), 1.0, steps=3, repeats=1).curve) == 4
+
+
+def test_it_is_plain_sgd_on_half_forgotten_and_half_retained_examples(yardstick: Yardstick) -> None:
+    """A rate of 0.005, momentum 0.9, no weight decay; 32 of D_u and 32 of D_r a step, drawn anew after a pass."""
+    space, steps = yardstick.space, 8
+    scenario, seed, payload = space.scenario, space.config.seed, state.flatten(yardstick.before)
+    curve = relearn(space, payload, 0.8, steps=steps, repeats=1).curve
+    found = state.read(space.model).values
+    gone = np.flatnonzero(space.data.train_labels == 0)
+    kept = np.setdiff1d(np.concatenate(scenario.held), gone)
+    assert len(gone) < steps * 32 < 2 * len(gone)
+    passes = [permutation(len(gone), seed, "relearn/forgotten/0", number) for number in (0, 1)]
+    old = gone[np.concatenate(passes)][: steps * 32].reshape(steps, 32)
+    others = kept[permutation(len(kept), seed, "relearn/retained/0", 0)][: steps * 32].reshape(steps, 32)
+    space.load(payload)
+    parameters = list(space.model.parameters())
+    velocities = [torch.zeros_like(parameter) for parameter in parameters]
+    view, accuracies = scenario.views["fa"], []
+    for rows in [None, *np.concatenate([old, others], axis=1)]:
+        if rows is not None:
+            space.model.train()
+            loss = F.cross_entropy(space.model(space.images("train", rows)), space.labels(rows))
+            with torch.no_grad():
+                gradients = torch.autograd.grad(loss, parameters)
+                for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):
+                    velocity.mul_(0.9).add_(gradient)
+                    parameter.sub_(velocity, alpha=0.005)
+        predicted = logits(space, state.read(space.model), "test", view.indices).argmax(1)
+        accuracies.append((predicted == view.labels).mean())
+    assert found.tobytes() == state.read(space.model).values.tobytes()
+    assert curve == pytest.approx(accuracies)

@@ -24,6 +24,7 @@ from fused_ray.core.adapter import (
     random_mask,
     random_masks,
     start_values,
+    worn,
 )
 from fused_ray.core.layers import layer_vector
 
@@ -245,6 +246,17 @@ def test_the_adapter_comes_off_when_training_fails():
     masks = random_masks(0, before, LAYERS, 0.5)
     with pytest.raises(ZeroDivisionError), attached(model, masks, np.ones(masks.size, np.float32)):
         raise ZeroDivisionError
+    assert bits(state.arrays(model)) == bits(before)
+
+
+def test_the_adapter_comes_off_when_it_was_not_wholly_on():
+    model = numbered(small_model())
+    before = state.arrays(model)
+    masks = random_masks(0, before, LAYERS, 0.5)
+    live = masks.attach(model)
+    live.write, whole = lambda theta: (whole(theta), 1 / 0) if (theta != live.base).any() else whole(theta), live.write
+    with pytest.raises(ZeroDivisionError), worn(live, torch.ones(masks.size)):
+        pass
     assert bits(state.arrays(model)) == bits(before)
 
 

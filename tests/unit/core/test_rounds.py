@@ -12,13 +12,15 @@ import torch.nn.functional as F
 
 from fused_ray import models
 from fused_ray.core import simulation, state
+from fused_ray.core.adapter import random_masks, start_values
 from fused_ray.core.aggregate import scale_bits
+from fused_ray.core.layers import layer_vector
 from fused_ray.core.methods import fedavg, fused
 from fused_ray.core.metrics import halves
-from fused_ray.core.rounds import Federation, LocalPool, Saved
+from fused_ray.core.rounds import Federation, LocalPool, Phase, Saved
 from fused_ray.core.simulation import simulate
 from fused_ray.core.training import AdapterStep, batches
-from fused_ray.core.work import Update, compute
+from fused_ray.core.work import AdapterEvaluation, Update, compute
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import ConfigError, Interrupted, NumericsError
 from fused_ray.types import Payload
@@ -206,13 +208,69 @@ def test_a_round_that_changes_nothing_but_by_averaging_is_an_error(federate, dat
         fedavg.pretrain(federate("train.lr=1e-30", "train.weight_decay=0"), start)
 
 
-@pytest.mark.parametrize("start", ["zero", "reset", "negate"])
-def test_an_adapter_that_does_not_move_is_an_error(federate, data, start):
-    federation = federate("unlearn.layers=[fc3]", "unlearn.lr=1e-30", f"unlearn.start={start}")
+def test_a_round_that_moves_running_statistics_alone_is_an_error(make_config, data, scenario, recorder):
+    config = make_config("model.name=resnet18", "train.lr=1e-30", "train.weight_decay=0")
+    small = dataclasses.replace(scenario, held=tuple(part[:2] for part in scenario.held))
+    federation = Federation(config, data, small, LocalPool(config, data, small), recorder())
+    with pytest.raises(NumericsError, match="pretrain round 1: training changed nothing"):
+        fedavg.pretrain(federation, state.flatten(fedavg.initial(federation, "pretrain")))
+
+
+@pytest.mark.parametrize("wire", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("start", ["zero", "reset", "negate", "anywhere"])
+def test_a_sparse_adapter_that_does_not_move_is_an_error(federate, data, start, wire):
+    """Though fl(fl(w + a) - w) is not a for most values that begin anywhere, as in any round but the first."""
+    federation = federate("unlearn.lr=1e-30", "unlearn.rounds=1", f"unlearn.wire={wire}")
+    base = models.initialise("lenet", (1, 28, 28), data.classes, 0, "init")
+    federation.pool.install(state.read(base))
+    arrays, config = state.arrays(base), federation.config
+    masks = random_masks(0, arrays, ["fc3"], 0.5)
+    if start == "anywhere":
+        values = np.random.default_rng(0).normal(0, 0.001, masks.size).astype(np.float32)
+        weights = layer_vector(arrays, "fc3")[masks.layers[0].positions]
+        assert np.count_nonzero((weights + values) - weights != values) > masks.size / 2
+    else:
+        values = start_values(masks, arrays, start, "conv1")
+
+    def work(number):
+        step = AdapterStep(config.adapter_lr, config.train.momentum, 0.0)
+        return fused.AdapterTraining("unlearn", number, 0, config.train, step, masks, wire=wire)
+
+    evaluation = AdapterEvaluation(masks)
+    phase = Phase(name="unlearn", rounds=1, clients=range(5), work=work, evaluation=evaluation)
+    with pytest.raises(NumericsError, match="unlearn round 1: training changed nothing"):
+        federation.run(phase, Payload(values))
+
+
+def test_a_low_rank_adapter_whose_changes_are_finer_than_any_sum_is_an_error(federate, data):
+    """From zero every step of any size leads elsewhere; half of its values begin there."""
+    federation = federate("unlearn.adapter=lora", "unlearn.layers=[fc3]", "unlearn.lr=1e-30", "unlearn.rounds=1")
     base = models.initialise("lenet", (1, 28, 28), data.classes, 0, "init")
     federation.pool.install(state.read(base))
     with pytest.raises(NumericsError, match="unlearn round 1: training changed nothing"):
         fused.unlearn(federation, state.arrays(base))
+
+
+def test_a_report_counts_what_training_changed_alone(federate, data):
+    """Of fc3 the four biases move: nothing reaches its weights."""
+    federation = federate()
+    space = Workspace(federation.config, data, federation.scenario)
+    base = models.initialise("lenet", (1, 28, 28), data.classes, 0, "init")
+    with torch.no_grad():
+        base.fc2.weight.zero_()
+        base.fc2.bias.fill_(-1)
+    space.install(state.read(base))
+    masks = random_masks(0, state.arrays(base), ["fc3"], 1.0)
+    values = np.random.default_rng(0).normal(0, 0.1, masks.size).astype(np.float32)
+    step = AdapterStep(0.05, 0.0, 0.0)
+    work = fused.AdapterTraining("unlearn", 1, 0, federation.config.train, step, masks)
+    (report,) = compute(space, work, Payload(values), [4]).reports
+    moved = work.update(space, Payload(values), 4).moved
+    assert np.flatnonzero(moved).tolist() == [336, 337, 338, 339]
+    assert report.values_changed == 4
+    assert report.update_norm == pytest.approx(np.sqrt((moved[336:].astype(np.float64) ** 2).sum()), rel=1e-12)
+    after = work.update(space, Payload(values), 4).payload.values
+    assert np.allclose(after[336:] - values[336:], moved[336:], atol=1e-6)
 
 
 class Forgetful:
@@ -422,20 +480,48 @@ def test_forgetting_is_vacuous_only_where_the_base_did_not_know_more(run):
     assert knowing.vacuous is False
 
 
-class Drifting(LocalPool):
-    """A pool whose training leaves something behind in its base."""
-
-    def train(self, work, payload, clients, done, keep_updates=False):
-        yield from super().train(work, payload, clients, done, keep_updates)
-        if work.phase == "unlearn":
-            with torch.no_grad():
-                self._space.model.fc1.bias[0] += 1e-6
+@torch.no_grad()
+def drift(space):
+    space.model.fc1.bias[0] += 1e-6
 
 
-def test_a_base_that_drifts_ends_the_run(make_config, data, scenario, recorder):
-    config = make_config("unlearn.layers=[fc3]")
-    with pytest.raises(NumericsError, match="after unlearn, a worker's base model is not the one"):
-        simulate(config, data, scenario, Drifting(config, data, scenario), recorder())
+@torch.no_grad()
+def fill(space):
+    for parameter in space.model.parameters():
+        parameter.fill_(123)
+
+
+def spoil_stored(space):
+    space._base = Payload(space._base.values + np.float32(1))
+
+
+def spoil_held(space):
+    space._live[1].base[0] += 1
+
+
+class Spoilt(LocalPool):
+    """A pool whose worker has lost its base when the proof after a phase looks at it."""
+
+    def __init__(self, config, data, scenario, phase, spoil):
+        super().__init__(config, data, scenario)
+        self._looks = {"unlearn": [spoil], "retrain": [lambda space: None, spoil]}[phase]
+
+    def base_hashes(self):
+        self._looks.pop(0)(self._space)
+        return super().base_hashes()
+
+
+@pytest.mark.parametrize(
+    ("phase", "spoil"),
+    [
+        *(("unlearn", spoil) for spoil in (drift, fill, spoil_stored, spoil_held)),
+        *(("retrain", spoil) for spoil in (spoil_stored, spoil_held)),
+    ],
+)
+def test_a_base_that_is_lost_ends_the_run(make_config, data, scenario, recorder, phase, spoil):
+    config = make_config("unlearn.layers=[fc3]", "pretrain.rounds=1", "unlearn.rounds=1", "retrain.rounds=1")
+    with pytest.raises(NumericsError, match=f"after {phase}, a worker's base model is not the one"):
+        simulate(config, data, scenario, Spoilt(config, data, scenario, phase, spoil), recorder())
 
 
 def test_an_interruption_between_clients_ends_the_run_and_leaves_the_threads_as_they_were(

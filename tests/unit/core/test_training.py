@@ -93,7 +93,7 @@ def test_entries_outside_the_mask_never_change(space):
         weight[inside] = True
         free[f"{mask.layer}.bias"][mask.positions[len(inside) :] - weight.size] = True
     indices = space.scenario.retained[4]
-    x, y = space.activations("train", 4, indices, 1), space.labels(indices)
+    x, y = space.activations("train", indices, 1), space.labels(indices)
     order = batches(len(indices), TrainConfig(batch_size=8), 0, "unlearn", 1, 4)
     with attached(space.model, masks, np.zeros(masks.size, np.float32)) as (adapter, theta):
         values, _ = train_adapter(space, AdapterStep(0.1, 0.9, 0.01), adapter, theta, x, y, 1, order)
@@ -112,7 +112,7 @@ def test_an_adapter_over_everything_trains_like_torch_sgd(space):
     names = ("conv1", "conv2", "fc1", "fc2", "fc3")
     masks = random_masks(0, state.arrays(space.model), names, 1.0)
     indices = space.scenario.held[3]
-    x, y = space.activations("train", 3, indices, 0), space.labels(indices)
+    x, y = space.activations("train", indices, 0), space.labels(indices)
     train = TrainConfig(lr=0.05, batch_size=16, local_epochs=2, weight_decay=0.0)
     with attached(space.model, masks, np.zeros(masks.size, np.float32)) as (adapter, theta):
         step = AdapterStep(train.lr, train.momentum, 0.0)
@@ -177,7 +177,7 @@ def test_a_model_trains_whole_after_an_adapter_froze_most_of_it(space):
     space.use_base()
     masks = random_masks(0, state.arrays(space.model), ("fc3",), 0.5)
     indices = space.scenario.held[1]
-    x, y = space.activations("train", 1, indices, 4), space.labels(indices)
+    x, y = space.activations("train", indices, 4), space.labels(indices)
     train = TrainConfig(batch_size=16)
     with attached(space.model, masks, np.zeros(masks.size, np.float32)) as (adapter, theta):
         train_adapter(

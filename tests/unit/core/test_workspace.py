@@ -9,6 +9,7 @@ import torch
 from fused_ray import models
 from fused_ray.core import state
 from fused_ray.core.adapter import attached, random_masks, start_values
+from fused_ray.core.lora import make_lora
 from fused_ray.core.methods.fused import AdapterTraining
 from fused_ray.core.training import AdapterStep, batches, train_model
 from fused_ray.core.workspace import BLOCK, STEP, Workspace
@@ -80,12 +81,24 @@ def test_the_lowest_of_several_adapted_layers_ends_the_prefix(make_space, layers
 def test_cached_and_recomputed_activations_have_the_same_bits(make_space, cut):
     cached, uncached = make_space(), make_space("engine.prefix_cache_mb=0")
     rows = cached.scenario.held[4]
-    first = cached.activations("train", 4, rows, cut).clone()
-    again = cached.activations("train", 4, rows, cut)
-    other = uncached.activations("train", 4, rows, cut)
+    first = cached.activations("train", rows, cut).clone()
+    again = cached.activations("train", rows, cut)
+    other = uncached.activations("train", rows, cut)
     assert torch.equal(first, again)
     assert torch.equal(first, other)
     assert not uncached._cache
+
+
+def test_the_cache_gives_what_is_asked_for(make_space):
+    """Other examples of the same client, fewer of them, in another order, or of the other source."""
+    space, uncached = make_space(), make_space("engine.prefix_cache_mb=0")
+    rows = space.scenario.held[1]
+    asks = [("train", rows), ("train", rows[:7]), ("train", rows[7:14]), ("train", rows[:7][::-1]), ("test", rows[:7])]
+    for source, asked in asks:
+        found = space.activations(source, asked, 3)
+        assert torch.equal(found, uncached.activations(source, asked, 3))
+        assert space.activations(source, asked.copy(), 3) is found
+    assert len(space._cache) == 5
 
 
 def test_a_cached_prefix_is_not_computed_again(make_space):
@@ -94,7 +107,7 @@ def test_a_cached_prefix_is_not_computed_again(make_space):
     for one, expected in ((space, 1), (none, 3)):
         calls = counted(one)
         for _ in range(3):
-            one.activations("train", 4, rows, 2)
+            one.activations("train", rows, 2)
         assert calls == [("train", 250), ("train", 50)] * expected
 
 
@@ -102,21 +115,21 @@ def test_what_exceeds_the_cache_is_recomputed_and_what_fits_stays(make_space):
     rows = make_space().scenario.held
     size = 4 * 84 * len(rows[1])  # float32 outputs of fc2
     space = make_space(f"engine.prefix_cache_mb={size / 1e6}")
-    space.activations("train", 1, rows[1], 4)
-    space.activations("train", 2, rows[2], 4)
-    assert list(space._cache) == [("train", 1, 4)]
+    space.activations("train", rows[1], 4)
+    space.activations("train", rows[2], 4)
+    assert list(space._cache) == [("train", rows[1].tobytes(), 4)]
     assert space._cached_bytes == size
 
 
 def test_a_new_base_empties_the_cache(make_space):
     space = make_space()
     rows = space.scenario.held[0]
-    before = space.activations("train", 0, rows, 3).clone()
+    before = space.activations("train", rows, 3).clone()
     changed = state.read(space.model).values * np.float32(1.1)
     space.install(Payload(changed))
     space.use_base()
     assert space._cached_bytes == 0
-    assert not torch.equal(space.activations("train", 0, rows, 3), before)
+    assert not torch.equal(space.activations("train", rows, 3), before)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 50, 51, 249, 250, 251, 300])
@@ -124,7 +137,7 @@ def test_a_new_base_empties_the_cache(make_space):
 def test_a_short_block_is_padded_with_zero_images(make_space, count, filled):
     space = make_space()
     rows = np.arange(count)
-    found = space.activations("train", 0, rows, 4)
+    found = space.activations("train", rows, 4)
     assert found.shape == (count, 84)
     for start in range(0, count, BLOCK):
         part = rows[start : start + BLOCK]
@@ -205,35 +218,94 @@ def test_evaluating_an_adapter_equals_evaluating_the_model_it_makes(make_space, 
     assert not np.array_equal(found, plain)
 
 
-def test_the_base_hash_is_the_live_models_after_an_adapter_came_off(make_space):
+# -- what stands for the base
+
+
+def worn_once(space, make=lambda arrays: random_masks(0, arrays, ["conv2", "fc3"], 0.5)):
+    """The base's hash; an adapter has been on and off."""
+    arrays = state.arrays(space.model)
+    adapter = make(arrays)
+    space.predict_adapter(adapter, np.ones(adapter.size, np.float32), [0])
+    return state.state_hash(arrays)
+
+
+def test_all_that_stands_for_the_base_has_its_hash_after_an_adapter_worked_on_it(make_space):
     space = make_space()
     expected = state.state_hash(state.arrays(space.model))
     work, masks = training(space, ["conv2", "fc3"])
+    assert space.base_hashes() == [expected] * 2  # stored, live
     work.update(space, Payload(np.ones(masks.size, np.float32)), 2)
     space.predict_adapter(masks, np.ones(masks.size, np.float32), [0])
-    assert space.base_hash() == expected
+    assert space.base_hashes() == [expected] * 3  # and what the adapter would put back
 
 
-def test_the_base_hash_sees_an_adapter_that_left_something_behind(make_space):
+def test_a_live_model_that_is_taken_for_the_base_and_is_another_is_seen_and_left_as_it_is(make_space):
     space = make_space()
-    expected = space.base_hash()
+    expected = worn_once(space)
+    with torch.no_grad():
+        for parameter in space.model.parameters():
+            parameter.fill_(123)
+    for _ in range(2):
+        stored, live, _ = space.base_hashes()
+        assert stored == expected != live
+    assert (space.model.conv1.weight == 123).all()
+
+
+def test_one_bit_that_an_adapter_left_behind_is_seen(make_space):
+    space = make_space()
+    worn_once(space)
+    space.model.conv1.bias.detach().view(torch.int32)[0] ^= 1
+    stored, live, held = space.base_hashes()
+    assert stored != live == held
+
+
+def test_an_adapter_that_is_still_on_is_seen(make_space):
+    space = make_space()
+    expected = space.base_hashes()[0]
     _, masks = training(space, ["fc3"])
     with attached(space.model, masks, np.ones(masks.size, np.float32)):
-        assert space.base_hash() != expected
-    with torch.no_grad():
-        space.model.conv1.bias[0] += 1e-6
-    assert space.base_hash() != expected
+        assert space.base_hashes()[1] != expected
 
 
-def test_the_base_comes_back_after_another_model_was_loaded(make_space):
+def test_a_changed_stored_base_is_seen_though_the_live_model_is_right(make_space):
     space = make_space()
-    expected = space.base_hash()
+    expected = worn_once(space)
+    space._base = Payload(np.negative(space._base.values))
+    assert [found == expected for found in space.base_hashes()] == [False, True, True]
+
+
+@pytest.mark.parametrize("kind", ["sparse", "lora"])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_an_adapter_that_would_put_back_something_else_is_seen(make_space, kind, loaded):
+    space = make_space()
+    if kind == "sparse":
+        expected = worn_once(space)
+        space._live[1].base[3] += 1
+    else:
+        expected = worn_once(space, lambda arrays: make_lora(arrays, ["conv2", "fc3"], 2, 4.0))
+        space._live[1]._base[1][0, 0] += 1
+    if loaded:  # a whole model was trained since
+        space.load(Payload(np.zeros_like(space._base.values)))
+    assert [found == expected for found in space.base_hashes()] == [True] * (1 if loaded else 2) + [False]
+
+
+def test_another_model_that_was_loaded_is_not_taken_for_the_base(make_space):
+    space = make_space()
+    expected = worn_once(space)
     other = Payload(state.read(space.model).values + np.float32(1))
-    space.load(other)
-    assert state.state_hash(state.arrays(space.model)) != expected
     space.predict_model(other, [0])
-    assert space.base_hash() == expected
-    assert not space.model.training
+    assert state.read(space.model).values.tobytes() == other.values.tobytes()
+    assert space.base_hashes() == [expected] * 2
+    space.load(other)
+    space.use_base()
+    assert state.state_hash(state.arrays(space.model)) == expected
+
+
+def test_activations_are_asked_for_at_the_base_alone(make_space):
+    space = make_space()
+    space.load(state.read(space.model))
+    with pytest.raises(AssertionError, match="not at its base"):
+        space.activations("train", np.arange(3), 2)
 
 
 def test_an_adapter_keeps_its_hold_until_another_or_another_base_comes(data, scenario, make_config):
@@ -255,7 +327,7 @@ def test_an_adapter_keeps_its_hold_until_another_or_another_base_comes(data, sce
     space.load(bases[1])  # a whole model was trained in between
     with space.attached(one, ones) as (again, _):
         assert again is first
-    assert space.base_hash() == state.state_hash(arrays)
+    assert state.state_hash(state.arrays(space.model)) == state.state_hash(arrays)
     with space.attached(other, np.ones(other.size, np.float32)) as (third, _):
         assert third is not first
     space.install(bases[1])

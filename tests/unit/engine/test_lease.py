@@ -26,6 +26,7 @@ class Pool:
     """Notes what is asked of it."""
 
     identities = ()
+    second: list[str]
 
     def __init__(self, *wanted: Any) -> None:
         self.calls: list[str] = []
@@ -42,8 +43,8 @@ class Pool:
     def evaluate(self, *arguments: Any) -> Any:
         raise RuntimeError("a worker is lost")
 
-    def base_hashes(self) -> list[str]:
-        return []
+    def base_hashes(self) -> list[list[str]]:
+        return [["a", "a"], self.second]
 
     def close(self) -> None:
         self.calls.append("close")
@@ -115,6 +116,16 @@ def test_a_pool_that_was_left_half_done_is_not_lent_again(classes: Any, how: str
             pool.evaluate(None, BASE)  # type: ignore[arg-type]
     lease(*classes)
     assert [made.calls for made in lease.made] == [["close"], []]
+
+
+@pytest.mark.parametrize(("second", "made"), [(["a"], 1), (["a", "b"], 2), (["b"], 2)])
+def test_workers_that_do_not_agree_on_their_base_are_not_lent_again(classes: Any, second: list[str], made: int) -> None:
+    lease = Counting()
+    pool = lease(*classes)
+    lease.made[0].second = second
+    assert pool.base_hashes() == [["a", "a"], second]
+    lease(*classes)
+    assert len(lease.made) == made
 
 
 def test_work_that_was_finished_leaves_it_whole(classes: Any) -> None:

@@ -55,7 +55,7 @@ def test_the_reference_is_the_last_round_without_the_targets(known, mean, gone, 
     work = fedavg.FullTraining("pretrain", 6, config.seed, config.train, "held")
     updates = [work.update(space, federation.recorder.kept[5], client).payload for client in range(5)]
     others = mean([updates[c] for c in (0, 2, 4)], [sizes[c] for c in (0, 2, 4)], sum(sizes))
-    inside = shared.parameters(shared.blank_model(federation))
+    inside = state.parameters(shared.blank_model(federation))
     assert np.allclose(found.values[inside], others.values[inside], rtol=1e-4, atol=1e-6)
     assert not np.allclose(found.values[inside], state.flatten(base).values[inside], rtol=1e-3)
     buffers = np.setdiff1d(np.arange(len(found.values)), inside)
@@ -101,7 +101,7 @@ def test_the_ascent_raises_the_targets_loss_and_moves_parameters_only(climb, kno
     start, update, space = climb(target)
     indices = gone.forgotten(target)
     assert loss_on(space, update.payload, indices) > loss_on(space, start, indices) + 0.5
-    inside = shared.parameters(space.model)
+    inside = state.parameters(space.model)
     buffers = np.setdiff1d(np.arange(len(start.values)), inside)
     assert np.array_equal(update.payload.values[buffers], start.values[buffers])
     assert np.array_equal(update.payload.counters, start.counters)

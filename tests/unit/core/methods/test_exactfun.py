@@ -34,7 +34,7 @@ def quantised(federate):
     def make(federation, on, space, mean):
         config, scenario = federation.config, federation.scenario
         payload = state.flatten(fedavg.initial(federation, "pretrain"))
-        inside = shared.parameters(space.model)
+        inside = state.parameters(space.model)
         step = exactfun.grid_step(payload.values[inside], config.exactfun.step)
         clients = fedavg.having(scenario, on)
         sizes = [len(fedavg.share(scenario, on, client)) for client in clients]
@@ -78,7 +78,7 @@ def test_parameters_are_on_the_grid_after_every_round_and_buffers_are_not(federa
     federation = federate(*SETTINGS, on=partly)
     like = fedavg.initial(federation, "pretrain")
     exactfun.unlearn(federation, like)
-    inside = shared.parameters(shared.blank_model(federation))
+    inside = state.parameters(shared.blank_model(federation))
     step = exactfun.grid_step(state.flatten(like).values[inside], 0.05)
     for end in federation.recorder.rounds.values():
         steps = end.payload.values / step

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fused_ray import consistency
-from fused_ray.core import lora, state, wire
+from fused_ray.core import lora, saliency, state, wire
 from fused_ray.core.adapter import attached
-from fused_ray.core.methods import fused
+from fused_ray.core.methods import fedavg, fused
 from fused_ray.core.rounds import Federation, LocalPool
 from fused_ray.core.wire import Delivery
 from fused_ray.core.workspace import Workspace
@@ -34,8 +34,6 @@ def on(make_config, data, scenario, recorder):
 
 def fused_base(federation):
     """A model whose running statistics are not those it was born with."""
-    from fused_ray.core.methods import fedavg
-
     like = fedavg.initial(federation, "pretrain")
     return state.unflatten(fedavg.fedavg(federation, state.flatten(like), "pretrain", "held", 1).payload, like)
 
@@ -53,7 +51,7 @@ def test_running_statistics_and_every_bit_come_back(on, fields):
     federation, base = on(*fields)
     found = fused.unlearn(federation, base)
     expected = state.state_hash(base)
-    assert federation.pool.base_hashes() == [expected]
+    assert federation.pool.base_hashes() == [[expected] * 3]
     assert state.state_hash(found.state) != expected
     adapted = {f"{name}.{kind}" for name in found.adapter.names
                for kind in ("weight", "bias", "in_proj_weight", "in_proj_bias")}  # fmt: skip
@@ -89,6 +87,26 @@ def test_normalisation_layers_are_not_ranked_and_are_adapted_when_named(on):
     assert list(chosen) == list(federation.anatomy.ranked)
     assert len(ranking) == 10
     assert not any("norm" in name for name in chosen)
+
+
+def test_a_frozen_model_works_in_evaluation_mode_after_a_whole_one_was_trained(on, data, scenario):
+    """In training mode BatchNorm would normalise by the batch, and every pass would move its statistics."""
+    federation, base = on("model.name=tiny", "engine.prefix_cache_mb=0")
+    config = federation.config
+    shape, start, _ = fused.make_adapter(federation, base, {"fc": None})
+    work = fused.AdapterTraining("unlearn", 1, 0, config.train, fused.AdapterStep(0.1, 0.9, 0.0), shape)
+    gradient = saliency.Gradient("saliency", 1, "retained", ("conv", "fc"))
+    found = []
+    for trained in (False, True):
+        space = Workspace(config, data, scenario)
+        space.install(state.flatten(base))
+        for each in (work, gradient):
+            if trained:
+                fedavg.FullTraining("rank", 1, 0, config.train, "held").update(space, state.flatten(base), 4)
+                assert space.model.training
+            found.append(each.update(space, state.Payload(start), 4).payload.values.tobytes())
+            assert set(space.base_hashes()) == {state.state_hash(base)}
+    assert found[:2] == found[2:]
 
 
 @pytest.mark.parametrize("mask", ["random", "saliency"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fused_ray.core import state
-from fused_ray.core.methods import fedavg, puf, shared
+from fused_ray.core.methods import fedavg, puf
 
 W = np.ones(2, np.float32)
 DELTAS = [np.array(delta, np.float32) for delta in ([0.1, 0], [0, 0.2], [0.05, -0.1])]
@@ -39,7 +39,7 @@ def test_round_1_is_the_formula_over_separate_updates(federate, pretrained, gone
     for client in clients:
         delta = work.update(space, w, client).payload.values.astype(np.float64) - w.values
         expected += len(gone.held[client]) / n * delta * (-eta if client in targets else 1)
-    inside = shared.parameters(space.model)
+    inside = state.parameters(space.model)
     assert np.allclose(found.values[inside], expected[inside], rtol=1e-5, atol=1e-6)
     buffers = np.setdiff1d(np.arange(len(w.values)), inside)
     assert np.array_equal(found.values[buffers], w.values[buffers])

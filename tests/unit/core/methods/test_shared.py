@@ -13,16 +13,16 @@ def test_spans_hold_each_parameter_and_no_buffer(federate):
     like = state.arrays(model)
     values = state.flatten(like).values
     named = sorted((name, p.detach().numpy().ravel()) for name, p in model.named_parameters())
-    spans = shared.spans(model)
+    spans = state.spans(model)
     assert [values[span].tolist() for span in spans] == [array.tolist() for _, array in named]
-    inside = shared.parameters(model)
+    inside = state.parameters(model)
     assert inside.tolist() == [i for span in spans for i in range(span.start, span.stop)]
     assert len(values) - len(inside) == 4  # two running means, two running variances
 
 
 def test_a_model_without_buffers_is_all_parameters(data):
     model = models.build("lenet", (1, 28, 28), data.classes)
-    assert shared.parameters(model).tolist() == list(range(len(state.read(model).values)))
+    assert state.parameters(model).tolist() == list(range(len(state.read(model).values)))
 
 
 def test_a_replayed_round_gives_the_bits_of_pretraining(federate, pretrained):
