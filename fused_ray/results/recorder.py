@@ -231,6 +231,7 @@ class DirectoryRecorder:
         for report in total.reports:
             row = asdict(report) | {"phase": record.phase, "round": record.round}
             row |= {"bytes_up": record.bytes_up, "bytes_down": record.bytes_down, "evaluate_seconds": None}
+            row["client_name"] = self._scenario.client_names[report.client] if self._scenario.client_names else None
             for name, counts in zip(("ra", "fa"), self._counts, strict=True):
                 row[name] = None
                 if predictions is not None:
