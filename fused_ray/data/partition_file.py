@@ -107,11 +107,11 @@ def _only(where: str, table: pa.Table, name: str) -> pa.ChunkedArray:
 def _read(where: str) -> pa.Table:
     filesystem, path = locate(where, _FIELD)
     name = PurePosixPath(path).name.lower()
-    reader = next((reader for ends, reader in _READERS.items() if name.endswith(ends)), None)
-    if reader is None:
+    kind = next((kind for kind in _READERS if name.endswith(kind)), None)
+    if kind is None:
         raise DataError(f"{_FIELD}: {where} is none of {', '.join(_READERS)}")
-    with reading(where, f"is not a readable {PurePosixPath(name).suffix} file"):
-        return reader(filesystem, path)
+    with reading(where, f"is not a readable {kind} file"):
+        return _READERS[kind](filesystem, path)
 
 
 def _parquet(filesystem: FileSystem, path: str) -> pa.Table:

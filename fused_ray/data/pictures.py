@@ -42,7 +42,7 @@ def decode(cell: Any, where: str, remarks: Counter[str]) -> NDArray[np.uint8]:
         try:
             picture = Image.open(io.BytesIO(cell), formats=("PNG", "JPEG"))
         except UnidentifiedImageError:
-            raise DataError(f"{where}: neither a PNG nor a JPEG; store images encoded, as {{bytes, path}}") from None
+            raise DataError(f"{where}: not readable as PNG or JPEG; store images encoded, as {{bytes, path}}") from None
         with picture:
             if picture.mode.startswith(("I", "F")) or (picture.format == "PNG" and cell[24] == 16):
                 raise DataError(f"{where}: its values have more than 8 bits ({picture.mode}); store 8-bit images")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from pyarrow.fs import FileSelector
 
@@ -117,10 +118,8 @@ def _check_shards(root: str, split: str, names: Sequence[str]) -> None:
             f"data.root: {root} holds a shard of {split} more than once, as after two uploads ({some(twice)}); keep "
             "the files of one"
         )
-    missing = next(number for number in range(total + 1) if number not in files)
+    missing = next(number for number in count() if number not in files)
     if missing < total:
         raise DataError(f"data.root: {root} lacks shard {missing:05d} of {total} beside {names[0]}")
     if len(files) > total:
-        raise DataError(
-            f"data.root: {root} holds more shards of {split} than the {total} there should be: {some(names)}"
-        )
+        raise DataError(f"data.root: {root} holds more shards of {split} than the {total} they say: {some(names)}")
