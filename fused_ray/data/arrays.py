@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _CHANNELS = (1, 3)
 
 def find(path: Path) -> Path:
     """The file itself. Raises DataError if there is none."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, it says no where one may not look
         raise DataError(f"data.root: there is no file {path}; npz wants an .npz file with {', '.join(_ARRAYS)}")
     return path
 

@@ -7,7 +7,6 @@ that are asked for are decoded. `splits` says which files are read, `pictures` w
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -139,8 +138,7 @@ def _decoded(parts: Sequence[_Part], rows: IntVector, split: str) -> Images:
     images: Pixels | None = None
     done = start = 0
     remarks: Counter[str] = Counter()
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # about EXIF that it cannot read, and large images
+    with pictures.strictly(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         for part in parts:
             end = start + len(part.labels.values)
             where = f"{part.file.name}, column {part.image}"

@@ -52,12 +52,8 @@ def owners(config: DataConfig, clients: int, examples: int) -> Owners:
         if "example" in table.column_names:
             example = _examples(where, table, examples)
     else:
-        assert config.root is not None, "a partition from neither a file nor a column is no valid configuration"
-        assert config.client_column is not None, (
-            "a partition from neither a file nor a column is no valid configuration"
-        )
-        where = config.root
-        cells = training_columns(where, config.client_column)
+        where, name = str(config.root), str(config.client_column)  # a valid configuration has both
+        cells = training_columns(where, name)
     columns = {place: column(found, place, "client") for place, found in cells.items()}
     values, names = joined(columns)
     client = np.concatenate(values)

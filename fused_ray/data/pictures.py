@@ -8,12 +8,15 @@ their owner knows which of them matter.
 from __future__ import annotations
 
 import io
+import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from fused_ray.data.reading import reading
 from fused_ray.errors import DataError
@@ -29,6 +32,19 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings an image upright, by its EXIF orientation; 1 is upright."""
+
+
+@contextmanager
+def strictly() -> Iterator[None]:
+    """Decoding inside is what Pillow does unasked, whatever this process has set, in any thread; without warnings."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # about EXIF that it cannot read, and large images
+        ImageFile.LOAD_TRUNCATED_IMAGES = False  # others set it, and get half images without a word
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def decode(cell: Any, where: str, remarks: Counter[str]) -> NDArray[np.uint8]:

@@ -45,7 +45,9 @@ def build(config: RunConfig, data: ImageData) -> Scenario:
     if kept == 0:
         raise DataError("nothing would be kept: every example is to be forgotten; forget less")
     if kept == sum(len(part) for part in scenario.held):
-        raise DataError("there is nothing to forget: no client holds such examples; check the forget section")
+        of = " or ".join(_called(c, data) for c in config.forget_classes)
+        what = f"an example of class {of}" if config.forget.scenario == "class" else "such examples"
+        raise DataError(f"there is nothing to forget: no client holds {what}; check the forget section")
     notes = (*who.notes, *_unmeasured(config, data))
     for name, view in scenario.views.items():
         if not len(view.indices):

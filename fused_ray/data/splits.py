@@ -39,11 +39,12 @@ class Splits:
 def find(root: str) -> Splits:
     """The data set below a folder or URI. Raises DataError."""
     tree = _Tree(root)
-    train = tree.split("train")
+    places = tree.places()
+    train = tree.split("train", places)
     if not train:
         raise DataError(f"data.root: {root} has no train-*.parquet; {tree.content()}")
     for name in TEST:
-        if test := tree.split(name):
+        if test := tree.split(name, places):
             return Splits(train, test, name)
     others = ", ".join(f"{name}-*" for name in TEST[1:])
     raise DataError(f"data.root: {root} has no test-*.parquet (nor {others}); {tree.content()}")
@@ -57,14 +58,20 @@ class _Tree:
         self._filesystem, self._folder = locate(root, "data.root")
         self._listed: dict[str, tuple[dict[str, str], list[str]]] = {}
 
-    def split(self, name: str) -> list[ParquetFile]:
+    def places(self) -> list[str]:
+        """Where a data set lies, below the root: in it and in data/, or, if no training set is there, in a folder."""
+        usual = ["", "data/"]
+        if any(self._of_split(place, "train") for place in usual):
+            return usual
+        folders = [f"{folder}/" for folder in self._list("")[1]]
+        return [place for place in folders if self._of_split(place, "train")]
+
+    def split(self, name: str, places: Sequence[str]) -> list[ParquetFile]:
         """The files of a split, in the order of their names; none if it is not there. Raises DataError."""
-        holding = [found for place in ("", "data/") for found in self._of_split(place, name)]
-        if not holding:
-            holding = [found for folder in self._list("")[1] for found in self._of_split(f"{folder}/", name)]
+        holding = [found for place in places for found in self._of_split(place, name)]
         if len(holding) > 1:
-            places = " and ".join(next(iter(found)) for found in holding)
-            raise DataError(f"data.root: {self._root} holds {name} more than once ({places}); keep one")
+            first = " and ".join(next(iter(found)) for found in holding)
+            raise DataError(f"data.root: {self._root} holds {name} more than once ({first}); keep one")
         files = dict(sorted(holding[0].items())) if holding else {}
         _check_shards(self._root, name, list(files))
         return [ParquetFile(self._filesystem, path, f"{self._root.rstrip('/')}/{file}") for file, path in files.items()]

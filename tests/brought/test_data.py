@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from fused_ray import load_run, run
 from fused_ray.cli import main
@@ -177,6 +177,12 @@ def test_one_bad_picture_among_many_is_named(tmp_path: Path, cell: Any, said: st
     assert said in message
 
 
+def test_half_a_picture_is_none_whatever_the_process_has_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    assert "row 1: a damaged image: " in refusal(tmp_path, [PNG, PNG[:-26]])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
 @pytest.mark.parametrize("first", [0, 1, 300])
 def test_grey_among_colour_becomes_colour_and_is_said(tmp_path: Path, first: int) -> None:
     cells = [PNG] * first + [encoded(COLOUR)] + [PNG] * 5
@@ -274,6 +280,7 @@ def test_files_are_found_where_hubs_and_people_put_them(tmp_path: Path, names: t
             ("train.parquet", "holdout.parquet"),
             "no test-*.parquet (nor validation-*, valid-*, val-*, dev-*); there is h",
         ),
+        (("train.parquet", "old/test.parquet"), "no test-*.parquet"),
         ((), "has no train-*.parquet; there is nothing"),
     ],
 )
@@ -368,6 +375,14 @@ def test_classes_that_nobody_can_learn_are_said(tmp_path: Path) -> None:
     data = brought(tmp_path, [PNG] * 9, [1, 3, 1, 3, 8, 8, 1, 3, 8])
     assert data.classes == 9
     assert data.notes == ("6 of 9 classes have no training example: 0, 2, 4, 5, ..., 7",)
+
+
+def test_labels_that_count_from_one_leave_nothing_of_class_0(tmp_path: Path) -> None:
+    brought(tmp_path, [PNG] * 20, np.arange(20) % 2 + 1)
+    own = ["data.name=parquet", f"data.root={tmp_path}", "federation.clients=2", "model.factory=own:net"]
+    with pytest.raises(DataError, match="nothing to forget: no client holds an example of class 0;"):
+        built(RunConfig.from_dict({}, own))
+    assert built(RunConfig.from_dict({}, [*own, "forget.classes=[1]"])).views["fa"].labels.tolist() == [1]
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
