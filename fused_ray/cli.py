@@ -148,6 +148,8 @@ def data(
     loaded = datasets.load(settings.data, settings.seed)
     scenario = scenarios.build(settings, loaded)
     names = loaded.class_names
+    for note in (*loaded.notes, *scenario.notes):
+        print(f"note: {note}")
     show_clients(summary.rows(scenario, loaded), names, scenario.partition_sha256)
     if picture is not None:
         summary.picture(scenario, loaded, names, picture)

@@ -57,6 +57,7 @@ def _name_listed(value: Any) -> Any:
 
 Integers = Annotated[tuple[StrictInt, ...], BeforeValidator(_number_listed)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_name_listed)]
+Clients = Annotated[tuple[StrictInt | str, ...], BeforeValidator(_number_listed), BeforeValidator(_name_listed)]
 Real = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 
 
@@ -119,9 +120,11 @@ class DataConfig(Section):
     std: PositivePerChannel | None = None
     """What that is divided by: one number or one per channel; unset: the known set's published one, else 0.5."""
     partition: Literal["iid", "dirichlet", "pathological", "file"] = "dirichlet"
-    """Who holds what: iid, dirichlet (label skew), pathological (few classes each), or as a file says."""
+    """Who holds what: iid, dirichlet (label skew), pathological (few classes each), or as a file or a column says."""
     partition_file: str | None = None
     """file: a .parquet, .csv (columns client, example) or .npy file (clients in order) over the whole training set."""
+    client_column: str | None = None
+    """file: the column with the clients, in partition_file (unset: client) or, without one, in the Parquet data."""
     alpha: Annotated[Real, Field(gt=0, le=1e6)] = 1.0
     """Dirichlet concentration; the smaller, the more the clients' label mixes differ."""
     classes_per_client: Count = 2
@@ -247,10 +250,10 @@ class ForgetConfig(Section):
     """What goes: whole classes (class), all of some clients, single examples, all that one client alone knew."""
     classes: Integers | None = None
     """class: the classes to forget ([0]); exclusive: [the owner's alone, the one it mostly holds] ([1, 0])."""
-    clients: Integers | None = None
-    """client: who is forgotten; sample: who is attacked; unset: a share of all clients, drawn from the seed."""
+    clients: Clients | None = None
+    """client: who is forgotten; sample: who is attacked; by number, or by name where a file or column names clients."""
     share: Share | None = None
-    """The share of clients that is drawn where none are named; unset: 0.6 (client), 0.4 (sample)."""
+    """The share of all clients that is drawn from the seed where none are named; unset: 0.6 (client), 0.4 (sample)."""
     poison: bool = True
     """client: their labels are flipped, y to y + 1; sample: the examples carry a trigger; false: data as it is."""
     examples: Integers = ()

@@ -47,8 +47,15 @@ def _own_data(config: RunConfig) -> None:
     for key, column in (("image", data.image_column), ("label", data.label_column)):
         if column is not None and data.name != "parquet":
             raise ValueError(f"data.{key}_column: only data.name=parquet has columns; leave it unset")
-    if (data.partition == "file") != (data.partition_file is not None):
-        raise ValueError("data.partition_file: a partition from a file takes data.partition=file and the file's path")
+    for key, said in (("partition_file", data.partition_file), ("client_column", data.client_column)):
+        if said is not None and data.partition != "file":
+            raise ValueError(f"data.{key}: says who holds what only where data.partition=file; set that too")
+    from_data = data.client_column is not None and data.name == "parquet"
+    if data.partition == "file" and data.partition_file is None and not from_data:
+        raise ValueError(
+            "data.partition_file: data.partition=file takes a file's path or, for data.name=parquet, the data's own "
+            "data.client_column"
+        )
     if data.partition == "file" and config.forget.scenario == "exclusive":
         raise ValueError("data.partition: the scenario exclusive says itself who holds what; choose another partition")
 
@@ -72,7 +79,8 @@ def _amounts(config: RunConfig, data: registry.DatasetInfo) -> None:
     if config.data.limit is not None and config.data.limit < data.classes:
         raise ValueError(f"data.limit: must be at least {data.classes}, one example a class")
     examples = _train_examples(config, data)
-    if config.federation.clients * config.data.min_examples > examples:
+    drawn = config.data.partition != "file"  # a file says itself how many clients there are, and what they hold
+    if drawn and config.federation.clients * config.data.min_examples > examples:
         raise ValueError(
             f"federation.clients: {config.federation.clients} clients of at least {config.data.min_examples} "
             f"examples (data.min_examples) need more than the {examples} training examples of {config.data.name}"
@@ -191,10 +199,11 @@ def _clients(config: RunConfig) -> int:
         return config.forget_count
     if not named:
         raise ValueError("forget.clients: name at least one client, or leave it unset")
-    for client in named:
-        if not 0 <= client < there_are:
+    # a file may name clients otherwise than by their numbers: the scenario looks when it has been read
+    for client in named if config.data.partition != "file" else ():
+        if not isinstance(client, int) or not 0 <= client < there_are:
             raise ValueError(f"forget.clients: there is no client {client}; clients are 0 to {there_are - 1}")
-    if len(set(named)) != len(named):
+    if len(set(map(str, named))) != len(named):
         raise ValueError(f"forget.clients: {list(named)} names a client twice")
     if config.forget.share is not None:
         raise ValueError("forget.share: clients are named already; leave one of the two unset")

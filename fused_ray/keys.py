@@ -63,13 +63,13 @@ def _hashed(read: dict[str, Any]) -> str:
 
 
 def _content(where: str) -> str:
-    """A digest of a file, or of the Parquet files in a folder and in data/ there; of anything else, its name."""
+    """A digest of a file, or of the Parquet files in a folder and up to two below it; of anything else, its name."""
     path = Path(where).expanduser()
     try:
         if path.is_file():
             return _digest(path)
         if path.is_dir():
-            files = sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
+            files = sorted(file for depth in ("", "*/", "*/*/") for file in path.glob(f"{depth}*.parquet"))
             return _hashed({file.relative_to(path).as_posix(): _digest(file) for file in files})
     except OSError:  # whoever loads it says so better
         pass

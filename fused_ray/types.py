@@ -34,6 +34,8 @@ class ImageData:
     """Where the training examples stand in the whole training set, ascending int64 [n]; None: they are the whole."""
     train_total: int | None = None
     """Examples of the whole training set, before `data.limit`."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was read."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class Scenario:
     """Ground truth: ascending indices of the training examples whose label or image was changed."""
     trigger: int = 0
     """Side of the white square that the poisoned images carry, pixels; 0: none."""
+    client_names: tuple[str, ...] = ()
+    """What the clients are called in their owner's partition; none where that is their number."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was made."""
 
     def forgotten(self, client: int) -> IntVector:
         """The client's examples that must be forgotten (D_u), ascending indices."""

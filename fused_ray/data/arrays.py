@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from fused_ray.data.columns import Column, column, from_numpy
+from fused_ray.data.reading import reading
 from fused_ray.data.source import Pixels, Source, in_memory, numbered
 from fused_ray.errors import DataError
-from fused_ray.types import IntVector
 
+_SPLITS = ("train", "test")
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _CHANNELS = (1, 3)
 
 
 def find(path: Path) -> Path:
     """The file itself. Raises DataError if there is none."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, it says no where one may not look
         raise DataError(f"data.root: there is no file {path}; npz wants an .npz file with {', '.join(_ARRAYS)}")
     return path
 
 
 def read(path: Path) -> Source:
-    """Images uint8 [n, h, w], [n, h, w, c] or [n, c, h, w] with c of 1 or 3; whole-number labels [n] or [n, 1].
+    """Images [n, h, w], [n, h, w, c] or [n, c, h, w] of whole numbers 0 to 255, c of 1 or 3; labels [n] or [n, 1].
 
     Nothing is unpickled. Raises DataError naming the file, the array and, for a label, the row.
     """
     found = _load(path)
-    splits = {}
-    for name in ("train", "test"):
-        images = _images(found[f"{name}_images"], f"{path}, {name}_images")
-        labels = _labels(found[f"{name}_labels"], f"{path}, {name}_labels")
-        if len(images) != len(labels):
-            raise DataError(f"{path}: {name}_images has {len(images)} images, {name}_labels {len(labels)} labels")
-        splits[name] = (images, labels)
     names = found.get("class_names")
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise DataError(f"{path}, class_names: {names.dtype} {list(names.shape)}, not a vector of words")
-    by_array = {f"{path}, {name}_labels": split[1] for name, split in splits.items()}
-    class_names = numbered(by_array, None if names is None else tuple(map(str, names)))
-    return Source(in_memory(*splits["train"]), in_memory(*splits["test"]), class_names)
+    images = [_images(found[f"{split}_images"], f"{path}, {split}_images") for split in _SPLITS]
+    told = {f"{path}, {split}_labels": found[f"{split}_labels"] for split in _SPLITS}
+    columns = {where: _labels(array, where) for where, array in told.items()}
+    labels, class_names = numbered(columns, None if names is None else tuple(map(str, names)))
+    for split, shown, classes in zip(_SPLITS, images, labels, strict=True):
+        if len(shown) != len(classes):
+            raise DataError(f"{path}: {split}_images has {len(shown)} images, {split}_labels {len(classes)} labels")
+    train, test = map(in_memory, images, labels)
+    return Source(train, test, class_names)
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
-    try:
+    with reading(str(path), "is not a readable .npz file of plain arrays"):
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise DataError(f"{path} is one array, not an .npz file with {', '.join(_ARRAYS)}")
@@ -55,14 +56,15 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             missing = [name for name in _ARRAYS if name not in file.files]
             if missing:
                 raise DataError(f"{path} has the arrays {', '.join(file.files)}; it lacks {', '.join(missing)}")
-            return {name: file[name] for name in (*_ARRAYS, "class_names") if name in file.files}
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
+            found = {name: file[name] for name in (*_ARRAYS, "class_names") if name in file.files}
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray):  # a file in the archive that is none of NumPy's comes as its bytes
+            raise DataError(f"{path}: {name} is no array")
+    return found
 
 
 def _images(array: NDArray[Any], where: str) -> Pixels:
-    if array.dtype != np.uint8:
-        raise DataError(f"{where}: {array.dtype}, not uint8")
+    array = _bytes(array, where)
     if array.ndim == 3:
         return np.ascontiguousarray(array[:, None])
     first, last = (array.ndim == 4 and array.shape[axis] in _CHANNELS for axis in (1, -1))
@@ -73,11 +75,28 @@ def _images(array: NDArray[Any], where: str) -> Pixels:
     return np.ascontiguousarray(array if first else array.transpose(0, 3, 1, 2))
 
 
-def _labels(array: NDArray[Any], where: str) -> IntVector:
-    if array.dtype.kind not in "iu":
-        raise DataError(f"{where}: {array.dtype}, not whole numbers")
+def _bytes(array: NDArray[Any], where: str) -> Pixels:
+    """The same values as uint8, if that keeps them; what goes to 1 at most could mean 255 by it, and is refused."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where}: {array.dtype}, not uint8")
+    with np.errstate(invalid="ignore"):  # NaN
+        pixels = array.astype(np.uint8)
+    share = array.dtype.kind in "bf" and array.max(initial=0) <= 1
+    if share or not np.array_equal(pixels, array):
+        low, high = (array.min(), array.max()) if array.size else (0, 0)
+        raise DataError(
+            f"{where}: {array.dtype} from {low} to {high}, not whole numbers from 0 to 255; store uint8, shares of 1 "
+            "multiplied by 255"
+        )
+    return pixels
+
+
+def _labels(array: NDArray[Any], where: str) -> Column:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
         raise DataError(f"{where}: {list(array.shape)}, not [n] or [n, 1]")
-    return array.astype(np.int64)
+    with reading(where, "holds no labels"):
+        return column(pa.chunked_array([from_numpy(array)]), where, "label")

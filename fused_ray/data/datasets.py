@@ -10,9 +10,11 @@ from pyarrow.fs import LocalFileSystem
 
 from fused_ray import registry
 from fused_ray.config import DataConfig
-from fused_ray.data import arrays, parquet, torchvision_sets
+from fused_ray.data import arrays, parquet, splits, torchvision_sets
 from fused_ray.data.location import is_file
-from fused_ray.data.source import Source
+from fused_ray.data.parquet_file import ParquetFile
+from fused_ray.data.reading import some
+from fused_ray.data.source import Pixels, Source
 from fused_ray.errors import DataError
 from fused_ray.seeding import permutation
 from fused_ray.types import ImageData, IntVector
@@ -34,7 +36,10 @@ def load(config: DataConfig, seed: int) -> ImageData:
         None if config.limit is None else _balanced(split.labels, config.limit, len(class_names), seed, purpose)
         for split, purpose in ((source.train, "limit-train"), (source.test, "limit-test"))
     )
-    images, test_images = source.train.images(kept), source.test.images(test_kept)
+    images, notes = source.train.images(kept)
+    test_images, test_notes = source.test.images(test_kept)
+    labels = _chosen(source.train.labels, kept)
+    images, test_images, mixed = _of_one_kind(images, test_images)
     if test_images.shape[1:] != images.shape[1:]:
         raise DataError(
             f"{config.root or config.name}: training images are {list(images.shape[1:])} (channels, height, width), "
@@ -47,12 +52,13 @@ def load(config: DataConfig, seed: int) -> ImageData:
         mean=mean,
         std=std,
         train_images=images,
-        train_labels=_chosen(source.train.labels, kept),
+        train_labels=labels,
         test_images=test_images,
         test_labels=_chosen(source.test.labels, test_kept),
         class_names=class_names,
         train_rows=np.arange(len(source.train.labels)) if kept is None else kept,
         train_total=len(source.train.labels),
+        notes=(*source.notes, *notes, *test_notes, *mixed, *_without_examples(labels, class_names)),
     )
 
 
@@ -70,7 +76,7 @@ def find(config: DataConfig) -> Path | str | None:
                 raise DataError(f"data.root: {folder} has no fashion-mnist-mini-{split}.parquet; leave data.root unset")
         return folder
     if config.name == "parquet":
-        parquet.find(_root(config))
+        splits.find(_root(config))
         return _root(config)
     if config.name == "npz":
         return arrays.find(Path(_root(config)).expanduser())
@@ -85,7 +91,7 @@ def _read(config: DataConfig) -> Source:
         return arrays.read(Path(str(where)))
     if config.name == "fashion-mnist-mini":
         names = [str(Path(str(where)) / f"fashion-mnist-mini-{split}.parquet") for split in ("train", "test")]
-        train, test = (parquet.ParquetFile(LocalFileSystem(), name, name) for name in names)
+        train, test = (ParquetFile(LocalFileSystem(), name, name) for name in names)
         return parquet.read_files([train], [test])
     return torchvision_sets.read(config.name, None if where is None else Path(where))
 
@@ -103,13 +109,30 @@ def _check_known(name: str, source: Source, info: registry.DatasetInfo) -> None:
         labels = split.labels
         if len(labels) != expected:
             raise DataError(f"{name} {part}: there are {len(labels)} images, not {expected}; get the files anew")
-        shape = split.images(np.arange(1)).shape[1:]
+        shape = split.images(np.arange(1)).pixels.shape[1:]
         if shape != info.shape:
             raise DataError(f"{name} {part}: images are {shape}, not {info.shape}")
         if len(labels) and not 0 <= labels.min() <= labels.max() < info.classes:
             raise DataError(
                 f"{name} {part}: labels go from {labels.min()} to {labels.max()}, not 0 to {info.classes - 1}"
             )
+
+
+def _of_one_kind(train: Pixels, test: Pixels) -> tuple[Pixels, Pixels, tuple[str, ...]]:
+    """Both splits in colour if one of them is, and what is to be said of that."""
+    if {train.shape[1], test.shape[1]} != {1, 3}:
+        return train, test, ()
+    grey, colour = ("training", "test") if train.shape[1] == 1 else ("test", "training")
+    note = f"the {grey} images are grey and were made colour, as the {colour} images are"
+    train, test = (np.repeat(images, 3, axis=1) if images.shape[1] == 1 else images for images in (train, test))
+    return train, test, (note,)
+
+
+def _without_examples(labels: IntVector, class_names: tuple[str, ...]) -> tuple[str, ...]:
+    """What is to be said of classes that nobody can learn."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    return (f"{len(absent)} of {len(class_names)} classes have no training example: {some(absent)}",) if absent else ()
 
 
 def _balanced(labels: IntVector, limit: int, classes: int, seed: int, purpose: str) -> IntVector:

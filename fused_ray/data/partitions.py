@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,41 +21,53 @@ _ATTEMPTS = 100
 _ADVICE = "raise data.alpha or data.classes_per_client, or lower federation.clients or data.min_examples"
 
 
-def partition(config: DataConfig, clients: int, labels: IntVector, seed: int) -> tuple[IntVector, ...]:
-    """Per client, ascending int64 indices into `labels` [n], under the contract.
+@dataclass(frozen=True)
+class Partition:
+    """Who holds what."""
 
-    Raises DataError if it cannot be met.
-    """
+    parts: tuple[IntVector, ...]
+    """Per client, ascending int64 indices into the training examples."""
+    names: tuple[str, ...] = ()
+    """What the clients are called; none where that is their number."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was made."""
+
+
+def partition(config: DataConfig, clients: int, labels: IntVector, seed: int) -> Partition:
+    """Examples with these labels [n] over clients, under the contract. Raises DataError if it cannot be met."""
     if clients * config.min_examples > len(labels):
         raise DataError(
             f"{clients} clients of at least {config.min_examples} examples (data.min_examples) need more than the "
             f"{len(labels)} there are; lower federation.clients or data.min_examples"
         )
+    notes: tuple[str, ...] = ()
     if config.partition == "iid":
         parts = list(np.array_split(permutation(len(labels), seed, "partition"), clients))
     elif config.partition == "pathological":
         parts = _pathological(labels, clients, config.classes_per_client, seed)
     else:
-        parts = _dirichlet(labels, clients, config.alpha, config.min_examples, seed)
+        parts, notes = _dirichlet(labels, clients, config.alpha, config.min_examples, seed)
     ordered = tuple(np.sort(part) for part in parts)
     check(ordered, len(labels), config.min_examples)
-    return ordered
+    return Partition(ordered, notes=notes)
 
 
-def from_file(config: DataConfig, clients: int, data: ImageData) -> tuple[IntVector, ...]:
-    """Per client, ascending int64 indices into the training set, as `data.partition_file` says, under the contract.
+def from_file(config: DataConfig, clients: int, data: ImageData) -> Partition:
+    """The training set over clients as a file or a column of the data says, under the contract.
 
     Raises DataError naming the file and the row.
     """
-    assert config.partition_file is not None, "a partition from a file without a file is no valid configuration"
     rows = np.arange(len(data.train_labels)) if data.train_rows is None else data.train_rows
-    owner = owners(config.partition_file, clients, data.train_total or len(rows))[rows]
-    parts = tuple(np.flatnonzero(owner == client) for client in range(clients))
-    check(parts, len(rows), config.min_examples, f"lower data.min_examples, or change {config.partition_file}")
-    return parts
+    client, names = owners(config, clients, data.train_total or len(rows))
+    parts = tuple(_grouped(np.arange(len(rows)), client[rows], clients))
+    advice = f"lower data.min_examples, or change {config.partition_file or config.root}"
+    check(parts, len(rows), config.min_examples, advice, names)
+    return Partition(parts, names)
 
 
-def check(parts: Sequence[IntVector], examples: int, min_examples: int, advice: str = _ADVICE) -> None:
+def check(
+    parts: Sequence[IntVector], examples: int, min_examples: int, advice: str = _ADVICE, names: Sequence[str] = ()
+) -> None:
     """Raise DataError unless the parts are disjoint, complete, ascending and each at least of the minimum size."""
     everything = np.concatenate(list(parts))
     if len(everything) != examples or not np.array_equal(np.sort(everything), np.arange(examples)):
@@ -63,9 +76,10 @@ def check(parts: Sequence[IntVector], examples: int, min_examples: int, advice: 
         raise DataError("a client's examples are not in ascending order")
     smallest = min(range(len(parts)), key=lambda client: len(parts[client]))
     if len(parts[smallest]) < min_examples:
+        name = names[smallest] if names else smallest
         raise DataError(
-            f"client {smallest} would hold {len(parts[smallest])} examples, fewer than data.min_examples = "
-            f"{min_examples}; {advice}"
+            f"client {name} would hold {len(parts[smallest])} examples, fewer than data.min_examples = {min_examples}; "
+            f"{advice}"
         )
 
 
@@ -78,33 +92,56 @@ def digest(parts: Sequence[IntVector]) -> str:
     return result.hexdigest()
 
 
-def _dirichlet(labels: IntVector, clients: int, alpha: float, min_examples: int, seed: int) -> list[IntVector]:
+def _dirichlet(
+    labels: IntVector, clients: int, alpha: float, min_examples: int, seed: int
+) -> tuple[list[IntVector], tuple[str, ...]]:
     """Each class is split over the clients by shares from Dirichlet(alpha); drawn anew while a client is short.
 
-    When every draw leaves somebody short (many clients, small alpha), the last draw's largest clients give theirs.
+    When every draw leaves somebody short (many clients, small alpha), the last draw's largest clients give theirs, and
+    a note says so.
     """
+    classes = [(label, np.flatnonzero(labels == label)) for label in np.unique(labels)]
     for attempt in range(1, _ATTEMPTS + 1):
         rng = generator(seed, "partition", attempt)
-        pieces: list[list[IntVector]] = [[] for _ in range(clients)]
-        for label in np.unique(labels):
-            members = np.flatnonzero(labels == label)
-            members = members[permutation(len(members), seed, f"partition/{label}", attempt)]
-            cuts = (np.cumsum(rng.dirichlet(np.full(clients, alpha))) * len(members)).round().astype(np.int64)
-            for client, piece in enumerate(np.split(members, cuts[:-1])):
-                pieces[client].append(piece)
-        parts = [np.concatenate(piece) for piece in pieces]
-        if min(len(part) for part in parts) >= min_examples:
-            return parts
-    while (short := min(range(clients), key=lambda c: len(parts[c]))) is not None:
-        missing = min_examples - len(parts[short])
-        if missing <= 0:
+        # [classes, clients]: how many of a class each client gets
+        counts = np.stack([_shares(rng, clients, alpha, len(members)) for _, members in classes])
+        if counts.sum(axis=0).min() >= min_examples:
             break
-        giver = max(range(clients), key=lambda c: len(parts[c]))
-        moved = min(missing, len(parts[giver]) - min_examples)
+    shuffled = [members[permutation(len(members), seed, f"partition/{label}", attempt)] for label, members in classes]
+    owner = np.concatenate([np.repeat(np.arange(clients), of_class) for of_class in counts])
+    parts = _grouped(np.concatenate(shuffled), owner, clients)
+    moved = _top_up(parts, min_examples, seed)
+    note = (
+        f"no draw of {_ATTEMPTS} from Dirichlet({alpha:g}) left each of {clients} clients {min_examples} examples "
+        f"(data.min_examples): {moved} of {len(labels)} examples were moved from large clients to small ones"
+    )
+    return parts, (note,) if moved else ()
+
+
+def _grouped(examples: IntVector, owner: IntVector, clients: int) -> list[IntVector]:
+    """Per client the examples [n] that are its own by `owner` [n], in their order."""
+    sizes = np.bincount(owner, minlength=clients)
+    return np.split(examples[np.argsort(owner, kind="stable")], np.cumsum(sizes)[:-1])
+
+
+def _shares(rng: np.random.Generator, clients: int, alpha: float, examples: int) -> IntVector:
+    """A class's examples per client, int64 [clients]."""
+    cuts = (np.cumsum(rng.dirichlet(np.full(clients, alpha))) * examples).round().astype(np.int64)
+    return np.diff(cuts[:-1], prepend=0, append=examples)
+
+
+def _top_up(parts: list[IntVector], min_examples: int, seed: int) -> int:
+    """The largest of the parts give to those that are short, in place; how many examples were moved."""
+    sizes, total = np.array([len(part) for part in parts]), 0
+    while (missing := min_examples - sizes.min()) > 0:
+        short, giver = int(sizes.argmin()), int(sizes.argmax())
+        moved = min(missing, sizes[giver] - min_examples)
         order = permutation(len(parts[giver]), seed, "partition/move", client=giver)
         parts[short] = np.concatenate([parts[short], parts[giver][order[:moved]]])
         parts[giver] = parts[giver][order[moved:]]
-    return parts
+        sizes[short], sizes[giver] = len(parts[short]), len(parts[giver])
+        total += int(moved)
+    return total
 
 
 def _pathological(labels: IntVector, clients: int, per_client: int, seed: int) -> list[IntVector]:

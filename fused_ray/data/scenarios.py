@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from fused_ray import consistency, registry
 from fused_ray.config import RunConfig
-from fused_ray.data.partitions import digest, from_file, partition
+from fused_ray.data.partitions import Partition, digest, from_file, partition
+from fused_ray.data.reading import some
 from fused_ray.errors import ConfigError, DataError
 from fused_ray.seeding import permutation
 from fused_ray.types import ImageData, IntVector, Scenario, TestView
@@ -40,16 +41,20 @@ def build(config: RunConfig, data: ImageData) -> Scenario:
             consistency.check_data(config, found)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-    scenario = _SCENARIOS[config.forget.scenario](config, data)
+    who = _partition(config, data)
+    scenario = _SCENARIOS[config.forget.scenario](config, data, who)
     kept = sum(len(part) for part in scenario.retained)
     if kept == 0:
         raise DataError("nothing would be kept: every example is to be forgotten; forget less")
     if kept == sum(len(part) for part in scenario.held):
-        raise DataError("there is nothing to forget: no client holds such examples; check the forget section")
+        of = " or ".join(_called(c, data) for c in config.forget_classes)
+        what = f"an example of class {of}" if config.forget.scenario == "class" else "such examples"
+        raise DataError(f"there is nothing to forget: no client holds {what}; check the forget section")
+    notes = (*who.notes, *_unmeasured(config, data))
     for name, view in scenario.views.items():
         if not len(view.indices):
-            raise DataError(f"the test set has no examples to measure {name} on; raise data.limit")
-    return scenario
+            raise DataError(f"the test set has no examples to measure {name} on{_more(config)}")
+    return replace(scenario, client_names=who.names, notes=notes)
 
 
 def extended(config: RunConfig, data: ImageData, scenario: Scenario) -> ImageData:
@@ -73,9 +78,30 @@ def extended(config: RunConfig, data: ImageData, scenario: Scenario) -> ImageDat
     )
 
 
-def _forget_classes(config: RunConfig, data: ImageData) -> Scenario:
+def _unmeasured(config: RunConfig, data: ImageData) -> tuple[str, ...]:
+    """What is to be said of forgotten classes without test examples. Raises DataError where FA, or CA, needs one."""
+    classes = config.forget_classes
+    absent = [c for c in classes if not (data.test_labels == c).any()]
+    if not absent:
+        return ()
+    said = f"the test set has no example of class {' and '.join(_called(c, data) for c in absent)}"
+    if config.forget.scenario == "exclusive" or len(absent) == len(classes):
+        raise DataError(f"forget.classes: {said}, so that forgetting it cannot be measured{_more(config)}")
+    return (f"{said}: FA is the accuracy on the other forgotten classes",)
+
+
+def _called(label: int, data: ImageData) -> str:
+    names = data.class_names or tuple(map(str, range(data.classes)))
+    return str(label) if names[label] == str(label) else f"{label} ({names[label]})"
+
+
+def _more(config: RunConfig) -> str:
+    return "" if config.data.limit is None else "; raise data.limit"
+
+
+def _forget_classes(config: RunConfig, data: ImageData, who: Partition) -> Scenario:
     """Whole classes, everywhere."""
-    held = _held(config, data)
+    held = who.parts
     gone = np.isin(data.train_labels, config.forget_classes)
     return Scenario(
         held=held,
@@ -89,13 +115,13 @@ def _forget_classes(config: RunConfig, data: ImageData) -> Scenario:
     )
 
 
-def _forget_clients(config: RunConfig, data: ImageData) -> Scenario:
+def _forget_clients(config: RunConfig, data: ImageData, who: Partition) -> Scenario:
     """All that some clients hold: with flipped labels, y to y + 1, or as it is.
 
     Flipped, FA is the accuracy on the whole test set against flipped labels; else that on the clients' own examples.
     """
-    held = _held(config, data)
-    clients = _concerned(config)
+    held = who.parts
+    clients = _concerned(config, who.names)
     gone = np.sort(np.concatenate([held[client] for client in clients]))
     everything = np.arange(len(data.test_labels))
     flipped = (data.test_labels + 1) % data.classes
@@ -113,20 +139,21 @@ def _forget_clients(config: RunConfig, data: ImageData) -> Scenario:
     return scenario if config.forget.poison else _measured_on_own(config, data, scenario)
 
 
-def _forget_samples(config: RunConfig, data: ImageData) -> Scenario:
+def _forget_samples(config: RunConfig, data: ImageData, who: Partition) -> Scenario:
     """Single examples: named ones, or a share of those of the attacked clients.
 
     Poisoned, they carry a trigger and the target's label, and FA is the attack's success: the share of triggered test
     images of other classes that are taken for the target. Else FA is the accuracy on the examples themselves.
     """
     forget = config.forget
-    held = _held(config, data)
+    held = who.parts
     if forget.examples:
         gone = np.sort(np.array(forget.examples, np.int64))
         if gone[-1] >= len(data.train_labels):
             raise DataError(f"forget.examples: there is no example {gone[-1]}; there are {len(data.train_labels)}")
     else:
-        gone = np.sort(np.concatenate([_drawn_examples(config, held[client], client) for client in _concerned(config)]))
+        concerned = _concerned(config, who.names)
+        gone = np.sort(np.concatenate([_drawn_examples(config, held[client], client) for client in concerned]))
     lost = np.zeros(len(data.train_labels), bool)
     lost[gone] = True
     labels, everything = data.train_labels.copy(), np.arange(len(data.test_labels))
@@ -148,8 +175,30 @@ def _forget_samples(config: RunConfig, data: ImageData) -> Scenario:
     return scenario if forget.poison else _measured_on_own(config, data, scenario)
 
 
-def _forget_exclusive(config: RunConfig, data: ImageData) -> Scenario:
+def _forget_exclusive(config: RunConfig, data: ImageData, who: Partition) -> Scenario:
     """All that the owner knows: it alone holds classes[0] and most of classes[1], and nothing else."""
+    own, shared = config.forget_classes
+    retained = list(who.parts)
+    retained[config.forget.owner] = np.zeros(0, np.int64)
+    return Scenario(
+        held=who.parts,
+        retained=tuple(retained),
+        train_labels=data.train_labels,
+        views={
+            "ra": _view(data, ~np.isin(data.test_labels, (own, shared))),
+            "fa": _view(data, data.test_labels == own),
+            "ca": _view(data, data.test_labels == shared),
+        },
+        partition_sha256=digest(who.parts),
+    )
+
+
+def _partition(config: RunConfig, data: ImageData) -> Partition:
+    """Who holds what; in the scenario exclusive the owner has what it alone knows, and the others share the rest."""
+    if config.data.partition == "file":
+        return from_file(config.data, config.federation.clients, data)
+    if config.forget.scenario != "exclusive":
+        return partition(config.data, config.federation.clients, data.train_labels, config.seed)
     own, shared = config.forget_classes
     labels = data.train_labels
     overlap = np.flatnonzero(labels == shared)
@@ -158,34 +207,23 @@ def _forget_exclusive(config: RunConfig, data: ImageData) -> Scenario:
         np.concatenate([np.flatnonzero(labels == own), overlap[: int(config.forget.overlap * len(overlap))]])
     )
     others = np.setdiff1d(np.arange(len(labels)), owners)
-    parts = partition(config.data, config.federation.clients - 1, labels[others], config.seed)
-    held: list[IntVector] = [others[part] for part in parts]
+    found = partition(config.data, config.federation.clients - 1, labels[others], config.seed)
+    held: list[IntVector] = [others[part] for part in found.parts]
     held.insert(config.forget.owner, owners)
-    retained = list(held)
-    retained[config.forget.owner] = owners[:0]
-    return Scenario(
-        held=tuple(held),
-        retained=tuple(retained),
-        train_labels=labels,
-        views={
-            "ra": _view(data, ~np.isin(data.test_labels, (own, shared))),
-            "fa": _view(data, data.test_labels == own),
-            "ca": _view(data, data.test_labels == shared),
-        },
-        partition_sha256=digest(held),
-    )
+    return replace(found, parts=tuple(held))
 
 
-def _held(config: RunConfig, data: ImageData) -> tuple[IntVector, ...]:
-    if config.data.partition == "file":
-        return from_file(config.data, config.federation.clients, data)
-    return partition(config.data, config.federation.clients, data.train_labels, config.seed)
+def _concerned(config: RunConfig, names: tuple[str, ...]) -> tuple[int, ...]:
+    """The clients that are forgotten or attacked, ascending: named, or drawn from the seed.
 
-
-def _concerned(config: RunConfig) -> tuple[int, ...]:
-    """The clients that are forgotten or attacked, ascending: named, or drawn from the seed."""
+    Where clients have names those are meant, even by a number. Raises ConfigError where there is no such client.
+    """
     if config.forget.clients is not None:
-        return tuple(sorted(config.forget.clients))
+        known = {name: client for client, name in enumerate(names or map(str, range(config.federation.clients)))}
+        for name in config.forget.clients:
+            if str(name) not in known:
+                raise ConfigError(f"forget.clients: there is no client {name}; clients are {some(tuple(known))}")
+        return tuple(sorted(known[str(name)] for name in config.forget.clients))
     drawn = permutation(config.federation.clients, config.seed, "forget/clients")[: config.forget_count]
     return tuple(sorted(int(client) for client in drawn))
 
@@ -223,7 +261,7 @@ def _view(data: ImageData, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -
     return TestView(indices, data.test_labels[indices])
 
 
-_SCENARIOS: dict[str, Callable[[RunConfig, ImageData], Scenario]] = {
+_SCENARIOS: dict[str, Callable[[RunConfig, ImageData, Partition], Scenario]] = {
     "class": _forget_classes,
     "client": _forget_clients,
     "sample": _forget_samples,

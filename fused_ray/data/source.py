@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_ray.errors import DataError
+from fused_ray.data.columns import Column, joined
+from fused_ray.data.reading import refuse
 from fused_ray.types import IntVector
 
 Pixels = NDArray[np.uint8]
+
+
+class Images(NamedTuple):
+    """Images that were read, and what is to be said of how."""
+
+    pixels: Pixels
+    """uint8 [k, channels, height, width]."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -20,8 +30,8 @@ class Split:
 
     labels: IntVector
     """int64 [n], not negative."""
-    images: Callable[[IntVector | None], Pixels]
-    """The images uint8 [k, channels, height, width] of ascending rows [k], all of them for None. Raises DataError."""
+    images: Callable[[IntVector | None], Images]
+    """The images of ascending rows [k], all of them for None. Raises DataError."""
 
 
 @dataclass(frozen=True)
@@ -31,28 +41,38 @@ class Source:
     train: Split
     test: Split
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What the user should know of where it was found."""
 
 
 def in_memory(images: Pixels, labels: IntVector) -> Split:
     """A split whose images are read already."""
-    return Split(labels, lambda rows: images if rows is None else images[rows])
+    return Split(labels, lambda rows: Images(images if rows is None else images[rows]))
 
 
-def numbered(labels: Mapping[str, IntVector], names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The names of the classes that labels [n] stand for, by number where they have none.
+def numbered(labels: Mapping[str, Column], names: tuple[str, ...] | None) -> tuple[list[IntVector], tuple[str, ...]]:
+    """Labels as classes, int64 [n] each, and what the classes are called.
 
-    `labels` are by where they come from, for the message. Raises DataError naming the row of one that cannot be a
-    class: below 0, beyond the names, or, without names, as large as there are examples (such numbers are ids).
+    Numbers are the classes themselves, which are called so where they have no names. Words are classes by their place
+    among the names or, without names, in alphabetical order. `labels` are by where they come from, for the message.
+    Raises DataError naming the row of one that cannot be a class: a word without a name, a number below 0, beyond the
+    names, or, without names, as large as there are examples (such numbers are ids).
     """
-    count = sum(len(given) for given in labels.values())
+    given, words = joined(labels)
+    count = sum(len(found) for found in given)
+    if words is not None:
+        known = {name: at for at, name in enumerate(names or words)}
+        places = np.array([known.get(word, -1) for word in words], np.int64)
+        for where, found in zip(labels, given, strict=True):
+            why = f"{{}} is no class; {len(known)} classes have other names"
+            refuse(places[found] < 0, where, why, [words[at] for at in found])
+        return [places[found] for found in given], names or words
     limit = count if names is None else len(names)
-    for where, given in labels.items():
-        wrong = np.flatnonzero((given < 0) | (given >= limit))
-        if len(wrong):
-            known = f"{limit} classes have names" if names is not None else f"there are only {count} examples"
-            raise DataError(
-                f"{where}, row {wrong[0]}: {given[wrong[0]]} is no class; {known}, and classes count from 0"
-            )
-    if names is not None:
-        return names
-    return tuple(str(label) for label in range(1 + max(int(given.max(initial=-1)) for given in labels.values())))
+    known_to = f"{limit} classes have names" if names is not None else f"there are only {count} examples"
+    for where, found in zip(labels, given, strict=True):
+        why = f"{{}} is no class; {known_to}, and classes count from 0"
+        refuse((found < 0) | (found >= limit), where, why, found)
+    if names is None:
+        largest = max((int(found.max(initial=-1)) for found in given), default=-1)
+        names = tuple(str(label) for label in range(1 + largest))
+    return given, names

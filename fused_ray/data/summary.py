@@ -22,6 +22,8 @@ class Row(TypedDict):
     """What one client holds."""
 
     client: int
+    name: str
+    """What its owner's partition calls it; else its number."""
     examples: int
     counts: list[int]
     """Examples of each class, by the labels that clients train on."""
@@ -31,9 +33,10 @@ class Row(TypedDict):
 def rows(scenario: Scenario, data: ImageData) -> list[Row]:
     """A row per client; the counts of all rows add up to the training set."""
     held, forgotten = _counts(scenario, data.classes)
+    names = scenario.client_names or tuple(map(str, range(len(held))))
     return [
-        Row(client=client, examples=int(own.sum()), counts=own.tolist(), to_forget=int(gone.sum()))
-        for client, (own, gone) in enumerate(zip(held, forgotten, strict=True))
+        Row(client=client, name=name, examples=int(own.sum()), counts=own.tolist(), to_forget=int(gone.sum()))
+        for client, (name, own, gone) in enumerate(zip(names, held, forgotten, strict=True))
     ]
 
 

@@ -54,7 +54,9 @@ class RunDirectory(Folder):
         """ "rounds" or "clients", as far as the run has come, in the order of phases and rounds."""
         try:
             parts = sorted((self.path / f"{name}.parquet").glob("[!._]*.parquet"))
-            return pa.concat_tables([pq.read_table(part) for part in parts]) if parts else pa.table({})
+            # parts of an earlier version may lack a column: it is null there
+            found = [pq.read_table(part) for part in parts]
+            return pa.concat_tables(found, promote_options="default") if found else pa.table({})
         except (OSError, pa.ArrowException) as error:
             raise RunDirectoryError(f"{self.path / name}.parquet cannot be read: {error}") from None
 

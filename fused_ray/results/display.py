@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -192,7 +193,7 @@ def show_clients(rows: Sequence[Row], class_names: Sequence[str], sha256: str) -
         table.add_row(who, str(sum(counts)), *(summary if many else map(str, counts)), str(to_forget))
 
     for row in rows:
-        add(str(row["client"]), row["counts"], row["to_forget"])
+        add(escape(row["name"]), row["counts"], row["to_forget"])
     totals = [sum(row["counts"][c] for row in rows) for c in range(len(class_names))]
     table.add_section()
     add("all", totals, sum(row["to_forget"] for row in rows))

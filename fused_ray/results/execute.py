@@ -57,7 +57,7 @@ def execute(
             notes = (*notes, *warning)
             adopt_ranking(directory, config)
         recorder = DirectoryRecorder(directory, data, scenario, listener, stopped, earlier_run(config))
-        for note in notes:
+        for note in (*notes, *data.notes, *scenario.notes):
             recorder.note(note)
         if model.cut == "none":
             recorder.note(

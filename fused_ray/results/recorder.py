@@ -236,6 +236,7 @@ class DirectoryRecorder:
             row = asdict(report) | {"phase": record.phase, "round": record.round}
             received = record.bytes_down + record.once.get(report.client, 0)
             row |= {"bytes_up": record.bytes_up, "bytes_down": received, "evaluate_seconds": None}
+            row["client_name"] = self._scenario.client_names[report.client] if self._scenario.client_names else None
             for name, counts in zip(("ra", "fa"), self._counts, strict=True):
                 row[name] = None
                 if predictions is not None:

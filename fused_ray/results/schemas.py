@@ -61,6 +61,7 @@ CLIENTS = pa.schema(
     [
         *_BOTH,
         _field("client", pa.int32(), "client, from 0"),
+        _field("client_name", pa.string(), "what its owner's partition calls it; null where that is its number"),
         _field("examples", pa.int64(), "training examples, the client's weight in the mean"),
         _field("train_seconds", pa.float64(), "wall seconds of the client's training"),
         _field("aggregate_seconds", pa.float64(), "wall seconds of checking and adding its update"),

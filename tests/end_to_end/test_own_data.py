@@ -68,7 +68,10 @@ def test_the_run_can_be_restored_without_the_data(followed: Path, capsys: pytest
         (["forget.classes=[3]"], "forget.classes: there is no class 3; parquet has 0 to 2"),
         (["data.root=nowhere"], "data.root: nowhere has no train-*.parquet"),
         (["data.label_column=kind"], "data.label_column: shapes/train-00000-of-00001.parquet has no column kind"),
-        (["data.partition=file", "data.partition_file=who.csv", "federation.clients=3"], "who.csv, row 180: client 3"),
+        (
+            ["data.partition=file", "data.partition_file=who.csv", "federation.clients=3"],
+            "who.csv names 4 clients (artist_0,",
+        ),
         (["data.root=broken"], "broken/test-00000-of-00001.parquet, column label, row 2"),
         (["federation.clients=100"], "federation.clients: 100 clients of at least 10"),
     ],

@@ -31,6 +31,7 @@ OTHER: dict[str, str | None] = {
     "data.std": "[0.125]",
     "data.partition": "iid",
     "data.partition_file": None,  # of a partition from a file alone
+    "data.client_column": None,  # the same
     "data.alpha": "0.1",
     "data.classes_per_client": "3",
     "data.min_examples": "5",
@@ -255,6 +256,11 @@ forget.clients         forget.scenario=exclusive forget.clients=[3]
 forget.clients         forget.scenario=client forget.clients=[]
 forget.clients         forget.scenario=client forget.clients=[50]
 forget.clients         forget.scenario=client forget.clients=[-1]
+forget.clients         forget.scenario=client forget.clients=[anna]
+forget.clients         forget.scenario=client forget.clients=[3,'3'] data.partition=file data.partition_file=who.csv
+data.client_column     data.client_column=writer
+data.client_column     data.client_column=writer data.name=parquet data.root=here
+data.partition_file    data.client_column=writer data.partition=file
 forget.clients         forget.scenario=client forget.clients=[3,3]
 forget.clients         forget.scenario=client forget.clients=[0,1,2] federation.clients=3
 forget.clients         forget.scenario=sample forget.clients=[]
@@ -595,7 +601,10 @@ def test_keys_see_what_files_hold_and_not_where_they_lie(tmp_path: Path) -> None
     seen.append(keys("b"))
     (tmp_path / "b" / "who.npy").write_bytes(b"1 0 ")
     seen.append(keys("b"))
-    assert len({key for found in seen for key in found}) == 9
+    (tmp_path / "b" / "default" / "train").mkdir(parents=True)
+    (tmp_path / "b" / "default" / "train" / "0000.parquet").write_bytes(b"more")
+    seen.append(keys("b"))
+    assert len({key for found in seen for key in found}) == 12
 
 
 def test_a_located_configuration_means_the_same_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

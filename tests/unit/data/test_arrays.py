@@ -77,12 +77,12 @@ def test_constants_for_another_number_of_channels_are_refused(path: Path, key: s
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        pytest.param({"train_images": IMAGES.astype(float)}, "train_images: float64, not uint8", id="floats"),
+        pytest.param({"train_images": IMAGES / 255}, "train_images: float64 from 0.0 to 0.46.*by 255", id="floats"),
         pytest.param({"test_images": IMAGES[0]}, r"test_images: \[4, 5\] is none of", id="one image"),
         pytest.param({"train_images": np.zeros((6, 4, 5, 2), np.uint8)}, r"\[6, 4, 5, 2\]", id="two channels"),
         pytest.param({"train_images": np.zeros((6, 3, 5, 3), np.uint8)}, r"\[6, 3, 5, 3\]", id="ambiguous"),
         pytest.param({"train_images": IMAGES[:5]}, "has 5 images, train_labels 6", id="too few"),
-        pytest.param({"train_labels": np.zeros(6)}, "train_labels: float64, not whole", id="labels floats"),
+        pytest.param({"train_labels": np.arange(6) / 2}, "train_labels, row 1: label 0.5 is no", id="half labels"),
         pytest.param({"train_labels": np.zeros((6, 2), int)}, r"train_labels: \[6, 2\]", id="labels a table"),
         pytest.param({"test_labels": np.array([0, -1])}, "test_labels, row 1: -1 is no class", id="negative"),
         pytest.param({"test_labels": np.array([0, 8])}, "row 1: 8 is no class; there are only 8", id="an id"),

@@ -19,7 +19,8 @@ from fused_ray import registry
 from fused_ray.config import DataConfig
 from fused_ray.data import datasets, torchvision_sets
 from fused_ray.data.idx import read_idx
-from fused_ray.data.parquet import ParquetFile, read_files
+from fused_ray.data.parquet import read_files
+from fused_ray.data.parquet_file import ParquetFile
 from fused_ray.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -88,7 +89,7 @@ def test_the_maker_of_the_embedded_set_is_deterministic(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     file = ParquetFile(LocalFileSystem(), str(tmp_path / "a"), "a")
     split = read_files([file], [file]).train
-    read, read_labels = split.images(None), split.labels
+    read, read_labels = split.images(None).pixels, split.labels
     assert np.bincount(read_labels).tolist() == [2] * 10
     assert {image.tobytes() for image in read} < {image.tobytes() for image in images}
 

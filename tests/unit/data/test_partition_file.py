@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fused_ray.config import DataConfig, RunConfig
-from fused_ray.data import datasets, scenarios
-from fused_ray.data.partition_file import owners
+from fused_ray.data import datasets, partition_file, scenarios
 from fused_ray.data.partitions import from_file
 from fused_ray.errors import ConfigError, DataError
 from fused_ray.types import ImageData
@@ -34,6 +33,11 @@ def write(path: Path, clients: Any, examples: Any = None) -> str:
     return str(path)
 
 
+def owners(where: str, clients: int, examples: int, column: str | None = None) -> partition_file.Owners:
+    config = DataConfig(partition="file", partition_file=where, client_column=column)
+    return partition_file.owners(config, clients, examples)
+
+
 def data_of(n: int, **fields: Any) -> ImageData:
     pixels = np.zeros((n, 1, 1, 1), np.uint8)
     return ImageData("toy", 1, (0.0,), (1.0,), pixels, np.zeros(n, np.int64), pixels, np.zeros(n, np.int64), **fields)
@@ -42,23 +46,23 @@ def data_of(n: int, **fields: Any) -> ImageData:
 @pytest.mark.parametrize("kind", ["parquet", "csv", "npy"])
 def test_a_vector_is_in_the_order_of_the_training_set(tmp_path: Path, kind: str) -> None:
     where = write(tmp_path / f"who.{kind}", CLIENTS)
-    assert owners(where, 3, 6).tolist() == CLIENTS
+    assert owners(where, 3, 6).client.tolist() == CLIENTS
     config = DataConfig(partition="file", partition_file=where, min_examples=2)
-    assert [part.tolist() for part in from_file(config, 3, data_of(6))] == [[1, 4], [2, 3], [0, 5]]
-    assert owners((tmp_path / f"who.{kind}").as_uri(), 3, 6).tolist() == CLIENTS
+    assert [part.tolist() for part in from_file(config, 3, data_of(6)).parts] == [[1, 4], [2, 3], [0, 5]]
+    assert owners((tmp_path / f"who.{kind}").as_uri(), 3, 6).client.tolist() == CLIENTS
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_rows_that_name_their_example_may_stand_in_any_order(tmp_path: Path, kind: str) -> None:
     examples = [4, 0, 2, 1, 3, 5]
     where = write(tmp_path / f"who.{kind}", [CLIENTS[example] for example in examples], examples)
-    assert owners(where, 3, 6).tolist() == CLIENTS
+    assert owners(where, 3, 6).client.tolist() == CLIENTS
 
 
 def test_a_limit_leaves_everybody_the_kept_of_their_examples(tmp_path: Path) -> None:
     config = DataConfig(partition="file", partition_file=write(tmp_path / "who.npy", CLIENTS), min_examples=1)
     kept = data_of(4, train_rows=np.array([0, 1, 3, 4]), train_total=6)
-    assert [part.tolist() for part in from_file(config, 3, kept)] == [[1, 3], [2], [0]]
+    assert [part.tolist() for part in from_file(config, 3, kept).parts] == [[1, 3], [2], [0]]
     kept = data_of(2, train_rows=np.array([0, 1]), train_total=6)
     with pytest.raises(DataError, match=r"client 1 would hold 0 examples.*lower data\.min_examples, or change .*who"):
         from_file(config, 3, kept)
@@ -78,16 +82,24 @@ def test_a_run_takes_it_from_the_whole_set(tmp_path: Path) -> None:
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    rows=st.lists(st.tuples(st.integers(-2, 8), st.integers(-2, 4)), max_size=9),
+    rows=st.one_of(
+        st.lists(st.tuples(st.integers(-2, 8), st.integers(-2, 4)), max_size=9),
+        st.tuples(st.permutations(range(6)), st.lists(st.integers(0, 4), min_size=6, max_size=6)).map(
+            lambda pair: list(zip(*pair, strict=True))
+        ),
+    ),
     kind=st.sampled_from(["parquet", "csv"]),
 )
 def test_any_rows_are_a_partition_or_refused(tmp_path: Path, rows: list[tuple[int, int]], kind: str) -> None:
     examples, clients = [row[0] for row in rows], [row[1] for row in rows]
     arrays = (pa.array(clients, pa.int64()), pa.array(examples, pa.int64()))
     where = write(tmp_path / f"who.{kind}", *(arrays if kind == "parquet" else (clients, examples)))
-    right = sorted(examples) == list(range(6)) and all(0 <= client < 3 for client in clients)
+    there = sorted(set(clients))
+    right = sorted(examples) == list(range(6)) and len(there) == 3 and there[0] >= 0
     if right:
-        assert owners(where, 3, 6)[examples].tolist() == clients
+        found = owners(where, 3, 6)
+        assert [there[client] for client in found.client[examples]] == clients
+        assert found.names == (() if there == [0, 1, 2] else tuple(map(str, there)))
     else:
         with pytest.raises(DataError, match=f"who.{kind}"):
             owners(where, 3, 6)
@@ -96,24 +108,27 @@ def test_any_rows_are_a_partition_or_refused(tmp_path: Path, rows: list[tuple[in
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.parquet", {"client": [0, 1, 3]}, "row 2: client 3 is none of 0 to 2"),
-        ("a.parquet", {"client": [0, -1, 1]}, "row 1: client -1 is none of 0 to 2"),
+        ("a.parquet", {"client": [0, 1, 1]}, r"names 2 clients \(0, 1\), not 3; set federation.clients=2"),
+        ("a.parquet", {"client": [0, -1, 1]}, "row 1: client -1 is below 0"),
         ("a.parquet", {"client": [0, 1]}, "names 2 clients in a row, but there are 3"),
         ("a.parquet", {"client": [0, None, 1]}, "row 1: there is no client"),
-        ("a.parquet", {"client": [0.0, 1.0, 1.0]}, "column client: double, not whole numbers"),
+        ("a.parquet", {"client": [0.0, 1.5, 1.0]}, "column client, row 1: client 1.5 is no whole number"),
+        ("a.parquet", {"client": [[0], [1], [2]]}, "column client: list.*, neither whole numbers nor words"),
         ("a.parquet", {"owner": [0, 1, 1]}, "has the columns owner; it needs client"),
         ("a.parquet", {"client": [0, 1, 1], "example": [0, 3, 1]}, "row 1: example 3 is none of 0 to 2"),
         ("a.parquet", {"client": [0, 1, 1], "example": [0, 2, 0]}, "row 2: example 0 has a client already"),
         ("a.parquet", {"client": [0, 1], "example": [0, 2]}, r"no client for example 1 \(1 of 3 are missing\)"),
-        ("a.csv", "client\n0\n1\nx\n", "a.csv is not a readable .csv file: .*'x'"),
-        ("a.csv", "", "a.csv is not a readable .csv file"),
-        ("a.csv", "example,client\n0,0\n1\n2,1\n", "a.csv is not a readable .csv file"),
-        ("a.npy", np.zeros((3, 1), int), "no vector of whole numbers"),
-        ("a.npy", np.zeros(3), "no vector of whole numbers"),
+        ("a.csv", "client,example\n0,0\n1,1\n0,x\n", "column example, row 2: example x is no whole number"),
+        ("a.csv", 'client\n0\n" "\n1\n', "column client, row 1: there is no client"),
+        ("a.csv", "client,client\n0,0\n1,1\n", "has 2 columns that are called client"),
+        ("a.csv", "", "a.csv is not a readable .csv file: it is empty"),
+        ("a.csv", "example,client\n0,0\n1\n2,1\n", "a.csv is not a readable .csv file: row 1 has 1 fields, not 2"),
+        ("a.npy", np.zeros((3, 1), int), "a.npy is not a readable .npy file: it is no vector"),
+        ("a.npy", np.array([0, 0.5, 1]), "row 1: client 0.5 is no whole number"),
         ("a.npy", np.array([0, None, 1]), "a.npy is not a readable .npy file"),
         ("a.npy", b"junk", "a.npy is not a readable .npy file"),
         ("a.parquet", b"junk", "a.parquet is not a readable .parquet file"),
-        ("a.txt", "0\n1\n1\n", "none of .parquet, .csv and .npy"),
+        ("a.txt", "0\n1\n1\n", "none of .parquet, .csv, .csv.gz, .npy"),
     ],
 )
 def test_faults_are_named_with_file_and_row(tmp_path: Path, name: str, content: Any, message: str) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fused_ray.config import DataConfig
-from fused_ray.data.partitions import check, digest, partition
+from fused_ray.data import partitions
+from fused_ray.data.partitions import check, digest
 from fused_ray.errors import DataError
 
 KINDS = ("iid", "dirichlet", "pathological")
@@ -20,6 +21,11 @@ LABELS = np.repeat(np.arange(10), 300)
 
 def shuffled(labels: Any, seed: int) -> Any:
     return np.random.default_rng(seed).permutation(labels)
+
+
+def partition(*given: Any) -> Any:
+    """Who holds what alone."""
+    return partitions.partition(*given).parts
 
 
 def counts(parts: Any, labels: Any) -> Any:

@@ -45,9 +45,9 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_rows_by_hand() -> None:
     assert summary.rows(SCENARIO, DATA) == [
-        {"client": 0, "examples": 3, "counts": [2, 1, 0], "to_forget": 2},
-        {"client": 1, "examples": 2, "counts": [0, 1, 1], "to_forget": 2},
-        {"client": 2, "examples": 2, "counts": [1, 0, 1], "to_forget": 0},
+        {"client": 0, "name": "0", "examples": 3, "counts": [2, 1, 0], "to_forget": 2},
+        {"client": 1, "name": "1", "examples": 2, "counts": [0, 1, 1], "to_forget": 2},
+        {"client": 2, "name": "2", "examples": 2, "counts": [1, 0, 1], "to_forget": 0},
     ]
 
 
