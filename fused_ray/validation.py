@@ -1,0 +1,153 @@
+"""From nested values and `dotted.key=value` overrides to a validated model, or to one line that says what is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from fused_ray.errors import ConfigError
+from fused_ray.suggest import did_you_mean
+from fused_ray.yaml_text import parsed, plain
+
+Config = TypeVar("Config", bound=BaseModel)
+
+_KEYED = re.compile(r"[a-z_]+(\.[a-z_]+)*: ")
+"""How the message of a check between fields begins: with the field that it blames."""
+
+
+def validated(
+    model: type[Config], values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = ""
+) -> Config:
+    """A configuration of some kind from nested values plus `dotted.key=value` overrides.
+
+    Raises ConfigError in one line that names every wrong key and, if given, the source of the values.
+    """
+    merged = plain(values, source or "the config")
+    if not isinstance(merged, dict):
+        raise ConfigError(f"{source or 'the config'} must be a mapping of sections such as data and unlearn")
+    for override in overrides:
+        override_in(merged, override)
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        place = f"{source}: " if source else ""
+        raise ConfigError(place + "; ".join(_mistakes(model, error))) from None
+
+
+def override_in(values: dict[str, Any], override: str) -> None:
+    """Apply one `dotted.key=value`, the value as YAML. Raises ConfigError."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.strip().split(".")):
+        raise ConfigError(f"--set {override!r}: write it as section.key=value, for example unlearn.layers=2")
+    put(values, key.strip(), value_of(override, text), f"--set {override!r}")
+
+
+def value_of(override: str, text: str) -> Any:
+    """The value of an override. Raises ConfigError, quoting it."""
+    try:
+        return parsed(text, f"{text!r} is not a YAML value")
+    except ConfigError as error:
+        raise ConfigError(f"--set {override!r}: {error}") from None
+
+
+def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set a dotted key in nested sections, which are made as needed. Raises ConfigError, saying where."""
+    *sections, name = key.split(".")
+    for section in sections:
+        if values.get(section) is None:
+            values[section] = {}
+        if not isinstance(values[section], dict):
+            raise ConfigError(f"{where}: {section} is a value, not a section")
+        values = values[section]
+    values[name] = value
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, if it holds one."""
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def without_empty_sections(model: type[BaseModel], values: Any) -> Any:
+    """Without what is null where a mapping belongs: its keys were all commented out, and it stands at its default."""
+    if not isinstance(values, dict):
+        return values
+    mappings = {
+        name
+        for key, field in model.model_fields.items()
+        if not field.is_required() and (section_of(field.annotation) or get_origin(field.annotation) is dict)
+        for name in (key, field.alias)
+    }
+    return {key: value for key, value in values.items() if value is not None or key not in mappings}
+
+
+def _mistakes(model: type[BaseModel], error: ValidationError) -> list[str]:
+    # a field of two types fails as both: say once what either would have been
+    wrong: dict[tuple[str, str], list[str]] = {}
+    for item in error.errors():
+        where, message, given = _explain(model, item)
+        wrong.setdefault((where, given), []).append(message)
+    return [f"{w + ': ' if w else ''}{', or '.join(messages)}{given}" for (w, given), messages in wrong.items()]
+
+
+def _explain(root: type[BaseModel], item: Any) -> tuple[str, str, str]:
+    """One pydantic error as key, what is wrong and how to mend it, and the value that was given."""
+    names: list[str] = []
+    model: type[BaseModel] | None = root
+    for part in item["loc"]:
+        fields = {} if model is None else {f.alias or n: f for n, f in model.model_fields.items()}
+        if model is not None and part not in fields and item["type"] == "extra_forbidden":
+            return _unknown(root, names, str(part), list(fields))
+        if model is None and names:  # below a field: a union's branch or a tuple's position, of no use to a reader
+            break
+        names.append(str(part))
+        model = section_of(fields[part].annotation) if part in fields else None
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "model_type":
+        message = "write a mapping of its fields"
+    given = item.get("input")
+    if isinstance(given, BaseModel | dict):
+        joint = "." if names and _KEYED.match(message) else ": "  # a check between fields names the one it blames
+        return "", f"{'.'.join(names)}{joint}{_decapitalised(message)}" if names else message, ""
+    return ".".join(names), _decapitalised(message) + _hint(item, given), f" (given: {_shown(given)})"
+
+
+def _unknown(root: type[BaseModel], names: list[str], key: str, known: list[str]) -> tuple[str, str, str]:
+    section, everything = "".join(f"{name}." for name in names), dotted(root)
+    near = did_you_mean(section + key, [section + name for name in known]) or did_you_mean(key, everything)
+    if not names and "." in key and key in everything:
+        above, _, last = key.rpartition(".")
+        near = f"; in a file it is nested, {above}: {{{last}: ...}}"
+    return section + key, f"unknown key{near or ';'} {section[:-1] or 'the config'} has {', '.join(known)}", ""
+
+
+def dotted(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """The dotted keys of a model's sections and fields."""
+    found: list[str] = []
+    for name, field in model.model_fields.items():
+        key, below = prefix + (field.alias or name), section_of(field.annotation)
+        found += [key, *(dotted(below, f"{key}.") if below else [])]
+    return found
+
+
+def _hint(item: Any, given: Any) -> str:
+    """What may have been meant, where that can be told."""
+    if isinstance(given, bool) and item["type"] in ("string_type", "literal_error"):
+        return "; in YAML no, off, yes and on are false and true: put a name in quotes"
+    if item["type"] == "literal_error":
+        return did_you_mean(given, re.findall(r"'([^']*)'", item["ctx"]["expected"]))
+    return ""
+
+
+def _shown(given: Any) -> str:
+    try:
+        text = repr(given)
+    except ValueError:  # of more digits than Python writes
+        text = "a very long number"
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _decapitalised(message: str) -> str:
+    return message[:1].lower() + message[1:]
