@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ray.comparison import CompareConfig
-from fused_ray.config import validated
 from fused_ray.errors import ConfigError, Interrupted
 from fused_ray.run import MAY_CHANGE, check_inputs, check_own_model
+from fused_ray.validation import validated
 
 if TYPE_CHECKING:
     from fused_ray.results.comparison.directory import ComparisonDirectory

@@ -24,9 +24,11 @@ from pydantic import (
 )
 
 from fused_ray import consistency, keys, registry
+from fused_ray.kinds import RUN, check_kind
 from fused_ray.paths import absolute, home_expanded
 from fused_ray.suggest import did_you_mean
-from fused_ray.validation import put, section_of, validated, without_empty_sections
+from fused_ray.takeover import taken_over
+from fused_ray.validation import nested, put, section_of, validated, without_empty_sections
 from fused_ray.yaml_text import dump, read_yaml
 
 Auto = Literal["auto"]
@@ -454,7 +456,7 @@ class RunConfig(Section):
         values = self.model_dump(mode="json", by_alias=True)
         for key, where in self.inputs.items():
             put(values, key, absolute(where), key)
-        return RunConfig.from_dict(values)
+        return validated(RunConfig, values)
 
     def pretrain_key(self) -> str:
         """SHA-256 over everything that pre-training reads: equal keys give the same M_r, bit for bit."""
@@ -472,14 +474,22 @@ class RunConfig(Section):
     def from_dict(cls, values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "") -> RunConfig:
         """Validate nested values plus `dotted.key=value` overrides.
 
+        Where `pretrain.from` names an earlier run, what its model was made with is taken over unless it is given here.
         Raises ConfigError in one line that names every wrong key and, if given, the source of the values.
         """
-        return validated(cls, values, overrides, source)
+        merged = nested(values, overrides, source)
+        if earlier := taken_over(merged):
+            source = f"{source or 'this configuration'} with what pretrain.from takes over from {earlier}"
+        return validated(cls, merged, source=source)
 
     @classmethod
     def from_yaml(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
         """Read a YAML file (None: all defaults) and apply overrides. Raises ConfigError."""
-        return cls.from_dict(read_yaml(path) if path is not None else {}, overrides, str(path or ""))
+        if path is None:
+            return cls.from_dict({}, overrides)
+        values = read_yaml(path)
+        check_kind(values, RUN, path)
+        return cls.from_dict(values, overrides, str(path))
 
 
 def describe() -> list[tuple[str, str, str, str]]:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fused_ray.errors import ConfigError
+
 
 def home_expanded(where: str) -> str:
     """A path with a leading `~` or `~user` replaced; a URI stays as it is. Raises ValueError for what is no path."""
@@ -23,8 +25,11 @@ def home_expanded(where: str) -> str:
 
 
 def expanded(where: str | Path) -> Path:
-    """The same as a Path."""
-    return Path(home_expanded(str(where)))
+    """The same as a Path. Raises ConfigError."""
+    try:
+        return Path(home_expanded(str(where)))
+    except ValueError as error:
+        raise ConfigError(f"{str(where)!r}: {error}") from None
 
 
 def absolute(where: Any) -> Any:

@@ -25,16 +25,22 @@ def validated(
 
     Raises ConfigError in one line that names every wrong key and, if given, the source of the values.
     """
+    merged = nested(values, overrides, source)
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        place = f"{source}: " if source else ""
+        raise ConfigError(place + mistakes(model, error)) from None
+
+
+def nested(values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "") -> dict[str, Any]:
+    """A copy of nested values in plain types, with the overrides applied. Raises ConfigError."""
     merged = plain(values, source or "the config")
     if not isinstance(merged, dict):
         raise ConfigError(f"{source or 'the config'} must be a mapping of sections such as data and unlearn")
     for override in overrides:
         override_in(merged, override)
-    try:
-        return model.model_validate(merged)
-    except ValidationError as error:
-        place = f"{source}: " if source else ""
-        raise ConfigError(place + "; ".join(_mistakes(model, error))) from None
+    return merged
 
 
 def override_in(values: dict[str, Any], override: str) -> None:
@@ -47,10 +53,7 @@ def override_in(values: dict[str, Any], override: str) -> None:
 
 def value_of(override: str, text: str) -> Any:
     """The value of an override. Raises ConfigError, quoting it."""
-    try:
-        return parsed(text, f"{text!r} is not a YAML value")
-    except ConfigError as error:
-        raise ConfigError(f"--set {override!r}: {error}") from None
+    return parsed(text, f"--set {override!r}: {text!r} is not a YAML value")
 
 
 def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
@@ -83,18 +86,20 @@ def without_empty_sections(model: type[BaseModel], values: Any) -> Any:
     return {key: value for key, value in values.items() if value is not None or key not in mappings}
 
 
-def _mistakes(model: type[BaseModel], error: ValidationError) -> list[str]:
+def mistakes(model: type[BaseModel], error: ValidationError, below: str = "") -> str:
+    """All that is wrong with the values of a model, which may stand below a key, in one line."""
     # a field of two types fails as both: say once what either would have been
     wrong: dict[tuple[str, str], list[str]] = {}
     for item in error.errors():
-        where, message, given = _explain(model, item)
+        where, message, given = _explain(model, item, below)
         wrong.setdefault((where, given), []).append(message)
-    return [f"{w + ': ' if w else ''}{', or '.join(messages)}{given}" for (w, given), messages in wrong.items()]
+    said = (f"{w + ': ' if w else ''}{', or '.join(messages)}{given}" for (w, given), messages in wrong.items())
+    return "; ".join(said)
 
 
-def _explain(root: type[BaseModel], item: Any) -> tuple[str, str, str]:
+def _explain(root: type[BaseModel], item: Any, below: str) -> tuple[str, str, str]:
     """One pydantic error as key, what is wrong and how to mend it, and the value that was given."""
-    names: list[str] = []
+    names = [below] if below else []
     model: type[BaseModel] | None = root
     for part in item["loc"]:
         fields = {} if model is None else {f.alias or n: f for n, f in model.model_fields.items()}
@@ -115,12 +120,12 @@ def _explain(root: type[BaseModel], item: Any) -> tuple[str, str, str]:
 
 
 def _unknown(root: type[BaseModel], names: list[str], key: str, known: list[str]) -> tuple[str, str, str]:
-    section, everything = "".join(f"{name}." for name in names), dotted(root)
-    near = did_you_mean(section + key, [section + name for name in known]) or did_you_mean(key, everything)
+    section, everything = ".".join(names), dotted(root)
+    near = did_you_mean(key, known) or did_you_mean(key, everything) or ";"
     if not names and "." in key and key in everything:
         above, _, last = key.rpartition(".")
-        near = f"; in a file it is nested, {above}: {{{last}: ...}}"
-    return section + key, f"unknown key{near or ';'} {section[:-1] or 'the config'} has {', '.join(known)}", ""
+        near = f"; in a file it is nested, {above}: {{{last}: ...}};"
+    return ".".join([*names, key]), f"unknown key{near} {section or 'the config'} has {', '.join(known)}", ""
 
 
 def dotted(model: type[BaseModel], prefix: str = "") -> list[str]:

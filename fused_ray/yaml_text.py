@@ -1,8 +1,8 @@
 """YAML as people write it: the only place where it is read or written.
 
-Numbers and dates are read as YAML 1.2 says, for 1.1 surprises: `1e-2` is a number, `010` is ten, `2024-01-01` and `1:30`
-are text. Booleans are those of 1.1, `no` and `on` among them. A key that stands twice in one mapping is an error, for
-what stands in the first would be lost.
+Numbers and dates are read as YAML 1.2 says, for 1.1 surprises: `1e-2` is a number, `010` is ten, `2024-01-01` and
+`1:30` are text. Booleans are those of 1.1, `no` and `on` among them. A key that stands twice in one mapping is an
+error, for what stands in the first would be lost.
 """
 
 from __future__ import annotations
@@ -35,11 +35,9 @@ _PLAIN = (
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict[str, Any] = {}
-
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Raises ConstructorError where a key stands twice; of what a merge brings in, a key of one's own wins."""
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         first: dict[str, yaml.Node] = {}
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -56,6 +54,7 @@ class _Dumper(yaml.SafeDumper):
     """Quotes what this module or a reader of YAML 1.1 would not take for text."""
 
 
+_Loader.yaml_implicit_resolvers = {}  # not those of YAML 1.1
 for _name, _pattern, _first in _PLAIN:
     for _side in (_Loader, _Dumper):
         _side.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _first)
@@ -74,7 +73,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         content = expanded(path).read_bytes()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = (isinstance(error, OSError) and error.strerror) or error
         raise ConfigError(f"cannot read the config file {path}: {reason}") from None
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -93,7 +92,7 @@ def parsed(text: str, where: str) -> Any:
     """The plain value that a YAML text stands for. Raises ConfigError: where, line and column, what is wrong."""
     try:
         value = yaml.load(text, _Loader)
-    except yaml.reader.ReaderError as error:  # type: ignore[attr-defined]
+    except yaml.reader.ReaderError as error:
         before = text[: error.position]
         at = f"line {before.count(chr(10)) + 1}, column {error.position - before.rfind(chr(10))}"
         raise ConfigError(f"{where}, {at}: YAML allows no character U+{error.character:04X}") from None

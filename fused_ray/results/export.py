@@ -8,6 +8,7 @@ from pathlib import Path
 from fused_ray.core.adapter import attached
 from fused_ray.core.state import Arrays, arrays, flatten, state_hash, write
 from fused_ray.errors import RunDirectoryError
+from fused_ray.paths import expanded
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.files import encode_state, read_adapter, read_state
 
@@ -60,12 +61,12 @@ def restore_base(run: Path, out: Path | None) -> str:
 
 
 def _write(out: Path, state: Arrays, expected: str) -> str:
-    found = state_hash(state)
+    out, found = expanded(out), state_hash(state)
     if found != expected:
         raise RunDirectoryError(
             f"the model has the hash {found}, but result.json says {expected}: the files were changed"
         )
-    if out.exists():
+    if os.path.exists(out):
         raise RunDirectoryError(f"{out} exists already; name another file with --out")
     temporary = out.with_name(f".{out.name}.tmp")
     try:

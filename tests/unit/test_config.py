@@ -323,7 +323,7 @@ def test_unknown_sections_are_named() -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-@pytest.mark.parametrize("value", [3, "word", [1], None])
+@pytest.mark.parametrize("value", [3, "word", [1]])
 def test_a_section_is_a_mapping(section: str, value: Any) -> None:
     assert refusal({section: value}).startswith(f"{section}: ")
 
@@ -366,7 +366,7 @@ def test_overrides_are_yaml() -> None:
     assert make(" output.dir = a=b").output.dir == "a=b"
 
 
-@pytest.mark.parametrize("wrong", ["seed", "=1", "train.=1", ".lr=1", "seed=[", "output.dir=2020-01-01", ""])
+@pytest.mark.parametrize("wrong", ["seed", "=1", "train.=1", ".lr=1", "seed=[", "seed={a: 1, a: 2}", ""])
 def test_an_override_that_cannot_be_read_is_quoted(wrong: str) -> None:
     assert repr(wrong) in refusal({}, wrong)
 
