@@ -270,22 +270,22 @@ class CompareConfig(Section):
         asked = scenario.naming("forget.scenario", SCENARIOS)
         own = {"seed": seed, "output.plots": False, "output.dir": str(Path(self.output.dir).absolute() / folder)}
         for key, value in {**asked, **settings, **own}.items():
-            put(values, key, value, folder)
+            put(values, key, value, f"methods: {method.label}" if method else f"scenarios: {scenario.label}")
         try:
             return validated(RunConfig, values)
         except ConfigError as error:
-            raise ConfigError(_blamed(str(error), scenario, method)) from None
+            reason = self.blamed(str(error), scenario.label, method.label if method else "")
+            raise ConfigError(reason) from None
 
-
-def _blamed(reason: str, scenario: Entry, method: Entry | None) -> str:
-    """What is wrong with a run, under the name of the entry or the section where the field that it names was set."""
-    field, _, what = reason.partition(": ")
-    if field == "seed":
-        return f"seeds: {what}"
-    for kind, entry in (("methods", method), ("scenarios", scenario)):
-        if entry is not None and field in entry.settings:
-            return f"{kind}: {entry.label}: {reason}"
-    return f"base.{reason} (scenario {scenario.label}" + (f", method {method.label})" if method else ")")
+    def blamed(self, reason: str, scenario: str, method: str = "") -> str:
+        """What is wrong with a run, `field: ...`, under the name of the entry or the section where the field is set."""
+        field, _, what = reason.partition(": ")
+        if field == "seed":
+            return f"seeds: {what}"
+        for kind, entries, label in (("methods", self.methods, method), ("scenarios", self.scenarios, scenario)):
+            if any(entry.label == label and field in entry.settings for entry in entries):
+                return f"{kind}: {label}: {reason}"
+        return f"base.{reason} (scenario {scenario}" + (f", method {method})" if method else ")")
 
 
 def _check(kind: str, entry: Entry, known: Sequence[str], kept: Sequence[str]) -> None:

@@ -39,7 +39,10 @@ def base_of(base: Any, source: str | Path = "") -> Any:
     """
     if not isinstance(base, str):
         return base
-    path = Path(source).parent / expanded(base)
+    try:
+        path = Path(source).parent / expanded(base)
+    except ConfigError as error:
+        raise ConfigError(f"base: {error}") from None
     values = read_yaml(path)
     check_kind(values, RUN, path)
     return values

@@ -16,7 +16,7 @@ from fused_ray.dimension import KINDS
 from fused_ray.errors import ConfigError, Interrupted
 from fused_ray.run import MAY_CHANGE, check_inputs, check_own_model
 from fused_ray.trials import SweepConfig
-from fused_ray.validation import validated
+from fused_ray.validation import blaming, validated
 
 if TYPE_CHECKING:
     from fused_ray.results.sweep.directory import SweepDirectory
@@ -82,10 +82,11 @@ def prepare(config: SweepConfig, *, overwrite: bool = False) -> tuple[SweepDirec
     # of what is proposed later, these have every value that was named
     trials = config.likely if config.search == "optuna" else config.trials
     runs = [config.base, *(trial.config for trial in trials if trial.config)]
-    for settings in {run.data: run.data for run in runs}:
-        datasets.find(settings)
-    for run in {(run.model, run.data.name): run for run in runs}.values():
-        check_own_model(run)
+    with blaming(config.blamed):
+        for settings in {run.data: run.data for run in runs}:
+            datasets.find(settings)
+        for run in {(run.model, run.data.name): run for run in runs}.values():
+            check_own_model(run)
     for run in runs:
         check_inputs(run.inputs, config.output.dir)
     return SweepDirectory.create(config.output.dir, config, overwrite), config

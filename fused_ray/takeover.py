@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fused_ray.errors import ConfigError
 from fused_ray.paths import expanded
 from fused_ray.yaml_text import read_yaml
 
@@ -24,7 +25,13 @@ def taken_over(values: dict[str, Any]) -> str:
     """
     pretrain = values.get("pretrain")
     where = pretrain.get("from") if isinstance(pretrain, dict) else None
-    if not isinstance(where, str) or not where or not os.path.isfile(file := expanded(where) / CONFIG):
+    if not isinstance(where, str) or not where:
+        return ""
+    try:
+        file = expanded(where) / CONFIG
+    except ConfigError as error:
+        raise ConfigError(f"pretrain.from: {error}") from None
+    if not os.path.isfile(file):
         return ""
     earlier = read_yaml(file)
     for key in _TAKEN:

@@ -206,7 +206,7 @@ class SweepConfig(Section):
                 elif trial.config is None and not self._possible(key, trial.values[key]):
                     wrong.append((key, trial.values[key], trial.reason))
         for key, value, reason in sorted(wrong, key=lambda case: case[0] != case[2].partition(": ")[0]):
-            raise ValueError(self._blamed(key, value, reason))
+            raise ValueError(self._blamed_value(key, value, reason))
         if not any(trial.config for trial in trials):
             raise ValueError(f"space: none of its {len(trials)} trials can be run; the first: {trials[0].reason}")
 
@@ -224,13 +224,17 @@ class SweepConfig(Section):
         others = ((name, v) for name, found in self.dimensions.items() if name != key for v in found.samples)
         return any(self.trial(0, {name: v, key: value}).config is not None for name, v in others)
 
-    def _blamed(self, key: str, value: Any, reason: str) -> str:
-        """What is wrong with a value, under the name of the field that is to be changed."""
+    def blamed(self, reason: str) -> str:
+        """What is wrong with a run, `field: ...`, under the name that the field has here."""
         field, _, what = reason.partition(": ")
-        place = "seeds" if key == "seed" and self.seeds is not None else f"space.{key}"
-        if field == key:
-            return f"{place}: {what}"
-        return f"{place} = {json.dumps(value)}: {'space' if field in self.space else 'base'}.{reason}"
+        if field == "seed" and self.seeds is not None:
+            return f"seeds: {what}"
+        return f"{'space' if field in self.space else 'base'}.{reason}"
+
+    def _blamed_value(self, key: str, value: Any, reason: str) -> str:
+        """What is wrong with a value of a dimension, and with which field, if that is another."""
+        said = self.blamed(reason)
+        return said if reason.startswith(f"{key}: ") else f"space.{key} = {json.dumps(value)}: {said}"
 
     @property
     def corners(self) -> list[Trial]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from fused_ray.errors import ConfigError
+from fused_ray.errors import ConfigError, FusedRayError
 from fused_ray.suggest import did_you_mean
 from fused_ray.yaml_text import parsed, plain
 
@@ -68,6 +70,16 @@ def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
     values[name] = value
 
 
+@contextmanager
+def blaming(place: Callable[[str], str]) -> Iterator[None]:
+    """What is wrong with a run of many: `place` says where the field that its error begins with is to be changed."""
+    try:
+        yield
+    except FusedRayError as error:
+        message = str(error)
+        raise type(error)(place(message) if _KEYED.match(message) else message) from None
+
+
 def section_of(annotation: Any) -> type[BaseModel] | None:
     """The section that a field holds, if it holds one."""
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
@@ -77,13 +89,18 @@ def without_empty_sections(model: type[BaseModel], values: Any) -> Any:
     """Without what is null where a mapping belongs: its keys were all commented out, and it stands at its default."""
     if not isinstance(values, dict):
         return values
-    mappings = {
-        name
-        for key, field in model.model_fields.items()
-        if not field.is_required() and (section_of(field.annotation) or get_origin(field.annotation) is dict)
-        for name in (key, field.alias)
-    }
+    mappings = _mappings(model)
     return {key: value for key, value in values.items() if value is not None or key not in mappings}
+
+
+@cache
+def _mappings(model: type[BaseModel]) -> frozenset[str]:
+    """The fields that hold a mapping and have a default."""
+    return frozenset(
+        field.alias or name
+        for name, field in model.model_fields.items()
+        if not field.is_required() and (section_of(field.annotation) or get_origin(field.annotation) is dict)
+    )
 
 
 def mistakes(model: type[BaseModel], error: ValidationError, below: str = "") -> str:

@@ -55,9 +55,9 @@ def check_earlier(config: RunConfig) -> list[str]:
             "them over"
         )
     raise ConfigError(
-        f"pretrain.from: the model of {source} is another one: {told}; leave these out to take them over"
-        + (", set forget.poison=false," if "forget.scenario" in other and config.forget.poison else "")
-        + " or leave out pretrain.from to train anew"
+        f"pretrain.from: the model of {source} is another one: {told}; leave these out to take them over, "
+        + ("set forget.poison=false, " if told.endswith("with poison here)") else "")
+        + "or leave out pretrain.from to train anew"
     )
 
 

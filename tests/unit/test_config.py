@@ -190,7 +190,7 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
     [
         *("seed=-1", "seed=9223372036854775808"),
         *("data.name=imagenet", "data.partition=even", "data.alpha=0", "data.alpha=1e7", "data.min_examples=0"),
-        *("data.classes_per_client=0", "data.classes_per_client=11", "data.limit=0", "data.limit=9"),
+        *("data.classes_per_client=0", "data.limit=0", "data.limit=9"),
         *("model.name=lenet6", "model.factory=net", "model.factory=a.b:", "model.args=3", "unlearn.wire=int4"),
         *("federation.clients=0", "federation.clients=1001", "federation.clients_per_actor=0"),
         *("federation.cpus_per_client=0", "federation.gpus_per_client=-1", "federation.gpus_per_client=few"),
@@ -223,6 +223,7 @@ def test_values_out_of_range_are_refused(wrong: str) -> None:
 
 # The key that is named, and what does not go together.
 CLASHES = """
+data.classes_per_client data.partition=pathological data.classes_per_client=11
 federation.clients     data.limit=499
 federation.clients     forget.scenario=exclusive federation.clients=1
 federation.clients     forget.scenario=client federation.clients=1
