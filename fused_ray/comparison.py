@@ -32,6 +32,13 @@ _SHARED = ("data", "model", "federation", "pretrain", "forget")
 """Sections that shape the model which all methods of a scenario and seed begin with."""
 _OURS = ("seed", "engine", "output", "pretrain.from", "pretrain.history")
 """What the comparison sets itself, or what holds for all of it."""
+_INSTEAD = {
+    "seed": "write seeds",
+    "output": "the comparison has an output of its own",
+    "pretrain.from": "the comparison pre-trains its own models",
+    "pretrain.history": "the comparison sets it where a method needs it",
+}
+"""What to write instead of some of that."""
 
 
 def _labelled(value: Any) -> Any:
@@ -299,7 +306,10 @@ def _check(kind: str, entry: Entry, known: Sequence[str], kept: Sequence[str]) -
     for key in entry.settings:
         section, _, field = key.partition(".")
         if section in kept or key in kept:
-            why = "all methods share it; set it in base or for a scenario" if section in _SHARED else "set it in base"
+            shared = (
+                "all methods share it; set it in base or for a scenario" if section in _SHARED else "set it in base"
+            )
+            why = _INSTEAD.get(key, _INSTEAD.get(section, shared))
             raise ValueError(f"{kind}s: {entry.label} cannot set {key}: {why}")
         if not field and section in RunConfig.model_fields:
             raise ValueError(f"{kind}s: {entry.label} sets the whole section {key}; name its fields, as in {key}.name")

@@ -103,37 +103,55 @@ def _mappings(model: type[BaseModel]) -> frozenset[str]:
     )
 
 
-def mistakes(model: type[BaseModel], error: ValidationError, below: str = "") -> str:
+def mistakes(model: type[BaseModel], error: ValidationError, below: str | None = None) -> str:
     """All that is wrong with the values of a model, which may stand below a key, in one line."""
     # a field of two types fails as both: say once what either would have been
-    wrong: dict[tuple[str, str], list[str]] = {}
+    wrong: dict[tuple[str, str], dict[str, None]] = {}
     for item in error.errors():
         where, message, given = _explain(model, item, below)
-        wrong.setdefault((where, given), []).append(message)
+        wrong.setdefault((where, given), {})[message] = None
     said = (f"{w + ': ' if w else ''}{', or '.join(messages)}{given}" for (w, given), messages in wrong.items())
     return "; ".join(said)
 
 
-def _explain(root: type[BaseModel], item: Any, below: str) -> tuple[str, str, str]:
+def _explain(root: type[BaseModel], item: Any, below: str | None) -> tuple[str, str, str]:
     """One pydantic error as key, what is wrong and how to mend it, and the value that was given."""
-    names = [below] if below else []
+    names = [] if below is None else [below]
     model: type[BaseModel] | None = root
-    for part in item["loc"]:
-        fields = {} if model is None else {f.alias or n: f for n, f in model.model_fields.items()}
-        if model is not None and part not in fields and item["type"] == "extra_forbidden":
-            return _unknown(root, names, str(part), list(fields))
-        if model is None and names:  # below a field: a union's branch or a tuple's position, of no use to a reader
-            break
-        names.append(str(part))
-        model = section_of(fields[part].annotation) if part in fields else None
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "model_type":
-        message = "write a mapping of its fields"
+    rest = list(item["loc"])
+    while rest and model is not None:
+        fields = {f.alias or n: f for n, f in model.model_fields.items()}
+        if rest[0] not in fields and item["type"] == "extra_forbidden":
+            return _unknown(root, names, str(rest[0]), list(fields))
+        names.append(str(rest[0]))
+        model = section_of(fields[rest[0]].annotation) if rest[0] in fields else None
+        del rest[0]
+    # what is left leads below a field: to a union's branch, or into a list, of which the value given says more
+    message = _message(item, rest)
     given = item.get("input")
-    if isinstance(given, BaseModel | dict):
-        joint = "." if names and _KEYED.match(message) else ": "  # a check between fields names the one it blames
-        return "", f"{'.'.join(names)}{joint}{_decapitalised(message)}" if names else message, ""
-    return ".".join(names), _decapitalised(message) + _hint(item, given), f" (given: {_shown(given)})"
+    if not isinstance(given, BaseModel | dict):
+        return ".".join(names), message + _hint(item, given), f" (given: {_shown(given)})"
+    if _KEYED.match(message):  # a check between fields names the one that it blames
+        field, _, message = message.partition(": ")
+        names.append(field)
+    return ".".join(names), message, ""
+
+
+_WORDS = {
+    "model_type": "write a mapping of its fields",
+    "dict_type": "write a mapping",
+    "tuple_type": "write a list",
+}
+"""What pydantic calls by Python's names."""
+
+
+def _message(item: Any, below: Sequence[Any]) -> str:
+    if below and item["type"] == "extra_forbidden":
+        return f"unknown key {below[-1]!r}"
+    if below and item["type"] == "missing":
+        return f"{below[-1]} is missing" if isinstance(below[-1], str) else "it takes more values"
+    message = _WORDS.get(item["type"], str(item["msg"]).removeprefix("Value error, "))
+    return message[:1].lower() + message[1:]
 
 
 def _unknown(root: type[BaseModel], names: list[str], key: str, known: list[str]) -> tuple[str, str, str]:
@@ -142,7 +160,7 @@ def _unknown(root: type[BaseModel], names: list[str], key: str, known: list[str]
     if not names and "." in key and key in everything:
         above, _, last = key.rpartition(".")
         near = f"; in a file it is nested, {above}: {{{last}: ...}};"
-    return ".".join([*names, key]), f"unknown key{near} {section or 'the config'} has {', '.join(known)}", ""
+    return ".".join([*names, key or "''"]), f"unknown key{near} {section or 'the config'} has {', '.join(known)}", ""
 
 
 def dotted(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -169,7 +187,3 @@ def _shown(given: Any) -> str:
     except ValueError:  # of more digits than Python writes
         text = "a very long number"
     return text if len(text) <= 100 else f"{text[:100]}..."
-
-
-def _decapitalised(message: str) -> str:
-    return message[:1].lower() + message[1:]

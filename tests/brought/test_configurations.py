@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -394,7 +395,7 @@ def test_a_draw_stays_in_its_range_whatever_it_is(kind: str, low: int, more: int
         ("unlearn.lr", {"choice": [1, 1.0]}, "space.unlearn.lr.choice: 1 is there twice"),
         ("forget.classes", {"grid": [0, [0]]}, "space.forget.classes: 0 and [0] are the same"),
         ("forget.poison", {"grid": [True, "yes"]}, 'space.forget.poison: true and "yes" are the same'),
-        ("unlearn.layers", {"uniform": [1, 4]}, "unlearn.layers: it takes whole numbers, and uniform draws others; write r"),
+        ("unlearn.layers", {"uniform": [1, 4]}, "unlearn.layers: it takes whole numbers, and uniform draws others"),
         ("unlearn.rounds", {"quniform": [1, 4, 1]}, "and quniform draws others; write qrandint"),
         ("unlearn.start", {"uniform": [0, 1]}, "space.unlearn.start: it takes no numbers; write grid or choice"),
         ("unlearn.layers", {"randint": [1, 4.5]}, "space.unlearn.layers.randint: input should be a valid integer"),
@@ -744,13 +745,37 @@ WORDS = [
 ]
 NUMBERS = [0, 1, 2, 3, 5, 10, 50, -1, 2**70, 10**400, 0.0, 0.5, 1.0, 1e-2, 0.99, 1e308, float("inf"), float("nan")]
 PLAIN = st.sampled_from([*WORDS, *NUMBERS, None, True, False, [0], [1, 0], [1, 1], ["fc3"], [], {}, {"a": 1}])
-JUNK = st.recursive(
+JUNK = PLAIN | st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-VALUES = PLAIN | JUNK
-KEYS = st.sampled_from(sorted(FIELDS)) | st.sampled_from(["unlearn.layer", "lr", "data", "", ".", "unlearn.lr.x"])
+SLIPS = st.sampled_from(["unlearn.layer", "lr", "data", "", ".", "unlearn.lr.x", "train", "unlearn"])
+
+
+def rarely(strange: st.SearchStrategy[Any], usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Mostly the second: what has one mistake gets further than what has ten."""
+    return st.integers(0, 11).flatmap(lambda chance: strange if chance == 7 else usual)
+
+
+def values_of(key: str) -> st.SearchStrategy[Any]:
+    """What a field may be set to, and rarely anything."""
+    kind = FIELDS[key]
+    words = [word for word in re.findall(r"[\w-]+", kind) if word not in ("int", "float", "str", "list", "of", "bool")]
+    usual = [None if word == "null" else word for word in words if word != "mapping"]
+    usual += [1, 2, 3] * ("int" in kind) + [0.1, 0.5, 1e-2] * ("float" in kind) + [True, "no"] * ("bool" in kind)
+    usual += [[0], [1, 0]] * ("list of int" in kind) + [["fc3"], ["fc1", "conv2"]] * ("list of str" in kind)
+    usual += {"data.name": ["mnist", "npz"], "model.name": ["simplevit"], "unlearn.method": ["finetune", "puf"]}.get(
+        key, []
+    )
+    usual += ["~/here"] * (key in PATHS) + [{"patch": 7}] * ("mapping" in kind)
+    return rarely(JUNK, st.sampled_from(usual or ["word"]))
+
+
+FIELD = rarely(SLIPS, st.sampled_from(sorted(FIELDS)))
+SETTINGS = st.lists(FIELD, max_size=4, unique=True).flatmap(
+    lambda keys: st.fixed_dictionaries({key: values_of(key) if key in FIELDS else JUNK for key in keys})
+)
 
 
 def nest(fields: dict[str, Any]) -> dict[str, Any]:
@@ -764,34 +789,56 @@ def nest(fields: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-FLAT = st.dictionaries(KEYS, VALUES, max_size=4)
-RUNS = FLAT.map(nest)
-BASES = st.just({"data": {"limit": 400}, "federation": {"clients": 4}}) | RUNS | VALUES
-SPACES = st.dictionaries(
-    KEYS, st.dictionaries(st.sampled_from([*KINDS, "gird"]), st.lists(PLAIN, max_size=3), max_size=1)
+RUNS = SETTINGS.map(nest)
+BASES = rarely(JUNK, RUNS)
+LISTED = FIELD.flatmap(
+    lambda key: st.tuples(
+        st.just(key),
+        rarely(st.just("gird"), st.sampled_from(["grid", "choice"])),
+        st.lists(values_of(key) if key in FIELDS else JUNK, min_size=1, max_size=3, unique_by=repr),
+    )
+)
+RANGED = st.tuples(
+    st.sampled_from([key for key, kind in FIELDS.items() if "int" in kind or "float" in kind]),
+    st.sampled_from([kind for kind in KINDS if kind not in ("grid", "choice")]),
+    st.sampled_from([[1, 4], [0.1, 0.9], [1, 6, 2], [0.1, 0.9, 0.2], [0.01, 0.02], [3, 1], [0, 1]]),
+)
+SPACES = st.lists(rarely(RANGED, LISTED) | RANGED, min_size=1, max_size=3).map(
+    lambda found: {key: {kind: values} for key, kind, values in found}
 )
 SWEEPS = st.fixed_dictionaries(
-    {"space": SPACES | VALUES},
+    {"space": rarely(JUNK, SPACES)},
     optional={
         "base": BASES,
-        "search": st.sampled_from(["grid", "random", "optuna"]) | VALUES,
-        "samples": st.integers(1, 9) | VALUES,
-        "seeds": st.just([0, 1]) | VALUES,
-        "objectives": st.dictionaries(st.sampled_from([*METRICS, "x"]), st.sampled_from(["max", "min", "mx"])) | VALUES,
-        "scheduler": st.sampled_from(["none", "asha"]) | VALUES,
-        "max_trials": st.integers(1, 2000) | VALUES,
-        "output": VALUES,
+        "search": rarely(JUNK, st.sampled_from(["grid", "random", "optuna"])),
+        "samples": rarely(JUNK, st.integers(1, 9)),
+        "seeds": rarely(JUNK, st.just([0, 1])),
+        "objectives": rarely(JUNK, st.dictionaries(st.sampled_from([*METRICS, "x"]), st.sampled_from(["max", "min"]))),
+        "scheduler": rarely(JUNK, st.just("none")),
+        "max_trials": rarely(JUNK, st.integers(5, 2000)),
+        "output": rarely(JUNK, st.just({"dir": "~/s", "store": None})),
     },
 )
-ENTRIES = st.lists(
-    st.sampled_from(["fused", "retrain", "federaser", "class", "client", "sample", "nto"])
-    | st.fixed_dictionaries({"label": st.sampled_from(["a", "b", "a/b"]) | VALUES, "set": FLAT | VALUES})
-    | VALUES,
-    max_size=3,
-)
+
+
+def entries(*names: str) -> st.SearchStrategy[Any]:
+    described = st.fixed_dictionaries(
+        {"label": rarely(JUNK, st.sampled_from(["a", "b"])), "set": rarely(JUNK, SETTINGS)}
+    )
+    return rarely(
+        JUNK, st.lists(rarely(JUNK, st.sampled_from(names) | described), min_size=1, max_size=3, unique_by=repr)
+    )
+
+
 COMPARISONS = st.fixed_dictionaries(
-    {"methods": ENTRIES | VALUES, "scenarios": ENTRIES | VALUES},
-    optional={"base": BASES, "seeds": st.just([0, 1]) | VALUES, "audit": VALUES, "output": VALUES, "quick": VALUES},
+    {"methods": entries("fused", "retrain", "federaser", "nto"), "scenarios": entries("class", "client", "exclusive")},
+    optional={
+        "base": BASES,
+        "seeds": rarely(JUNK, st.just([0, 1])),
+        "audit": rarely(JUNK, st.just({"shadows": 1})),
+        "output": rarely(JUNK, st.just({"dir": "~/c"})),
+        "quick": rarely(JUNK, SETTINGS),
+    },
 )
 
 
@@ -800,7 +847,7 @@ def documents(draw: st.DrawFn) -> tuple[str, bytes, list[str]]:
     """A kind of file, its content, and overrides."""
     kind = draw(st.sampled_from(["run", "sweep", "compare"]))
     text = dump(draw({"run": RUNS, "sweep": SWEEPS, "compare": COMPARISONS}[kind]))
-    change = draw(st.sampled_from(["", "", "", "", "tab", "again", "cut", "end", "word", "text", "bytes"]))
+    change = draw(rarely(st.sampled_from(["tab", "again", "cut", "end", "word", "text", "bytes"]), st.just("")))
     place = draw(st.integers(0, max(0, len(text) - 1)))
     lines = text.splitlines(keepends=True)
     content = {
@@ -815,8 +862,8 @@ def documents(draw: st.DrawFn) -> tuple[str, bytes, list[str]]:
     }.get(change, text).encode("utf-8", "surrogatepass")
     if change == "bytes":
         content = draw(st.binary(max_size=40))
-    override = FLAT.map(lambda fields: [f"{key}={json.dumps(value)}" for key, value in fields.items()])
-    return kind, content, draw(st.just([]) | override | st.lists(st.text(max_size=12), max_size=2))
+    override = SETTINGS.map(lambda fields: [f"{key}={json.dumps(value)}" for key, value in fields.items()])
+    return kind, content, draw(st.just([]) | override | rarely(st.lists(st.text(max_size=12), max_size=2), st.just([])))
 
 
 def tried(kind: str, content: bytes, overrides: list[str]) -> None:
