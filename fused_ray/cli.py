@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,8 @@ from fused_ray import cli_compare, cli_sweep
 from fused_ray.cli_options import AsJson, Overrides
 from fused_ray.config import RunConfig, describe
 from fused_ray.errors import FusedRayError, Interrupted
+from fused_ray.kinds import COMPARISON, RUN, SWEEP
+from fused_ray.paths import expanded
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,12 +69,26 @@ def run(
 
 
 @app.command()
-def show(run: RunFolder, as_json: AsJson = False) -> None:
-    """Show a run's result, or how far it has come."""
+def show(
+    folder: Annotated[Path, typer.Argument(help="A run's, sweep's or comparison's.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Show the result of a run, a sweep or a comparison, or how far it has come."""
+    from fused_ray.results.folder import kind_of_folder
+
+    shows: dict[str, Callable[[Path, bool], None]] = {
+        RUN: _show_run,
+        SWEEP: cli_sweep.show,
+        COMPARISON: cli_compare.show,
+    }
+    shows[kind_of_folder(folder)](folder, as_json)
+
+
+def _show_run(folder: Path, as_json: bool) -> None:
     from fused_ray.results.display import show_result, show_unfinished
     from fused_ray.run import load_run
 
-    directory = load_run(run)
+    directory = load_run(folder)
     if not (directory.path / "result.json").exists():
         show_unfinished(directory)
         return
@@ -125,7 +143,8 @@ def init(
     out: Annotated[Path, typer.Argument(help="Where to write the commented config.")] = Path("fused_ray.yaml"),
 ) -> None:
     """Write a commented configuration with every field at its default."""
-    if out.exists():
+    out = expanded(out)
+    if os.path.exists(out):
         raise FusedRayError(f"{out} exists already; name another file")
     try:
         out.write_text(_commented(), encoding="utf-8")
@@ -152,7 +171,7 @@ def data(
         print(f"note: {note}")
     show_clients(summary.rows(scenario, loaded), names, scenario.partition_sha256)
     if picture is not None:
-        summary.picture(scenario, loaded, names, picture)
+        summary.picture(scenario, loaded, names, expanded(picture))
         print(f"drew {picture}")
 
 
@@ -203,5 +222,6 @@ def _report(error: Exception, debug: bool) -> int | None:
     if debug:
         traceback.print_exception(error)
     line = " ".join(str(message).split())  # others' errors, quoted in it, may be of several lines
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     print(f"fused-ray: {line}", file=sys.stderr)
     return error.exit_code if isinstance(error, FusedRayError) else 2

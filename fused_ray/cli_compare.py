@@ -56,9 +56,15 @@ def start(
 
 
 @app.command()
-def show(comparison: Annotated[Path, typer.Argument(help="A comparison directory.", show_default=False)]) -> None:
+def show(
+    comparison: Annotated[Path, typer.Argument(help="A comparison directory.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
     """Show a comparison's tables, as far as it has come."""
     from fused_ray.compare import load_comparison
     from fused_ray.results.comparison.display import show_comparison
 
-    show_comparison(load_comparison(comparison))
+    directory = load_comparison(comparison)
+    show_comparison(directory, to_error=as_json)
+    if as_json:
+        print(json.dumps(directory.result))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+from fused_ray.suggest import did_you_mean
 
 Overrides = Annotated[
     list[str] | None,
@@ -19,4 +22,7 @@ class DefaultGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         named = bool(args) and args[0] in self.commands
+        near = "" if named or not args or os.path.exists(args[0]) else did_you_mean(args[0], self.commands)
+        if near:
+            raise typer.BadParameter(f"there is no file and no command {args[0]!r}{near}")
         return super().parse_args(ctx, args if named else ["start", *args])

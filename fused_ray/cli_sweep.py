@@ -38,7 +38,7 @@ def start(
     else:
         settings = SweepConfig.from_yaml(_named(config), set_ or [])
         directory, settings = prepare(settings, overwrite=overwrite)
-    if not complete(directory):
+    if not complete(directory, settings):
         with show_progress(directory.path) as listener:
             execute(directory, settings, listener)
     show_sweep(directory, to_error=as_json)
@@ -47,12 +47,17 @@ def start(
 
 
 @app.command()
-def show(sweep: Annotated[Path, typer.Argument(help="A sweep directory.", show_default=False)]) -> None:
+def show(
+    sweep: Annotated[Path, typer.Argument(help="A sweep directory.", show_default=False)], as_json: AsJson = False
+) -> None:
     """Show a sweep's tables, as far as it has come."""
     from fused_ray.results.sweep.display import show_sweep
     from fused_ray.sweep import load_sweep
 
-    show_sweep(load_sweep(sweep))
+    directory = load_sweep(sweep)
+    show_sweep(directory, to_error=as_json)
+    if as_json:
+        print(json.dumps(directory.result))
 
 
 def plan(

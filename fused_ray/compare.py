@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ray.comparison import CompareConfig
-from fused_ray.config import validated
 from fused_ray.errors import ConfigError, Interrupted
 from fused_ray.run import MAY_CHANGE, check_inputs, check_own_model
+from fused_ray.validation import blaming, validated
 
 if TYPE_CHECKING:
     from fused_ray.results.comparison.directory import ComparisonDirectory
@@ -55,11 +56,15 @@ def prepare(config: CompareConfig, *, overwrite: bool = False) -> tuple[Comparis
     from fused_ray.results.comparison.directory import ComparisonDirectory
 
     config = config.located()
-    for settings in {cell.base.data: cell.base.data for cell in config.cells}:
-        datasets.find(settings)
     for cell in config.cells:
         check_inputs(cell.base.inputs, config.output.dir)
-        check_own_model(cell.config or cell.base)
+    cells = {cell.base.data: cell for cell in config.cells}
+    for data, cell in cells.items():
+        with blaming(partial(config.blamed, scenario=cell.scenario)):
+            datasets.find(data)
+    for cell in config.cells:
+        with blaming(partial(config.blamed, scenario=cell.scenario, method=cell.method)):
+            check_own_model(cell.config or cell.base)
     return ComparisonDirectory.create(config.output.dir, config, overwrite), config
 
 

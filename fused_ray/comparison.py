@@ -15,24 +15,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from fused_ray import registry
-from fused_ray.config import (
-    INPUTS,
-    AuditConfig,
-    ForgetConfig,
-    Integers,
-    RunConfig,
-    Section,
-    absolute,
-    plain,
-    put,
-    read_yaml,
-    validated,
-)
+from fused_ray.config import INPUTS, AuditConfig, ForgetConfig, Integers, RunConfig, Section, Where
 from fused_ray.errors import ConfigError
+from fused_ray.kinds import COMPARISON, base_of, check_kind
+from fused_ray.paths import absolute
+from fused_ray.suggest import did_you_mean
+from fused_ray.validation import put, validated
+from fused_ray.yaml_text import dump, plain, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 SCENARIOS: tuple[str, ...] = get_args(ForgetConfig.model_fields["scenario"].annotation)
@@ -40,9 +32,18 @@ _SHARED = ("data", "model", "federation", "pretrain", "forget")
 """Sections that shape the model which all methods of a scenario and seed begin with."""
 _OURS = ("seed", "engine", "output", "audit", "pretrain.from", "pretrain.history")
 """What the comparison sets itself, or what holds for all of it."""
+_INSTEAD = {
+    "seed": "write seeds",
+    "output": "the comparison has an output of its own",
+    "pretrain.from": "the comparison pre-trains its own models",
+    "pretrain.history": "the comparison sets it where a method needs it",
+}
+"""What to write instead of some of that."""
 
 
 def _labelled(value: Any) -> Any:
+    if not isinstance(value, str | dict | Entry):
+        raise ValueError("write a name, in quotes if YAML takes it for something else, or {label: ..., set: {...}}")
     return {"label": value} if isinstance(value, str) else value
 
 
@@ -71,7 +72,7 @@ Entries = tuple[Annotated[Entry, BeforeValidator(_labelled)], ...]
 class CompareOutput(Section):
     """Where the comparison goes."""
 
-    dir: str = "runs/compare"
+    dir: Where = "runs/compare"
     """Its directory; an existing one is refused unless told otherwise."""
 
 
@@ -125,7 +126,7 @@ class CompareConfig(Section):
     @field_validator("base", mode="before")
     @classmethod
     def _read(cls, value: Any) -> Any:
-        return read_yaml(value) if isinstance(value, str) else value
+        return base_of(value)
 
     @field_validator("audit", mode="before")
     @classmethod
@@ -190,7 +191,7 @@ class CompareConfig(Section):
 
     def to_yaml(self) -> str:
         """The whole configuration as YAML, which `from_yaml` reads back to an equal object."""
-        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False)
+        return dump(self.model_dump(mode="json", by_alias=True))
 
     @classmethod
     def from_dict(
@@ -200,10 +201,11 @@ class CompareConfig(Section):
 
         Raises ConfigError in one line that names what is wrong. A path in `base` counts from the source's folder.
         """
-        merged = dict(plain(values, source or "the comparison"))
+        merged = plain(values, source or "the comparison")
+        if not isinstance(merged, dict):
+            raise ConfigError(f"{source or 'the comparison'} must be a mapping with methods and scenarios")
         shorter = merged.pop("quick", None)
-        if isinstance(merged.get("base"), str):
-            merged["base"] = read_yaml(Path(source).parent / Path(merged["base"]).expanduser())
+        merged["base"] = base_of(merged.get("base"), source)
         if isinstance(merged.get("audit"), bool):
             merged["audit"] = {"enabled": merged["audit"]}
         if quick:
@@ -216,14 +218,18 @@ class CompareConfig(Section):
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Sequence[str] = (), quick: bool = False) -> CompareConfig:
         """Read a YAML file and apply overrides. Raises ConfigError."""
-        return cls.from_dict(read_yaml(path), overrides, str(path), quick)
+        values = read_yaml(path)
+        check_kind(values, COMPARISON, path)
+        return cls.from_dict(values, overrides, str(path), quick)
 
     @classmethod
     def preset(cls, name: str, overrides: Sequence[str] = (), quick: bool = False) -> CompareConfig:
         """A comparison that comes with the package. Raises ConfigError."""
         known = sorted(path.stem for path in PRESETS.glob("*.yaml"))
         if name not in known:
-            raise ConfigError(f"there is no preset {name!r}; choose one of {', '.join(known)}")
+            raise ConfigError(
+                f"there is no preset {name!r}{did_you_mean(name, known) or ';'} choose one of {', '.join(known)}"
+            )
         return cls.from_yaml(PRESETS / f"{name}.yaml", overrides, quick)
 
     # -- inside
@@ -238,7 +244,8 @@ class CompareConfig(Section):
             fixed = {"pretrain.from": base.output.dir, "pretrain.history": False}
             if algorithm != "retrain":
                 fixed["retrain.rounds"] = 0
-            config = self._config(scenario, seed, {**asked, **fixed}, f"cells/{scenario.label}-{seed}-{method.label}")
+            folder = f"cells/{scenario.label}-{seed}-{method.label}"
+            config = self._config(scenario, seed, {**asked, **fixed}, folder, method)
         return Cell(method.label, scenario.label, seed, base, config, algorithm)
 
     def _base(self, scenario: Entry, seed: int) -> RunConfig:
@@ -251,7 +258,9 @@ class CompareConfig(Section):
         name: str = method.naming("unlearn.method", registry.METHODS).get("unlearn.method", self.base.unlearn.method)
         return name
 
-    def _config(self, scenario: Entry, seed: int, settings: Mapping[str, Any], folder: str) -> RunConfig:
+    def _config(
+        self, scenario: Entry, seed: int, settings: Mapping[str, Any], folder: str, method: Entry | None = None
+    ) -> RunConfig:
         """A run's configuration; the comparison draws its own plots."""
         values = self.base.model_dump(mode="json", by_alias=True)
         asked = scenario.naming("forget.scenario", SCENARIOS)
@@ -262,20 +271,39 @@ class CompareConfig(Section):
             "output.dir": str(Path(self.output.dir).absolute() / folder),
         }
         for key, value in {**asked, **settings, **own}.items():
-            put(values, key, value, folder)
-        return RunConfig.from_dict(values, source=folder)
+            put(values, key, value, f"methods: {method.label}" if method else f"scenarios: {scenario.label}")
+        try:
+            return validated(RunConfig, values)
+        except ConfigError as error:
+            reason = self.blamed(str(error), scenario.label, method.label if method else "")
+            raise ConfigError(reason) from None
+
+    def blamed(self, reason: str, scenario: str, method: str = "") -> str:
+        """What is wrong with a run, `field: ...`, under the name of the entry or the section where the field is set."""
+        field, _, what = reason.partition(": ")
+        if field == "seed":
+            return f"seeds: {what}"
+        for kind, entries, label in (("methods", self.methods, method), ("scenarios", self.scenarios, scenario)):
+            if any(entry.label == label and field in entry.settings for entry in entries):
+                return f"{kind}: {label}: {reason}"
+        return f"base.{reason} (scenario {scenario}" + (f", method {method})" if method else ")")
 
 
 def _check(kind: str, entry: Entry, known: Sequence[str], kept: Sequence[str]) -> None:
     """Raises ValueError where an entry is neither known nor described, or sets what it may not, or a whole section."""
     if not entry.settings and entry.label not in known:
+        near = did_you_mean(entry.label, known) or ";"
         raise ValueError(
-            f"{kind}s: unknown {kind} {entry.label!r}; choose one of {', '.join(known)}, or say what to `set` for it"
+            f"{kind}s: unknown {kind} {entry.label!r}{near} choose one of {', '.join(known)}, or say what to `set` "
+            "for it"
         )
     for key in entry.settings:
         section, _, field = key.partition(".")
         if section in kept or key in kept:
-            why = "all methods share it; set it in base or for a scenario" if section in _SHARED else "set it in base"
+            shared = (
+                "all methods share it; set it in base or for a scenario" if section in _SHARED else "set it in base"
+            )
+            why = _INSTEAD.get(key, _INSTEAD.get(section, shared))
             raise ValueError(f"{kind}s: {entry.label} cannot set {key}: {why}")
         if not field and section in RunConfig.model_fields:
             raise ValueError(f"{kind}s: {entry.label} sets the whole section {key}; name its fields, as in {key}.name")

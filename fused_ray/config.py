@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,16 +19,20 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictInt,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from fused_ray import consistency, keys, registry
-from fused_ray.errors import ConfigError
+from fused_ray.kinds import RUN, check_kind
+from fused_ray.paths import absolute, home_expanded
+from fused_ray.suggest import did_you_mean
+from fused_ray.takeover import taken_over
+from fused_ray.validation import nested, put, section_of, validated, without_empty_sections
+from fused_ray.yaml_text import dump, read_yaml
 
 Auto = Literal["auto"]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 Rounds = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 
 
@@ -92,13 +94,18 @@ PositivePerChannel = Annotated[
 ]
 Constants = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and deviation that images are normalised by, of pixel values divided by 255; each one number, or per channel."""
+Where = Annotated[str, AfterValidator(home_expanded)]
+"""A path or URI."""
 
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty(cls, values: Any) -> Any:
+        return without_empty_sections(cls, values)
 
-Config = TypeVar("Config", bound=BaseModel)
 
 INPUTS = ("data.root", "data.partition_file", "model.weights", "pretrain.from")
 """Fields that name files or folders to read."""
@@ -109,7 +116,7 @@ class DataConfig(Section):
 
     name: str = "fashion-mnist-mini"
     """Data set: fashion-mnist-mini (embedded), fashion-mnist, mnist, cifar10, cifar100, or your own: parquet, npz."""
-    root: str | None = None
+    root: Where | None = None
     """Where it is: a folder (parquet: or URI; npz: the file); unset: the usual places are searched."""
     image_column: str | None = None
     """parquet: the column with the images; unset: image, img, or the only one of that kind."""
@@ -121,7 +128,7 @@ class DataConfig(Section):
     """What that is divided by: one number or one per channel; unset: the known set's published one, else 0.5."""
     partition: Literal["iid", "dirichlet", "pathological", "file"] = "dirichlet"
     """Who holds what: iid, dirichlet (label skew), pathological (few classes each), or as a file or a column says."""
-    partition_file: str | None = None
+    partition_file: Where | None = None
     """file: a .parquet, .csv (columns client, example) or .npy file (clients in order) over the whole training set."""
     client_column: str | None = None
     """file: the column with the clients, in partition_file (unset: client) or, without one, in the Parquet data."""
@@ -140,7 +147,8 @@ class DataConfig(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in registry.DATASETS:
-            raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(registry.DATASETS)}")
+            near = did_you_mean(name, registry.DATASETS)
+            raise ValueError(f"unknown data set {name!r}{near or ';'} choose one of {', '.join(registry.DATASETS)}")
         return name
 
     @property
@@ -160,7 +168,7 @@ class ModelConfig(Section):
     """A model of your own, package.module:function, called with ((channels, height, width), classes, **args)."""
     args: dict[str, Any] = {}
     """Keyword arguments of the model's factory, such as patch, width, depth and heads of simplevit."""
-    weights: str | None = None
+    weights: Where | None = None
     """A safetensors file with the weights that training starts from, instead of random ones."""
 
     def __hash__(self) -> int:
@@ -170,8 +178,9 @@ class ModelConfig(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in registry.MODELS:
+            near = did_you_mean(name, registry.MODELS)
             raise ValueError(
-                f"unknown model {name!r}; choose one of {', '.join(registry.MODELS)}, or set model.factory"
+                f"unknown model {name!r}{near or ';'} choose one of {', '.join(registry.MODELS)}, or set model.factory"
             )
         return name
 
@@ -239,7 +248,7 @@ class PretrainConfig(Section):
     """FedAvg rounds on all data."""
     history: bool = False
     """Keep the global model of every round, for methods that need it (federaser, eraseclient: kept anyway)."""
-    from_: str | None = Field(default=None, alias="from")
+    from_: Where | None = Field(default=None, alias="from")
     """An earlier run's folder, or a safetensors file, whose model is taken instead of pre-training."""
 
 
@@ -314,7 +323,8 @@ class UnlearnConfig(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in registry.METHODS:
-            raise ValueError(f"unknown method {name!r}; choose one of {', '.join(registry.METHODS)}")
+            near = did_you_mean(name, registry.METHODS)
+            raise ValueError(f"unknown method {name!r}{near or ';'} choose one of {', '.join(registry.METHODS)}")
         return name
 
     @property
@@ -418,7 +428,7 @@ class EngineConfig(Section):
 class OutputConfig(Section):
     """Where the results go."""
 
-    dir: str = "runs/run"
+    dir: Where = "runs/run"
     """Run directory; an existing one is refused unless told otherwise."""
     plots: bool = True
     """Draw plots into the run directory."""
@@ -507,7 +517,7 @@ class RunConfig(Section):
         values = self.model_dump(mode="json", by_alias=True)
         for key, where in self.inputs.items():
             put(values, key, absolute(where), key)
-        return RunConfig.from_dict(values)
+        return validated(RunConfig, values)
 
     def pretrain_key(self) -> str:
         """SHA-256 over everything that pre-training reads: equal keys give the same M_r, bit for bit."""
@@ -519,119 +529,28 @@ class RunConfig(Section):
 
     def to_yaml(self) -> str:
         """The whole configuration as YAML, which `from_yaml` reads back to an equal object."""
-        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False)
+        return dump(self.model_dump(mode="json", by_alias=True))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "") -> RunConfig:
         """Validate nested values plus `dotted.key=value` overrides.
 
+        Where `pretrain.from` names an earlier run, what its model was made with is taken over unless it is given here.
         Raises ConfigError in one line that names every wrong key and, if given, the source of the values.
         """
-        return validated(cls, values, overrides, source)
+        merged = nested(values, overrides, source)
+        if earlier := taken_over(merged):
+            source = f"{source or 'this configuration'} with what pretrain.from takes over from {earlier}"
+        return validated(cls, merged, source=source)
 
     @classmethod
     def from_yaml(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
         """Read a YAML file (None: all defaults) and apply overrides. Raises ConfigError."""
-        return cls.from_dict(read_yaml(path) if path is not None else {}, overrides, str(path or ""))
-
-
-def validated(
-    model: type[Config], values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = ""
-) -> Config:
-    """A configuration of some kind from nested values plus `dotted.key=value` overrides.
-
-    Raises ConfigError in one line that names every wrong key and, if given, the source of the values.
-    """
-    merged = plain(values, source or "the config")
-    if not isinstance(merged, dict):
-        raise ConfigError(f"{source or 'the config'} must be a mapping of sections such as data and unlearn")
-    for override in overrides:
-        override_in(merged, override)
-    try:
-        return model.model_validate(merged)
-    except ValidationError as error:
-        place = f"{source}: " if source else ""
-        # a field of two types fails as both: say once what either would have been
-        wrong: dict[tuple[str, str], list[str]] = {}
-        for item in error.errors():
-            where, message, given = _explain(model, item)
-            wrong.setdefault((where, given), []).append(message)
-        said = (f"{w + ': ' if w else ''}{', or '.join(messages)}{given}" for (w, given), messages in wrong.items())
-        raise ConfigError(place + "; ".join(said)) from None
-
-
-def absolute(where: Any) -> Any:
-    """A path as it is called from any folder; a URI, or what is no path, stays as it is."""
-    return where if not isinstance(where, str) or "://" in where else str(Path(where).expanduser().absolute())
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ConfigError when there is none or it is not one."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the config file {path}: {reason}") from None
-    try:
-        values = plain(yaml.safe_load(text), str(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not a plain YAML mapping: {error}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of sections such as `data:` and `unlearn:`")
-    return values
-
-
-def plain(values: Any, where: str) -> Any:
-    """A copy in plain JSON types; paths become text. Raises ConfigError where something is neither."""
-    try:
-        return json.loads(json.dumps(values, default=os.fspath))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: only plain values can be configured: {error}") from None
-
-
-def override_in(values: dict[str, Any], override: str) -> None:
-    """Apply one `dotted.key=value`, the value as YAML. Raises ConfigError."""
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.strip().split(".")):
-        raise ConfigError(f"--set {override!r}: write it as section.key=value, for example unlearn.layers=2")
-    try:
-        value = plain(yaml.safe_load(text), key)
-    except (yaml.YAMLError, ValueError, RecursionError, ConfigError):
-        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from None
-    put(values, key.strip(), value, f"--set {override!r}")
-
-
-def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set a dotted key in nested sections, which are made as needed. Raises ConfigError, saying where."""
-    *sections, name = key.split(".")
-    for section in sections:
-        child = values.setdefault(section, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"{where}: {section} is a value, not a section")
-        values = child
-    values[name] = value
-
-
-def _explain(root: type[BaseModel], item: Any) -> tuple[str, str, str]:
-    """One pydantic error as key, what is wrong and how to mend it, and the value that was given."""
-    names: list[str] = []
-    model: type[BaseModel] | None = root
-    for part in item["loc"]:
-        fields = {} if model is None else {f.alias or n: f for n, f in model.model_fields.items()}
-        if model is not None and part not in fields and item["type"] == "extra_forbidden":
-            where = ".".join([*names, str(part)])
-            return where, f"unknown key; {'.'.join(names) or 'the config'} has {', '.join(fields)}", ""
-        if model is None and names:  # below a field: a union's branch or a tuple's position, of no use to a reader
-            break
-        names.append(str(part))
-        annotation = fields[part].annotation if part in fields else None
-        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-    message = str(item["msg"]).removeprefix("Value error, ")
-    given = item.get("input")
-    shown = "" if isinstance(given, BaseModel | dict) else f" (given: {given!r})"
-    return ".".join(names), message[:1].lower() + message[1:] if names else message, shown
+        if path is None:
+            return cls.from_dict({}, overrides)
+        values = read_yaml(path)
+        check_kind(values, RUN, path)
+        return cls.from_dict(values, overrides, str(path))
 
 
 def describe() -> list[tuple[str, str, str, str]]:
@@ -641,8 +560,8 @@ def describe() -> list[tuple[str, str, str, str]]:
     def walk(model: type[BaseModel], prefix: str) -> None:
         for name, field in model.model_fields.items():
             key, kind = prefix + (field.alias or name), field.annotation
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                walk(kind, key + ".")
+            if section := section_of(kind):
+                walk(section, key + ".")
             else:
                 rows.append((key, _type_text(kind), json.dumps(field.default), field.description or ""))
 

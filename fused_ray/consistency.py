@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fused_ray import registry
+from fused_ray.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from fused_ray.config import RunConfig
@@ -71,7 +72,7 @@ def _constants(config: RunConfig, data: registry.DatasetInfo) -> None:
 
 
 def _amounts(config: RunConfig, data: registry.DatasetInfo) -> None:
-    if config.data.classes_per_client > data.classes:
+    if config.data.partition == "pathological" and config.data.classes_per_client > data.classes:
         raise ValueError(
             f"data.classes_per_client: {config.data.classes_per_client} is more than the {data.classes} classes "
             f"of {config.data.name}"
@@ -84,6 +85,7 @@ def _amounts(config: RunConfig, data: registry.DatasetInfo) -> None:
         raise ValueError(
             f"federation.clients: {config.federation.clients} clients of at least {config.data.min_examples} "
             f"examples (data.min_examples) need more than the {examples} training examples of {config.data.name}"
+            + (f" that data.limit={config.data.limit} leaves" if config.data.limit is not None else "")
         )
 
 
@@ -244,8 +246,9 @@ def check_layers(
                     f"adapters are trained (it serves training alone, or nothing); name others of {', '.join(ranked)}"
                 )
             if name not in layers:
+                near = did_you_mean(name, layers) or ";"
                 raise ValueError(
-                    f"unlearn.layers: {config.model.label} has no layer {name!r}; it has {', '.join(layers)}"
+                    f"unlearn.layers: {config.model.label} has no layer {name!r}{near} it has {', '.join(layers)}"
                 )
         if not unlearn.layers or len(set(unlearn.layers)) != len(unlearn.layers):
             raise ValueError("unlearn.layers: name one or more layers, each once")

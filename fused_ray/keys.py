@@ -21,15 +21,35 @@ if TYPE_CHECKING:
 def pretrain_key(config: RunConfig) -> str:
     """SHA-256 over all that pre-training reads, and so M_r depends on."""
     read = _read(config) | {"pretrain": config.pretrain.model_dump(mode="json", exclude={"from_", "history"})}
-    forget = config.forget
-    if forget.scenario == "exclusive":  # shapes what clients hold
-        read["forget"] = [config.forget_classes, forget.owner, forget.overlap]
-    elif forget.scenario != "class" and forget.poison:  # shapes what clients' data says
-        told = {"scenario", "clients"}
-        if forget.scenario == "sample":
-            told |= {"examples", "examples_share", "target", "trigger"}
-        read["forget"] = [forget.model_dump(mode="json", include=told), config.forget_share]
+    forget = _shaping(config)
+    if config.forget.scenario == "exclusive":
+        read["forget"] = [forget["classes"], forget["owner"], forget["overlap"]]
+    elif forget:
+        read["forget"] = [{k: v for k, v in forget.items() if k not in ("poison", "share")}, forget["share"]]
     return _hashed(read)
+
+
+def read_by_pretraining(config: RunConfig) -> dict[str, Any]:
+    """The same by dotted field."""
+    read = _read(config)
+    sections = {name: read[name] for name in ("data", "model", "train")} | {"forget": _shaping(config)}
+    fields = {f"{section}.{name}": value for section, found in sections.items() for name, value in found.items()}
+    counts = {"federation.clients": config.federation.clients, "pretrain.rounds": config.pretrain.rounds}
+    return {"seed": config.seed, **fields, **counts}
+
+
+def _shaping(config: RunConfig) -> dict[str, Any]:
+    """What of `forget` shapes what clients hold, or what their data say."""
+    forget = config.forget
+    if forget.scenario == "exclusive":
+        told = forget.model_dump(mode="json", include={"scenario", "owner", "overlap"})
+        return told | {"classes": config.forget_classes}
+    if forget.scenario == "class" or not forget.poison:
+        return {}
+    names = {"scenario", "poison", "clients"}
+    if forget.scenario == "sample":
+        names |= {"examples", "examples_share", "target", "trigger"}
+    return forget.model_dump(mode="json", include=names) | {"share": config.forget_share}
 
 
 def retrain_key(config: RunConfig) -> str:

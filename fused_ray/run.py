@@ -5,6 +5,7 @@ Neither PyTorch nor Ray is imported until the configuration has been checked and
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fused_ray import registry
 from fused_ray.config import RunConfig
 from fused_ray.errors import ConfigError, Interrupted
+from fused_ray.validation import validated
 
 if TYPE_CHECKING:
     from fused_ray.results.directory import RunDirectory
@@ -82,19 +84,21 @@ def prepare(config: RunConfig, *, overwrite: bool = False) -> tuple[RunDirectory
     """Check what can be checked before anything starts, and make the run directory; the configuration to execute."""
     from fused_ray.data import datasets
     from fused_ray.results.directory import RunDirectory
+    from fused_ray.results.earlier import check_earlier
 
     config = config.located()
     check_inputs(config.inputs, config.output.dir)
     datasets.find(config.data)
-    if config.pretrain.from_ is not None and not Path(config.pretrain.from_).exists():
+    if config.pretrain.from_ is not None and not os.path.exists(config.pretrain.from_):
         raise ConfigError(f"pretrain.from: there is no run or file {config.pretrain.from_}")
+    check_earlier(config)
     check_own_model(config)
     return RunDirectory.create(config.output.dir, config, overwrite), config
 
 
 def check_inputs(inputs: Mapping[str, str], place: str) -> None:
     """Raises ConfigError if what is to be read lies where the results go: replacing those would remove it."""
-    target = Path(place).expanduser().resolve()
+    target = Path(place).resolve()
     for key, where in inputs.items():
         if "://" not in where and Path(where).resolve().is_relative_to(target):
             raise ConfigError(f"output.dir: {place} holds {key} {where}; choose another output.dir for the results")
@@ -118,7 +122,7 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Run
                 f"--set {override!r}: a run goes on with the configuration it was started with; only "
                 f"{', '.join(MAY_CHANGE)} may change"
             )
-    return directory, RunConfig.from_dict(directory.config.model_dump(mode="json", by_alias=True), overrides)
+    return directory, validated(RunConfig, directory.config.model_dump(mode="json", by_alias=True), overrides)
 
 
 def execute(directory: RunDirectory, config: RunConfig, listener: Listener | None = None) -> dict[str, Any]:

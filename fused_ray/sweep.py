@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fused_ray.config import RunConfig, validated
+from fused_ray.config import RunConfig
+from fused_ray.dimension import KINDS
 from fused_ray.errors import ConfigError, Interrupted
 from fused_ray.run import MAY_CHANGE, check_inputs, check_own_model
-from fused_ray.trials import KINDS, SweepConfig
+from fused_ray.trials import SweepConfig
+from fused_ray.validation import blaming, validated
 
 if TYPE_CHECKING:
     from fused_ray.results.sweep.directory import SweepDirectory
@@ -55,10 +57,11 @@ def resume_sweep(
 ) -> dict[str, Any]:
     """Go on with an interrupted sweep, and try again what failed in a finished one.
 
-    `overrides` may change how it is executed (max_concurrent, base.engine.*), not what is computed.
+    `overrides` may change how it is executed (max_concurrent, base.engine.*), not what is computed; and `samples`, to
+    draw more trials, which leaves those that are done as they are.
     """
     directory, config = prepare_resume(path, overrides)
-    return directory.result if complete(directory) else execute(directory, config, listener)
+    return directory.result if complete(directory, config) else execute(directory, config, listener)
 
 
 def load_sweep(path: str | Path) -> SweepDirectory:
@@ -79,10 +82,11 @@ def prepare(config: SweepConfig, *, overwrite: bool = False) -> tuple[SweepDirec
     # of what is proposed later, these have every value that was named
     trials = config.likely if config.search == "optuna" else config.trials
     runs = [config.base, *(trial.config for trial in trials if trial.config)]
-    for settings in {run.data: run.data for run in runs}:
-        datasets.find(settings)
-    for run in {(run.model, run.data.name): run for run in runs}.values():
-        check_own_model(run)
+    with blaming(config.blamed):
+        for settings in {run.data: run.data for run in runs}:
+            datasets.find(settings)
+        for run in {(run.model, run.data.name): run for run in runs}.values():
+            check_own_model(run)
     for run in runs:
         check_inputs(run.inputs, config.output.dir)
     return SweepDirectory.create(config.output.dir, config, overwrite), config
@@ -91,19 +95,31 @@ def prepare(config: SweepConfig, *, overwrite: bool = False) -> tuple[SweepDirec
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[SweepDirectory, SweepConfig]:
     """The directory to go on with and its configuration."""
     directory = load_sweep(path)
-    allowed = ("max_concurrent=", "output.plots=", *(f"base.{key}" for key in MAY_CHANGE))
+    before = directory.config
+    allowed = ("samples=", "max_trials=", "max_concurrent=", "output.plots=", *(f"base.{key}" for key in MAY_CHANGE))
     for override in overrides:
         if not override.strip().startswith(allowed):
             raise ConfigError(
                 f"--set {override!r}: a sweep goes on with the configuration it was started with; only "
                 f"{', '.join(allowed)} may change"
             )
-    return directory, validated(SweepConfig, directory.config.model_dump(mode="json", by_alias=True), overrides)
+    config = validated(SweepConfig, before.model_dump(mode="json", by_alias=True), overrides)
+    if config.samples != before.samples:
+        if config.search == "grid":
+            raise ConfigError(
+                "samples: a grid's list of trials is fixed; start another sweep, which shares the models of this one "
+                f"with --set output.store={before.store}"
+            )
+        if config.count < before.count:
+            raise ConfigError(f"samples: {before.count} are drawn already; there can only be more")
+    return directory, config
 
 
-def complete(directory: SweepDirectory) -> bool:
+def complete(directory: SweepDirectory, config: SweepConfig) -> bool:
     """Whether there is nothing left to run, nor to try again."""
-    return directory.finished and (not directory.result["failed"] or directory.config.search == "optuna")
+    if not directory.finished or directory.result["trials"] < config.count:
+        return False
+    return not directory.result["failed"] or config.search == "optuna"
 
 
 def execute(directory: SweepDirectory, config: SweepConfig, listener: Listener | None = None) -> dict[str, Any]:

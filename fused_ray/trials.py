@@ -10,34 +10,25 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fused_ray import registry
-from fused_ray.config import (
-    INPUTS,
-    Auto,
-    Count,
-    Integers,
-    RunConfig,
-    Section,
-    absolute,
-    describe,
-    plain,
-    put,
-    read_yaml,
-    validated,
-)
+from fused_ray.config import INPUTS, Auto, Count, Integers, RunConfig, Section, Where, describe
+from fused_ray.dimension import Dimension, twice
 from fused_ray.errors import ConfigError
-from fused_ray.seeding import generator
+from fused_ray.kinds import SWEEP, base_of, check_kind
+from fused_ray.paths import absolute
+from fused_ray.suggest import did_you_mean
+from fused_ray.validation import mistakes, put, validated, value_of
+from fused_ray.yaml_text import dump, plain, read_yaml
 
-KINDS = ("grid", "choice", "uniform", "loguniform")
 METRICS = ("ra", "fa", "ca", "bytes_up_total", "seconds", "score")
 """What may be an objective: columns of trials.parquet, accuracies on the half that is chosen by; score = ra - fa."""
 _OURS = ("engine.", "output.", "audit.", "pretrain.from", "pretrain.history", "federation.clients_per_actor",
@@ -47,67 +38,12 @@ METHOD_SECTIONS = ("unlearn", "federaser", "eraseclient", "exactfun", "puf")
 """Sections that shape no pre-trained or retrained model."""
 
 
-class Dimension(Section):
-    """One field's values: exactly one of the four."""
-
-    grid: tuple[Any, ...] | None = None
-    """Every one of these values."""
-    choice: tuple[Any, ...] | None = None
-    """One of these values, drawn evenly."""
-    uniform: tuple[float, float] | None = None
-    """A number between the two, drawn evenly."""
-    loguniform: tuple[float, float] | None = None
-    """A positive number between the two, its logarithm drawn evenly."""
-
-    @model_validator(mode="after")
-    def _one(self) -> Dimension:
-        if len(given := [kind for kind in KINDS if getattr(self, kind) is not None]) != 1:
-            raise ValueError(f"it has {' and '.join(given) or 'nothing'}")
-        if isinstance(self.values, tuple):
-            if not self.values:
-                raise ValueError(f"{self.kind}: name at least one value")
-            if len({json.dumps(value) for value in self.values}) != len(self.values):
-                raise ValueError(f"{self.kind}: {list(self.values)} has a value twice")
-        else:
-            low, high = self.bounds
-            if not (math.isfinite(low) and math.isfinite(high) and low < high and (self.uniform or low > 0)):
-                raise ValueError(f"{self.kind}: [{low:g}, {high:g}] is no range" + ("" if self.uniform else " above 0"))
-        return self
-
-    @property
-    def kind(self) -> str:
-        """Which of the four it is."""
-        return next(kind for kind in KINDS if getattr(self, kind) is not None)
-
-    @property
-    def values(self) -> tuple[Any, ...] | None:
-        """All values; None for a range."""
-        return self.grid if self.grid is not None else self.choice
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The ends of a range."""
-        found = self.uniform or self.loguniform
-        assert found is not None
-        return found
-
-    def draw(self, seed: int, key: str, number: int) -> Any:
-        """A value for the draw of that number, from the seed."""
-        chance = float(generator(seed, f"sweep/{key}", number).random())
-        if self.values is not None:
-            return self.values[min(int(chance * len(self.values)), len(self.values) - 1)]
-        low, high = self.bounds
-        if self.uniform:
-            return low + chance * (high - low)
-        return min(high, max(low, math.exp(math.log(low) + chance * (math.log(high) - math.log(low)))))
-
-
 class SweepOutput(Section):
     """Where the sweep goes."""
 
-    dir: str = "runs/sweep"
+    dir: Where = "runs/sweep"
     """Its directory; an existing one is refused unless told otherwise."""
-    store: str | None = None
+    store: Where | None = None
     """Folder of pre-trained and retrained models, which later sweeps may share; unset: one in the sweep's directory."""
     plots: bool = True
     """Draw plots into the sweep's directory."""
@@ -131,6 +67,11 @@ class Trial:
         """Its folder."""
         return f"{self.number:04d}"
 
+    @property
+    def text(self) -> str:
+        """Its values as JSON."""
+        return json.dumps(self.values, sort_keys=True)
+
 
 class SweepConfig(Section):
     """Everything that a sweep depends on."""
@@ -138,7 +79,7 @@ class SweepConfig(Section):
     base: RunConfig = RunConfig()
     """A run's configuration, or the path of one."""
     space: dict[str, Dimension]
-    """Dotted config field -> {grid: [...]}, {choice: [...]}, {uniform: [low, high]} or {loguniform: [low, high]}."""
+    """Dotted config field -> {grid: [...]}, {choice: [...]}, {uniform: [low, high]}, or another kind of `Dimension`."""
     seeds: Integers | None = None
     """Seeds as one more grid; tables show mean and spread over them."""
     search: Literal["grid", "random", "optuna"] = "grid"
@@ -154,7 +95,7 @@ class SweepConfig(Section):
     """
     max_concurrent: Count | Auto = "auto"
     """Trials at a time, each on an even share of the cores; auto: at most 4 (optuna: 1). Changes no trial's result."""
-    max_trials: Count = 1000
+    max_trials: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 1000
     """Refuse a space of more trials than this."""
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     """What is drawn, and in which order, depends on it; a trial's own seed is base.seed or the space's."""
@@ -164,6 +105,11 @@ class SweepConfig(Section):
     """A recommended setting's FA may be this much above the retrained model's."""
     output: SweepOutput = SweepOutput()
 
+    @field_validator("base", mode="before")
+    @classmethod
+    def _read_base(cls, base: Any) -> Any:
+        return base_of(base)
+
     @field_validator("space", mode="before")
     @classmethod
     def _read(cls, space: Any) -> Any:
@@ -172,17 +118,15 @@ class SweepConfig(Section):
             raise ValueError("write a mapping of dotted fields to their values")
         found = {}
         for key, given in space.items():
-            named = (
-                {"grid" if kind == "grid_search" else kind: v for kind, v in given.items()}
-                if isinstance(given, dict)
-                else given
-            )
+            if not isinstance(given, dict | Dimension):
+                values = json.dumps(given if isinstance(given, list) else [given])
+                raise ValueError(f"{key}: say how it varies, as in {{grid: {values}}}")
+            named = given if isinstance(given, Dimension) else {"grid" if k == "grid_search" else k: v
+                                                                for k, v in given.items()}  # fmt: skip
             try:
                 found[key] = Dimension.model_validate(named)
             except ValidationError as error:
-                what = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-                raise ValueError(f"{key}: {what[:1].lower()}{what[1:]}; write one of {', '.join(KINDS)}, as in "
-                                 "{grid: [1, 2]}") from None  # fmt: skip
+                raise ValueError(mistakes(Dimension, error, key)) from None
         return found
 
     @model_validator(mode="after")
@@ -193,39 +137,53 @@ class SweepConfig(Section):
             raise ValueError("base.pretrain.from: a sweep pre-trains its own models; to share them, set output.store")
         if self.seeds is not None and "seed" in self.space:
             raise ValueError("seeds: the space has the dimension seed already; leave one of the two out")
-        if self.seeds is not None:
-            Dimension(grid=self.seeds)
-        known = [key for key, *_ in describe()]
-        for key in self.space:
-            if key not in known:
-                near = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-                raise ValueError(f"space: unknown field {key!r}" + (f"; did you mean {' or '.join(near)}?" if near else
-                                 "; `fused-ray init` writes all fields with what they mean"))  # fmt: skip
-            if key.startswith(_OURS):
-                raise ValueError(
-                    f"space: {key} is no dimension: it changes no result, or the sweep sets it; set base.{key}"
-                )
+        if self.seeds is not None and (not self.seeds or twice(self.seeds)):
+            raise ValueError(f"seeds: {list(self.seeds)} names none, or one twice; leave it unset, or name each once")
+        kinds = {key: kind for key, kind, *_ in describe()}
+        for key, found in self.space.items():
+            self._field(key, found, kinds)
         self._search()
         self._list()
         return self
 
+    def _field(self, key: str, found: Dimension, kinds: Mapping[str, str]) -> None:
+        """Whether a dimension is that of a field which may vary, and draws what the field takes."""
+        if key not in kinds:
+            near = did_you_mean(key, kinds) or "; `fused-ray init` writes all fields with what they mean"
+            raise ValueError(f"space.{key}: there is no such field{near}")
+        if key.startswith(_OURS):
+            raise ValueError(
+                f"space.{key}: this is no dimension: it changes no result, or the sweep sets it; set base.{key}"
+            )
+        takes = set(re.findall(r"\w+", kinds[key]))
+        if found.values is None and not takes & {"int", "float"}:
+            raise ValueError(f"space.{key}: it takes no numbers; write grid or choice instead of {found.kind}")
+        if found.values is None and "float" not in takes and not found.whole:
+            whole = found.kind.replace("uniform", "randint")
+            raise ValueError(f"space.{key}: it takes whole numbers, and {found.kind} draws others; write {whole}")
+
     def _search(self) -> None:
         """Whether search, samples, scheduler and objectives go together."""
-        ranges = [key for key, found in self.space.items() if found.grid is None]
+        drawn = [key for key, found in self.space.items() if found.grid is None]
         if self.search != "grid" and self.samples is None:
             raise ValueError(f"samples: say how many trials {self.search} may draw")
-        if self.search == "grid" and not ranges and (self.samples or 1) > 1:
+        if self.search == "grid" and not drawn and (self.samples or 1) > 1:
             raise ValueError("samples: a grid without drawn dimensions would only repeat its trials; leave it unset")
         if not self.objectives:
             raise ValueError("objectives: name at least one")
         for name in self.objectives:
             if name not in METRICS:
-                raise ValueError(f"objectives: unknown {name!r}; choose among {', '.join(METRICS)}")
+                near = did_you_mean(name, METRICS) or ";"
+                raise ValueError(f"objectives: unknown {name!r}{near} choose among {', '.join(METRICS)}")
         if self.scheduler == "asha" and len(self.objectives) > 1:
             raise ValueError(
                 f"scheduler: asha takes one objective, not {', '.join(self.objectives)}; for example objectives: "
                 "{score: max}"
             )
+        for key, found in self.space.items() if self.search == "optuna" else ():
+            if found.values is None and found.step is not None and found.logarithmic:
+                kind = found.kind.removeprefix("q")
+                raise ValueError(f"space.{key}: optuna has no {found.kind}; write {kind}, or a choice of the values")
         if self.base.engine.backend == "local" and (self.scheduler == "asha" or self.search == "optuna"):
             raise ValueError(
                 "base.engine.backend: local runs grid and random in a plain loop; optuna and asha need ray"
@@ -237,19 +195,54 @@ class SweepConfig(Section):
             raise ValueError(f"max_trials: the space has {self.count} trials, more than the {self.max_trials} allowed; "
                              "make it smaller, or raise max_trials")  # fmt: skip
         trials = self.trials if self.search != "optuna" else self.corners
-        good: set[tuple[str, str]] = set()
-        for trial in trials:
-            if trial.config is not None:
-                good |= {(key, json.dumps(value)) for key, value in trial.values.items()}
-        for trial in trials:
-            for key, value in trial.values.items():
-                if trial.config is None and (key, json.dumps(value)) not in good:
-                    raise ValueError(f"space: {key} = {json.dumps(value)}: {trial.reason}")
+        good = {(key, json.dumps(v)) for t in trials if t.config is not None for key, v in t.values.items()}
+        wrong: list[tuple[str, Any, str]] = []
+        everything = self.search == "grid" and all(found.grid is not None for found in self.dimensions.values())
+        for key, found in self.dimensions.items():
+            alone = {json.dumps(value): self.trial(0, {key: value}) for value in found.samples}
+            self._distinct(key, alone)
+            for text, trial in alone.items():
+                if (key, text) in good:
+                    continue
+                if everything:  # it was tried with all the others
+                    wrong.append((key, trial.values[key], trial.reason or _first_reason(trials, key, text)))
+                elif trial.config is None and not self._possible(key, trial.values[key]):
+                    wrong.append((key, trial.values[key], trial.reason))
+        for key, value, reason in sorted(wrong, key=lambda case: case[0] != case[2].partition(": ")[0]):
+            raise ValueError(self._blamed_value(key, value, reason))
+        if not any(trial.config for trial in trials):
+            raise ValueError(f"space: none of its {len(trials)} trials can be run; the first: {trials[0].reason}")
+
+    def _distinct(self, key: str, alone: Mapping[str, Trial]) -> None:
+        """Raises ValueError where two values of a dimension are two ways to write the same."""
+        seen: dict[RunConfig, str] = {}
+        for text, trial in alone.items():
+            if trial.config is None or text == '"all"':  # how many that is depends on the model, which may vary too
+                continue
+            if (other := seen.setdefault(trial.config, text)) != text:
+                raise ValueError(f"space.{key}: {other} and {text} are the same")
+
+    def _possible(self, key: str, value: Any) -> bool:
+        """Whether a value that is wrong with the base alone goes with a value of another dimension."""
+        others = ((name, v) for name, found in self.dimensions.items() if name != key for v in found.samples)
+        return any(self.trial(0, {name: v, key: value}).config is not None for name, v in others)
+
+    def blamed(self, reason: str) -> str:
+        """What is wrong with a run, `field: ...`, under the name that the field has here."""
+        field, _, what = reason.partition(": ")
+        if field == "seed" and self.seeds is not None:
+            return f"seeds: {what}"
+        return f"{'space' if field in self.space else 'base'}.{reason}"
+
+    def _blamed_value(self, key: str, value: Any, reason: str) -> str:
+        """What is wrong with a value of a dimension, and with which field, if that is another."""
+        said = self.blamed(reason)
+        return said if reason.startswith(f"{key}: ") else f"space.{key} = {json.dumps(value)}: {said}"
 
     @property
     def corners(self) -> list[Trial]:
         """Points that show every value, and both ends of every range, once."""
-        columns = {key: list(found.values or found.bounds) for key, found in self.dimensions.items()}
+        columns = {key: list(found.samples) for key, found in self.dimensions.items()}
         longest = max(map(len, columns.values()))
         return [self.trial(n, {key: found[n % len(found)] for key, found in columns.items()}) for n in range(longest)]
 
@@ -277,13 +270,18 @@ class SweepConfig(Section):
 
     @cached_property
     def trials(self) -> tuple[Trial, ...]:
-        """All trials of a grid or a random search. Those that share a model follow each other, for warm caches."""
+        """All trials of a grid or a random search. Those that share a model follow each other, for warm caches.
+
+        The trials of a random search are numbered as they were drawn, so that more of them leave the numbers alone.
+        """
         assert self.search != "optuna", "optuna proposes its trials one by one"
         points = list(self._points())
         shared = {key: None for key in self.dimensions if key == "seed" or key.partition(".")[0] not in METHOD_SECTIONS}
-        groups = {json.dumps([point[key] for key in shared]): None for point in points}
-        order = sorted(points, key=lambda point: list(groups).index(json.dumps([point[key] for key in shared])))
-        return tuple(self.trial(number, point) for number, point in enumerate(order))
+        groups: dict[str, int] = {}
+        group = [groups.setdefault(json.dumps([point[key] for key in shared]), len(groups)) for point in points]
+        order = sorted(range(len(points)), key=group.__getitem__)
+        drawn = self.search == "random"
+        return tuple(self.trial(n if drawn else place, points[n]) for place, n in enumerate(order))
 
     def _points(self) -> Iterator[dict[str, Any]]:
         whole = {k: found.grid for k, found in self.dimensions.items() if found.grid and self.search == "grid"}
@@ -309,7 +307,7 @@ class SweepConfig(Section):
                 return Trial(number, dict(values), None, f"unlearn.layers: {reason}")
             nested["unlearn"]["layers"] = len(model.ranked)
         try:
-            return Trial(number, dict(values), RunConfig.from_dict(nested))
+            return Trial(number, dict(values), validated(RunConfig, nested))
         except ConfigError as error:
             return Trial(number, dict(values), None, str(error))
 
@@ -318,7 +316,7 @@ class SweepConfig(Section):
         """Trials that between them need all the models that any may need, but for drawn settings of training."""
         columns = {}
         for key, found in self.dimensions.items():
-            values = found.values or found.bounds
+            values = found.samples
             shapes = key == "unlearn.method" or key == "seed" or key.partition(".")[0] not in METHOD_SECTIONS
             columns[key] = values if shapes and found.values else values[:1]
         points = (dict(zip(columns, point, strict=True)) for point in itertools.product(*columns.values()))
@@ -329,7 +327,7 @@ class SweepConfig(Section):
     @property
     def store(self) -> Path:
         """Where models are kept."""
-        return Path(self.output.store or Path(self.output.dir) / "store").expanduser().absolute()
+        return Path(self.output.store or Path(self.output.dir) / "store").absolute()
 
     def model(self, config: RunConfig) -> RunConfig:
         """The run that pre-trains for a trial, and ranks the layers, which is the same for all trials on its model."""
@@ -358,7 +356,7 @@ class SweepConfig(Section):
         own |= {"audit.enabled": False, "output.plots": False, "output.dir": str(place)}
         for key, value in own.items():
             put(values, key, value, trial.name)
-        return RunConfig.from_dict(values, source=f"trial {trial.name}")
+        return validated(RunConfig, values, source=f"trial {trial.name}")
 
     def _shared(
         self, config: RunConfig, folder: str, sections: Mapping[str, Any], fields: Mapping[str, Any]
@@ -367,7 +365,7 @@ class SweepConfig(Section):
         own = {"audit.enabled": False, "output.plots": False, "output.dir": str(self.store / folder)}
         for key, value in {**fields, **own}.items():
             put(values, key, value, folder)
-        return RunConfig.from_dict(values, source=folder)
+        return validated(RunConfig, values, source=folder)
 
     # -- files
 
@@ -389,7 +387,7 @@ class SweepConfig(Section):
 
     def to_yaml(self) -> str:
         """The whole configuration as YAML, which `from_yaml` reads back to an equal object."""
-        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True, exclude_none=False), sort_keys=False)
+        return dump(self.model_dump(mode="json", by_alias=True))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "") -> SweepConfig:
@@ -399,9 +397,9 @@ class SweepConfig(Section):
         that names what is wrong. A path in `base` counts from the source's folder.
         """
         merged = plain(values, source or "the sweep")
-        if isinstance(merged, dict) and isinstance(merged.get("base"), str):
-            merged["base"] = read_yaml(Path(source).parent / Path(merged["base"]).expanduser())
         ordinary = []
+        if isinstance(merged, dict):
+            merged["base"] = base_of(merged.get("base"), source)
         for override in overrides:
             if isinstance(merged, dict) and override.strip().startswith("space."):
                 _override_space(merged, override)
@@ -412,19 +410,25 @@ class SweepConfig(Section):
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
         """Read a YAML file and apply overrides. Raises ConfigError."""
-        return cls.from_dict(read_yaml(path), overrides, str(path))
+        values = read_yaml(path)
+        check_kind(values, SWEEP, path)
+        return cls.from_dict(values, overrides, str(path))
+
+
+def _first_reason(trials: Sequence[Trial], key: str, text: str) -> str:
+    """Why the first trial with that value, as JSON, cannot be run."""
+    return next(trial.reason for trial in trials if json.dumps(trial.values[key]) == text)
 
 
 def _override_space(values: dict[str, Any], override: str) -> None:
     """`space.unlearn.lr={...}`: what stands behind `space.` is one key, dots and all; null takes it out."""
     key, equals, text = override.strip().partition("=")
-    try:
-        found = yaml.safe_load(text) if equals else None
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from None
-    if not equals or not isinstance(found, dict | None):
+    found = value_of(override, text) if equals else ""
+    if not isinstance(found, dict | None):
         raise ConfigError(f"--set {override!r}: write it as space.unlearn.lr={{grid: [0.1, 0.2]}}, or =null to drop it")
-    space = values.setdefault("space", {})
+    if values.get("space") is None:
+        values["space"] = {}
+    space = values["space"]
     if not isinstance(space, dict):
         raise ConfigError("space: it must map dotted fields to their values")
     name = key.removeprefix("space.").strip()

@@ -18,9 +18,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fused_ray.config import Constants, RunConfig, read_yaml
+from fused_ray import takeover
+from fused_ray.config import Constants, RunConfig
 from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.results.folder import Folder
+from fused_ray.validation import validated
+from fused_ray.yaml_text import read_yaml
 
 
 class RunDirectory(Folder):
@@ -28,7 +31,7 @@ class RunDirectory(Folder):
 
     KIND = "run directory"
     FORMAT = "fused_ray run 2"
-    CONFIG = "config.yaml"
+    CONFIG = takeover.CONFIG
     RESUME = "fused-ray run --resume"
 
     @classmethod
@@ -40,7 +43,7 @@ class RunDirectory(Folder):
     def config(self) -> RunConfig:
         """The configuration that the run was started with."""
         try:
-            return RunConfig.from_dict(read_yaml(self.path / self.CONFIG), source=str(self.path / self.CONFIG))
+            return validated(RunConfig, read_yaml(self.path / self.CONFIG), source=str(self.path / self.CONFIG))
         except ConfigError as error:
             raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
 

@@ -17,8 +17,9 @@ from fused_ray.data import datasets, scenarios
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.results import audits, plots
 from fused_ray.results.directory import RunDirectory
+from fused_ray.results.earlier import earlier_run, made_elsewhere
 from fused_ray.results.folder import LOCK_WAIT
-from fused_ray.results.given import adopt_ranking, earlier_run, given_model
+from fused_ray.results.given import adopt_ranking, given_model
 from fused_ray.results.recorder import DirectoryRecorder, Progress
 from fused_ray.types import ImageData, Scenario
 
@@ -70,7 +71,8 @@ def execute(
                 "gradient passes the ReLU behind it"
             )
         with contextlib.closing(make_pool(config, data, scenario)) as pool:
-            recorder.note(_workers(pool))
+            for note in (_workers(pool), *made_elsewhere(config, pool.identities)):
+                recorder.note(note)
             if not check_numerics(config, pool.identities):
                 recorder.note("the nodes are not bit-comparable: the same run elsewhere may give other bits")
             outcome = simulate(config, data, scenario, pool, recorder, given)

@@ -9,6 +9,7 @@ from fused_ray.config import Constants
 from fused_ray.core.removal import removal_hash
 from fused_ray.core.state import Arrays, state_hash
 from fused_ray.errors import RunDirectoryError
+from fused_ray.paths import expanded
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.files import encode_state, read_adapter, read_state
 
@@ -64,12 +65,12 @@ def restore_base(run: Path, out: Path | None) -> str:
 
 
 def _write(out: Path, state: Arrays, expected: str, constants: Constants) -> str:
-    found = state_hash(state)
+    out, found = expanded(out), state_hash(state)
     if found != expected:
         raise RunDirectoryError(
             f"the model has the hash {found}, but result.json says {expected}: the files were changed"
         )
-    if out.exists():
+    if os.path.exists(out):
         raise RunDirectoryError(f"{out} exists already; name another file with --out")
     temporary = out.with_name(f".{out.name}.tmp")
     try:

@@ -18,10 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fused_ray.errors import RunDirectoryError
+from fused_ray.kinds import COMMANDS, RUN
+from fused_ray.paths import expanded
 from fused_ray.results.environment import environment
 
 Kind = TypeVar("Kind", bound="Folder")
 
+FORMATS = {f"fused_ray {kind} 1": kind for kind in COMMANDS}
+"""What environment.json says of a folder of each kind."""
 LOCK_WAIT = 60.0
 """Seconds to wait for the writer of a killed run to be gone."""
 
@@ -49,7 +53,7 @@ class Folder:
 
         `overwrite` replaces an earlier one of the same kind, but nothing else.
         """
-        target = Path(path).absolute()
+        target = expanded(path).absolute()
         try:
             taken = target.exists() and not (target.is_dir() and not any(target.iterdir()))
         except OSError as error:
@@ -84,14 +88,12 @@ class Folder:
     @classmethod
     def open(cls: type[Kind], path: str | Path) -> Kind:
         """An existing folder. Raises RunDirectoryError if it is not one of this kind."""
-        directory = cls(Path(path).absolute())
-        if not directory.path.is_dir():
+        directory = cls(expanded(path).absolute())
+        if not os.path.isdir(directory.path):
             raise RunDirectoryError(f"{path} is no {cls.KIND}: there is no such folder")
-        found = directory.read_json("environment.json")
-        if found.get("format") != cls.FORMAT or not (directory.path / cls.CONFIG).is_file():
-            raise RunDirectoryError(
-                f"{path} is no {cls.KIND} of this version: {cls.FORMAT!r} is not in environment.json"
-            )
+        found = directory.read_json("environment.json").get("format")
+        if found != cls.FORMAT or not (directory.path / cls.CONFIG).is_file():
+            raise RunDirectoryError(f"{path} is no {cls.KIND} of this version" + _what_else(cls.FORMAT, found, path))
         return directory
 
     @property
@@ -190,6 +192,22 @@ class Folder:
         except OSError:
             pass
         raise RunDirectoryError(f"{self.path} was taken over by another run; this one stops writing")
+
+
+def kind_of_folder(path: str | Path) -> str:
+    """What kind of results a folder holds; a run's where that cannot be told, so that opening it says what is wrong."""
+    try:
+        about = json.loads((expanded(path) / "environment.json").read_text(encoding="utf-8"))
+        return FORMATS[about["format"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return RUN
+
+
+def _what_else(wanted: str, found: object, path: str | Path) -> str:
+    kind = FORMATS.get(str(found))
+    if kind is None or found == wanted:
+        return f": {wanted!r} is not in environment.json, or its configuration is gone"
+    return f", but of a {kind}: fused-ray show {path}, or to go on with it, {COMMANDS[kind]} --resume {path}"
 
 
 class TableFolder(Folder):

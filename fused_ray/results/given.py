@@ -4,49 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fused_ray import models, registry
+from fused_ray import models
 from fused_ray.config import Constants, RunConfig
 from fused_ray.core.pretrained import fitted
 from fused_ray.core.state import Arrays, arrays
 from fused_ray.errors import RunDirectoryError
 from fused_ray.results.directory import RunDirectory
+from fused_ray.results.earlier import check_earlier, earlier_run
 from fused_ray.results.files import encode_state, read_model
 from fused_ray.types import ImageData
 
 RANKING = "checkpoints/rank.safetensors"
 
 
-def earlier_run(config: RunConfig) -> Path | None:
-    """The run directory that `pretrain.from` names; None if it names none."""
-    source = None if config.pretrain.from_ is None else Path(config.pretrain.from_).expanduser()
-    return source if source is not None and source.is_dir() else None
-
-
 def given_model(directory: RunDirectory, config: RunConfig, data: ImageData) -> tuple[Arrays, str, list[str]]:
     """M_r of `pretrain.from`, kept in this run's directory; where it comes from; and warnings.
 
     Raises RunDirectoryError if it is missing, unreadable, not of this run's model, or trained on images that were
-    normalised by another mean and deviation.
+    normalised by another mean and deviation, and what `check_earlier` raises.
     """
-    source = Path(str(config.pretrain.from_)).expanduser()
+    source = Path(str(config.pretrain.from_))
     own = directory.path / "base.safetensors"
-    warnings: list[str] = []
+    file = source / "base.safetensors" if source.is_dir() else source
+    warnings = [] if own.exists() else check_earlier(config)
     told: Constants | None = None
     if source.is_dir():
         earlier = RunDirectory.open(source)
-        file = source / "base.safetensors"
-        if not file.exists():
-            raise RunDirectoryError(f"pretrain.from: {source} has not finished pre-training; continue it first")
-        if earlier.config.pretrain_key() != config.pretrain_key():
-            if registry.METHODS[config.unlearn.method].needs_history:
-                raise RunDirectoryError(
-                    f"pretrain.from: {config.unlearn.method} goes back over pre-training, and {source} was pre-trained "
-                    "on other data or settings; give this run the same seed, data, model, train, pretrain and clients"
-                )
-            warnings.append(f"the model of {source} was pre-trained on other data or settings than this run's")
         told = earlier.constants if earlier.finished else None
-    else:
-        file = source
     # a run that goes on uses its own copy: the source may have gone
     state, saved = read_model(own if own.exists() else file)
     warnings += _check_constants(source, saved or told, (data.mean, data.std))

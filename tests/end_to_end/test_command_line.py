@@ -228,8 +228,9 @@ def test_the_model_and_the_mask_are_sent_once(finished: Path, tmp_path: Path) ->
 
 
 def test_pretraining_that_was_another_is_not_gone_back_over(finished: Path, tmp_path: Path) -> None:
-    fields = [f"pretrain.from={finished}", "forget.scenario=client", "unlearn.method=eraseclient"]
-    with pytest.raises(FusedRayError, match="eraseclient goes back over pre-training"):
+    fields = [f"pretrain.from={finished}", "forget.scenario=client", "forget.poison=false", "train.lr=0.1"]
+    fields += ["unlearn.method=eraseclient"]
+    with pytest.raises(FusedRayError, match=r"eraseclient goes back over pre-training, and cannot change train\.lr"):
         run(RunConfig.from_dict({}, [*SMALL, *fields, f"output.dir={tmp_path / 'run'}"]))
 
 

@@ -260,7 +260,11 @@ def test_a_sweep_on_ray_stopped_and_resumed(finished: Path, tmp_path: Path) -> N
     assert figures(path) == of_class(finished)
 
 
-SEARCHED = {"unlearn.sparsity": {"uniform": [0.5, 0.99]}, "unlearn.start": {"choice": ["zero", "reset"]}}
+SEARCHED = {
+    "unlearn.sparsity": {"quniform": [0.5, 0.99, 0.01]},
+    "unlearn.draw": {"randint": [0, 9]},
+    "unlearn.start": {"choice": ["zero", "reset"]},
+}
 
 
 @pytest.mark.slow
@@ -281,6 +285,10 @@ def test_optuna_proposes_trials_and_is_told_again_after_a_kill(tmp_path: Path) -
         assert len({row["values"] for row in rows}) == 6
     assert figures(path)[: len(kept)] == kept
     assert figures(whole)[: len(kept)] == kept  # proposals depend on the seed and on what was found
+    before = figures(whole)
+    subprocess.run(command("--resume", whole, "--set", "samples=8"), timeout=280, check=True)
+    assert figures(whole)[: len(before)] == before
+    assert [row["trial"] for row in figures(whole) if row["last"]] == list(range(8))
 
 
 @pytest.mark.slow
@@ -329,7 +337,10 @@ def test_a_sweep_of_which_nothing_can_run_says_why(tmp_path: Path) -> None:
     [
         ([], "name a YAML file"),
         (["nowhere.yaml"], "nowhere.yaml"),
-        (["s.yaml", "--set", "space.unlearn.layer={grid: [1]}"], "unknown field 'unlearn.layer'"),
+        (
+            ["s.yaml", "--set", "space.unlearn.layer={grid: [1]}"],
+            "did you mean unlearn.layers?",
+        ),
         (["s.yaml", "--set", "space={}"], "space: it is empty"),
         (["s.yaml", "--set", "space.seed=3"], "write it as space.unlearn.lr="),
         (["s.yaml", "--set", "max_trials=3"], "more than the 3 allowed"),

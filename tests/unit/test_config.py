@@ -199,7 +199,7 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
     [
         *("seed=-1", "seed=9223372036854775808"),
         *("data.name=imagenet", "data.partition=even", "data.alpha=0", "data.alpha=1e7", "data.min_examples=0"),
-        *("data.classes_per_client=0", "data.classes_per_client=11", "data.limit=0", "data.limit=9"),
+        *("data.classes_per_client=0", "data.limit=0", "data.limit=9"),
         *(
             "data.mean=[]",
             "data.mean=127.5",
@@ -244,6 +244,7 @@ CLASHES = """
 data.mean              data.mean=[0.1,0.2,0.3]
 data.std               data.std=[0.1,0.2]
 data.mean              data.name=cifar10 data.mean=[0.1,0.2]
+data.classes_per_client data.partition=pathological data.classes_per_client=11
 federation.clients     data.limit=499
 federation.clients     forget.scenario=exclusive federation.clients=1
 federation.clients     forget.scenario=client federation.clients=1
@@ -357,7 +358,7 @@ def test_unknown_sections_are_named() -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-@pytest.mark.parametrize("value", [3, "word", [1], None])
+@pytest.mark.parametrize("value", [3, "word", [1]])
 def test_a_section_is_a_mapping(section: str, value: Any) -> None:
     assert refusal({section: value}).startswith(f"{section}: ")
 
@@ -410,7 +411,7 @@ def test_overrides_are_yaml() -> None:
     assert make(" output.dir = a=b").output.dir == "a=b"
 
 
-@pytest.mark.parametrize("wrong", ["seed", "=1", "train.=1", ".lr=1", "seed=[", "output.dir=2020-01-01", ""])
+@pytest.mark.parametrize("wrong", ["seed", "=1", "train.=1", ".lr=1", "seed=[", "seed={a: 1, a: 2}", ""])
 def test_an_override_that_cannot_be_read_is_quoted(wrong: str) -> None:
     assert repr(wrong) in refusal({}, wrong)
 

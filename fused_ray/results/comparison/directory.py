@@ -14,9 +14,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from fused_ray.comparison import CompareConfig
-from fused_ray.config import read_yaml, validated
 from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.results.folder import TableFolder
+from fused_ray.validation import validated
+from fused_ray.yaml_text import read_yaml
 
 
 class ComparisonDirectory(TableFolder):

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fused_ray.config import put, read_yaml, validated
 from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.results.folder import TableFolder
 from fused_ray.trials import SweepConfig
+from fused_ray.validation import put, validated
+from fused_ray.yaml_text import dump, read_yaml
 
 
 class SweepDirectory(TableFolder):
@@ -42,3 +43,11 @@ class SweepDirectory(TableFolder):
             return validated(SweepConfig, values, source=str(self.path / self.CONFIG))
         except ConfigError as error:
             raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
+
+    def extend(self, config: SweepConfig) -> None:
+        """Keep that more trials are wanted than were; a finished sweep is then unfinished. For the lock's holder."""
+        values = read_yaml(self.path / self.CONFIG)
+        if values["samples"] != config.samples:
+            values |= {"samples": config.samples, "max_trials": config.max_trials}
+            self.write(self.CONFIG, dump(values).encode())
+            (self.path / "result.json").unlink(missing_ok=True)

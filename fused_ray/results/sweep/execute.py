@@ -75,6 +75,7 @@ def execute(
     """
     directory.lock(LOCK_WAIT)
     try:
+        directory.extend(config)
         sweep = Sweep(directory, config, listener, stopped, notes)
         sweep.make_models(make_pool)
         if config.search == "optuna" or sweep.left:
@@ -100,7 +101,13 @@ class Sweep:
     ) -> None:
         self.directory, self.config, self.stopped, self._listener = directory, config, stopped, listener
         self.found: dict[int, list[rows.Row]] = {}
+        listed = {} if config.search == "optuna" else {trial.number: trial.text for trial in config.trials}
         for row in directory.rows:
+            if listed and listed.get(row["trial"]) != row["values"]:
+                raise RunDirectoryError(
+                    f"{directory.path}: trial {row['trial']} is another one in its table than in this version's list; "
+                    "go on with it in the version that it was begun with"
+                )
             if rows.finished(row["status"]) or config.search == "optuna":
                 self.found.setdefault(row["trial"], []).append(row)
         self._without_model: dict[str, str] = {}

@@ -78,7 +78,7 @@ def of_trial(trial: Trial, status: str, run: RunDirectory | None, retrained: Map
         "trial": trial.number,
         "status": status,
         "seed": config.seed if config else trial.values.get("seed"),
-        "values": json.dumps(trial.values, sort_keys=True),
+        "values": trial.text,
         "config": config and json.dumps(config.model_dump(mode="json", by_alias=True)),
         **(_of_model("retrained", retrained) if retrained else {}),
     }

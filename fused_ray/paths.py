@@ -1,0 +1,37 @@
+"""Paths as people write them: `~` stands for a home folder wherever a path may stand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from fused_ray.errors import ConfigError
+
+
+def home_expanded(where: str) -> str:
+    """A path with a leading `~` or `~user` replaced; a URI stays as it is. Raises ValueError for what is no path."""
+    if not where:
+        raise ValueError("the path is empty; leave it out")
+    try:
+        if b"\0" in os.fsencode(where):
+            raise ValueError("a path has no NUL character")
+    except UnicodeEncodeError:
+        raise ValueError("a path cannot have such characters here") from None
+    found = os.path.expanduser(where)
+    if where.startswith("~") and found == where:
+        raise ValueError(f"the home folder {where.partition('/')[0]} is not known here; write the whole path")
+    return found
+
+
+def expanded(where: str | Path) -> Path:
+    """The same as a Path. Raises ConfigError."""
+    try:
+        return Path(home_expanded(str(where)))
+    except ValueError as error:
+        raise ConfigError(f"{str(where)!r}: {error}") from None
+
+
+def absolute(where: Any) -> Any:
+    """A path as it is called from any folder; a URI, or what is no path, stays as it is."""
+    return where if not isinstance(where, str) or "://" in where else str(expanded(where).absolute())
