@@ -178,13 +178,16 @@ def test_the_same_images_with_and_without_the_trigger(world: Any) -> None:
     assert n == 1_500 // 2
 
 
-def test_at_most_eight_thousand_are_fitted_and_four_thousand_scored(world: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("fused_ray.audit.information.MOST_FITTED", 400)
-    monkeypatch.setattr("fused_ray.audit.information.MOST_SCORED", 200)
-    for scenario in ("class", "sample"):
-        (_, y), (_, truth) = samples(world(f"forget.scenario={scenario}").space, 0)
-        assert 398 < len(y) <= 400
-        assert 198 < len(truth) <= 200
+@pytest.mark.parametrize("scenario", ["class", "sample"])
+@pytest.mark.parametrize(("fitted", "scored"), [(400, 200), (6, 4)])
+def test_there_is_a_limit_and_at_least_one_of_each_value(
+    world: Any, monkeypatch: Any, scenario: str, fitted: int, scored: int
+) -> None:
+    monkeypatch.setattr("fused_ray.audit.information.MOST_FITTED", fitted)
+    monkeypatch.setattr("fused_ray.audit.information.MOST_SCORED", scored)
+    for (_, y), most in zip(samples(world(f"forget.scenario={scenario}").space, 0), (fitted, scored), strict=True):
+        assert most - 1 <= len(y) <= most + 1
+        assert 0 < y.sum() < len(y)
 
 
 @pytest.mark.parametrize(
