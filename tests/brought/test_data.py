@@ -378,7 +378,8 @@ def test_classes_that_nobody_can_learn_are_said(tmp_path: Path) -> None:
 
 
 def test_labels_that_count_from_one_leave_nothing_of_class_0(tmp_path: Path) -> None:
-    brought(tmp_path, [PNG] * 20, np.arange(20) % 2 + 1)
+    for split, count in (("train", 20), ("test", 2)):
+        write(tmp_path / f"{split}.parquet", [PNG] * count, np.arange(count) % 2 + 1)
     own = ["data.name=parquet", f"data.root={tmp_path}", "federation.clients=2", "model.factory=own:net"]
     with pytest.raises(DataError, match="nothing to forget: no client holds an example of class 0;"):
         built(RunConfig.from_dict({}, own))

@@ -13,8 +13,8 @@ def test_a_column_for_each_class_or_a_summary(classes: int, capsys: pytest.Captu
     first, second = [0] * classes, [0] * classes
     first[3], first[7], second[7] = 40, 2, 60
     rows = [
-        Row(client=0, examples=42, counts=first, to_forget=5),
-        Row(client=1, examples=60, counts=second, to_forget=0),
+        Row(client=0, name="0", examples=42, counts=first, to_forget=5),
+        Row(client=1, name="1", examples=60, counts=second, to_forget=0),
     ]
     show_clients(rows, [f"c{c}" for c in range(classes)], "abc")
     lines = capsys.readouterr().out.splitlines()
