@@ -33,7 +33,6 @@ def start(
 ) -> None:
     """Run every method on every scenario with every seed, audit what they forgot, and show the tables."""
     from fused_ray.compare import complete, execute, prepare, prepare_resume
-    from fused_ray.results.comparison.display import show_comparison, show_progress
 
     if resume is not None:
         if config is not None or preset or quick or overwrite:
@@ -47,6 +46,8 @@ def start(
         else:
             settings = CompareConfig.from_yaml(config or "", set_ or [], quick)
         directory, settings = prepare(settings, overwrite=overwrite)
+    from fused_ray.results.comparison.display import show_comparison, show_progress  # imports PyTorch
+
     if not complete(directory):
         with show_progress(directory.path) as listener:
             execute(directory, settings, listener)

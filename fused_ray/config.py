@@ -48,8 +48,8 @@ def _number_listed(value: Any) -> Any:
 
 
 def _reals_listed(value: Any) -> Any:
-    """One number, or a word that YAML 1.1 does not take for one (1e-1), where a list of numbers may stand."""
-    return (value,) if isinstance(value, int | float | str) and not isinstance(value, bool) else value
+    """One number where a list of numbers may stand."""
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _name_listed(value: Any) -> Any:

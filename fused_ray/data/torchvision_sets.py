@@ -18,6 +18,7 @@ from fused_ray.data.idx import read_idx_pair
 from fused_ray.data.source import Source, Split, in_memory
 from fused_ray.data.torchvision_import import import_torchvision
 from fused_ray.errors import DataError
+from fused_ray.paths import expanded
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 CACHE = Path("~/.cache/fused_ray").expanduser()
@@ -63,7 +64,7 @@ def find(name: str, root: str | None) -> Path | None:
             f"data.root: {given} lacks some or all of the {len(wanted.files)} files of {wanted.title} "
             f"({wanted.files[0]} ...); {_ways(name)}"
         )
-    roots = [Path(os.environ["FUSED_RAY_DATA"])] if "FUSED_RAY_DATA" in os.environ else []
+    roots = [expanded(os.environ["FUSED_RAY_DATA"])] if "FUSED_RAY_DATA" in os.environ else []
     places = [above / wanted.folder for above in (*roots, CACHE, Path("data"))]
     if name == "fashion-mnist":
         places.insert(0, DEBIAN)

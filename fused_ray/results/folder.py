@@ -24,8 +24,6 @@ from fused_ray.results.environment import environment
 
 Kind = TypeVar("Kind", bound="Folder")
 
-FORMATS = {f"fused_ray {kind} 1": kind for kind in COMMANDS}
-"""What environment.json says of a folder of each kind."""
 LOCK_WAIT = 60.0
 """Seconds to wait for the writer of a killed run to be gone."""
 
@@ -198,14 +196,20 @@ def kind_of_folder(path: str | Path) -> str:
     """What kind of results a folder holds; a run's where that cannot be told, so that opening it says what is wrong."""
     try:
         about = json.loads((expanded(path) / "environment.json").read_text(encoding="utf-8"))
-        return FORMATS[about["format"]]
+        return _kind(about["format"]) or RUN
     except (OSError, ValueError, TypeError, KeyError):
         return RUN
 
 
+def _kind(format: object) -> str | None:
+    """What kind of folder says that of itself, "fused_ray run 2", whatever the version."""
+    _, kind, *_ = [*str(format).split(), "", ""]
+    return kind if kind in COMMANDS else None
+
+
 def _what_else(wanted: str, found: object, path: str | Path) -> str:
-    kind = FORMATS.get(str(found))
-    if kind is None or found == wanted:
+    kind = _kind(found)
+    if kind in (None, _kind(wanted)):
         return f": {wanted!r} is not in environment.json, or its configuration is gone"
     return f", but of a {kind}: fused-ray show {path}, or to go on with it, {COMMANDS[kind]} --resume {path}"
 

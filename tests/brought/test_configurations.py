@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -240,6 +242,21 @@ def test_slips_in_comparisons_sweeps_and_commands() -> None:
         ("shwo", "runs/run"): "'show'",
     }.items():
         assert said in one_line(*command_line), command_line
+
+
+def test_a_wrong_file_is_answered_without_torch_and_ray() -> None:
+    for name, text in (("run.yaml", RUN), ("s.yaml", SWEEP), ("c.yaml", COMPARISON)):
+        Path(name).write_text(text + "sed: 1\n")
+    program = (
+        "import sys\nfrom fused_ray.cli import main\n"
+        "for given in (['run', 'run.yaml'], ['plan', 's.yaml'], ['sweep', 's.yaml'], ['compare', 'c.yaml']):\n"
+        "    try: main(given)\n"
+        "    except SystemExit as end: print(end.code, 'torch' in sys.modules, 'ray' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout.splitlines() == ["2 False False"] * 4, done.stderr
+    assert all("did you mean seed" in line for line in done.stderr.splitlines())
 
 
 # -- paths --------------------------------------------------------------------------------------------------
@@ -507,6 +524,7 @@ DRAWN: dict[str, Any] = {
         "unlearn": {"rounds": 1, "layers": ["fc3"]},
         "retrain": {"rounds": 0},
         "engine": {"backend": "local"},
+        "audit": {"enabled": False},
     },
     "space": {"unlearn.sparsity": {"quniform": [0.01, 0.99, 0.01]}},
     "search": "random",
@@ -576,9 +594,19 @@ def test_a_grid_has_no_more_samples() -> None:
 
 TINY = [
     *("data.limit=200", "data.alpha=5", "federation.clients=3", "train.lr=5e-2", "pretrain.rounds=1"),
-    *("retrain.rounds=0", "unlearn.layers=[fc3]", "unlearn.rounds=1", "engine.backend=local", "output.plots=false"),
+    *(
+        "retrain.rounds=0",
+        "unlearn.layers=[fc3]",
+        "unlearn.rounds=1",
+        "engine.backend=local",
+        "audit.enabled=false",
+        "output.plots=false",
+    ),
 ]
-QUICK = ["unlearn.layers=[fc3]", "unlearn.rounds=0", "retrain.rounds=0", "engine.backend=local"]
+QUICK = [
+    *("unlearn.layers=[fc3]", "unlearn.rounds=0", "retrain.rounds=0", "engine.backend=local"),
+    *("audit.enabled=false", "output.plots=false"),
+]
 
 
 @pytest.fixture(scope="module")

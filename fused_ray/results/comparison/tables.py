@@ -14,7 +14,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -25,6 +24,7 @@ from fused_ray.config import RunConfig
 from fused_ray.results.comparison.directory import ComparisonDirectory
 from fused_ray.results.comparison.rows import DONE, UNSUPPORTED
 from fused_ray.results.display import size
+from fused_ray.yaml_text import read_yaml
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -151,8 +151,7 @@ def _notes(by_method: Mapping[str, Rows]) -> Iterable[str]:
 
 @cache
 def _paper() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text(encoding="utf-8"))
-    return found
+    return read_yaml(Path(__file__).parent / "published.yaml")
 
 
 def _entry(base: RunConfig) -> Mapping[str, Any]:
