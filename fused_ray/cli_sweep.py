@@ -38,7 +38,7 @@ def start(
     else:
         settings = SweepConfig.from_yaml(_named(config), set_ or [])
         directory, settings = prepare(settings, overwrite=overwrite)
-    if not complete(directory):
+    if not complete(directory, settings):
         with show_progress(directory.path) as listener:
             execute(directory, settings, listener)
     show_sweep(directory, to_error=as_json)

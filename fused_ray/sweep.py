@@ -55,10 +55,11 @@ def resume_sweep(
 ) -> dict[str, Any]:
     """Go on with an interrupted sweep, and try again what failed in a finished one.
 
-    `overrides` may change how it is executed (max_concurrent, base.engine.*), not what is computed.
+    `overrides` may change how it is executed (max_concurrent, base.engine.*), not what is computed; and how many
+    candidates are audited at most (audits).
     """
     directory, config = prepare_resume(path, overrides)
-    return directory.result if complete(directory) else execute(directory, config, listener)
+    return directory.result if complete(directory, config) else execute(directory, config, listener)
 
 
 def load_sweep(path: str | Path) -> SweepDirectory:
@@ -91,7 +92,7 @@ def prepare(config: SweepConfig, *, overwrite: bool = False) -> tuple[SweepDirec
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[SweepDirectory, SweepConfig]:
     """The directory to go on with and its configuration."""
     directory = load_sweep(path)
-    allowed = ("max_concurrent=", "output.plots=", *(f"base.{key}" for key in MAY_CHANGE))
+    allowed = ("audits=", "max_concurrent=", "output.plots=", *(f"base.{key}" for key in MAY_CHANGE))
     for override in overrides:
         if not override.strip().startswith(allowed):
             raise ConfigError(
@@ -101,9 +102,11 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Swe
     return directory, validated(SweepConfig, directory.config.model_dump(mode="json", by_alias=True), overrides)
 
 
-def complete(directory: SweepDirectory) -> bool:
-    """Whether there is nothing left to run, nor to try again."""
-    return directory.finished and (not directory.result["failed"] or directory.config.search == "optuna")
+def complete(directory: SweepDirectory, config: SweepConfig) -> bool:
+    """Whether there is nothing left to run or to audit, nor to try again."""
+    if not directory.finished or directory.config.audits != config.audits:
+        return False
+    return not directory.result["failed"] or config.search == "optuna"
 
 
 def execute(directory: SweepDirectory, config: SweepConfig, listener: Listener | None = None) -> dict[str, Any]:

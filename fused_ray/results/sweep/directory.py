@@ -4,6 +4,8 @@ sweep.yaml           the full configuration
 environment.json     versions, machine, code revision
 store/               pre-trained and retrained models, a run each, unless output.store names another folder
 trials/              a run per trial
+audited/             trials once more, to an earlier round, where that round's model is audited
+shadows/             models that audits needed, if base.audit wants any
 trials.parquet       a row per trial and round (rows.SCHEMA), as far as the sweep has come
 tune/                Ray Tune's own files, TensorBoard events among them; never read back
 front.parquet, table.md, plots/, result.json, lock
@@ -12,6 +14,8 @@ front.parquet, table.md, plots/, result.json, lock
 from __future__ import annotations
 
 from pathlib import Path
+
+import yaml
 
 from fused_ray.config import put, read_yaml, validated
 from fused_ray.errors import ConfigError, RunDirectoryError
@@ -42,3 +46,13 @@ class SweepDirectory(TableFolder):
             return validated(SweepConfig, values, source=str(self.path / self.CONFIG))
         except ConfigError as error:
             raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
+
+    def keep_audits(self, most: int) -> None:
+        """Keep how many candidates are audited at most; if it was another number, the sweep is unfinished again.
+
+        Only for the holder of the lock.
+        """
+        if self.config.audits != most:
+            values = read_yaml(self.path / self.CONFIG)
+            (self.path / "result.json").unlink(missing_ok=True)
+            self.write(self.CONFIG, yaml.safe_dump(values | {"audits": most}, sort_keys=False).encode())
