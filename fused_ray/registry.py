@@ -49,6 +49,10 @@ class MethodInfo:
     scenarios: tuple[str, ...]
     needs_history: bool = False
     """Whether it reads the global models of pre-training, round by round."""
+    rounds: str | None = "unlearn.rounds"
+    """The field that says how many rounds it has, so that fewer of them can be run; None: no field does."""
+    first: int = 0
+    """How many rounds come before those."""
 
 
 _FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -140,11 +144,15 @@ _WHOLE_CLIENTS = ("client", "exclusive")
 
 METHODS: dict[str, MethodInfo] = {
     "fused": MethodInfo("fused_ray.core.methods.fused:unlearn", _ALL),
-    "retrain": MethodInfo("fused_ray.core.methods.fedavg:unlearn_by_retraining", _ALL),
+    "retrain": MethodInfo("fused_ray.core.methods.fedavg:unlearn_by_retraining", _ALL, rounds="retrain.rounds"),
     "finetune": MethodInfo("fused_ray.core.methods.fedavg:unlearn_by_finetuning", _ALL),
-    "federaser": MethodInfo("fused_ray.core.methods.federaser:unlearn", _WHOLE_CLIENTS, needs_history=True),
-    "eraseclient": MethodInfo("fused_ray.core.methods.eraseclient:unlearn", _WHOLE_CLIENTS, needs_history=True),
-    "exactfun": MethodInfo("fused_ray.core.methods.exactfun:unlearn", _ALL),
+    "federaser": MethodInfo(
+        "fused_ray.core.methods.federaser:unlearn", _WHOLE_CLIENTS, needs_history=True, rounds=None
+    ),
+    "eraseclient": MethodInfo(
+        "fused_ray.core.methods.eraseclient:unlearn", _WHOLE_CLIENTS, needs_history=True, first=1
+    ),
+    "exactfun": MethodInfo("fused_ray.core.methods.exactfun:unlearn", _ALL, rounds="exactfun.rounds"),
     "not": MethodInfo("fused_ray.core.methods.negation:unlearn", _ALL),
-    "puf": MethodInfo("fused_ray.core.methods.puf:unlearn", _WHOLE_CLIENTS),
+    "puf": MethodInfo("fused_ray.core.methods.puf:unlearn", _WHOLE_CLIENTS, first=1),
 }

@@ -57,8 +57,8 @@ def resume_sweep(
 ) -> dict[str, Any]:
     """Go on with an interrupted sweep, and try again what failed in a finished one.
 
-    `overrides` may change how it is executed (max_concurrent, base.engine.*), not what is computed; and `samples`, to
-    draw more trials, which leaves those that are done as they are.
+    `overrides` may change how it is executed (max_concurrent, base.engine.*), not what is computed; how many candidates
+    are audited at most (audits); and `samples`, to draw more trials, which leaves those that are done as they are.
     """
     directory, config = prepare_resume(path, overrides)
     return directory.result if complete(directory, config) else execute(directory, config, listener)
@@ -96,7 +96,8 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Swe
     """The directory to go on with and its configuration."""
     directory = load_sweep(path)
     before = directory.config
-    allowed = ("samples=", "max_trials=", "max_concurrent=", "output.plots=", *(f"base.{key}" for key in MAY_CHANGE))
+    allowed = ("samples=", "max_trials=", "audits=", "max_concurrent=", "output.plots=",
+               *(f"base.{key}" for key in MAY_CHANGE))  # fmt: skip
     for override in overrides:
         if not override.strip().startswith(allowed):
             raise ConfigError(
@@ -116,8 +117,10 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Swe
 
 
 def complete(directory: SweepDirectory, config: SweepConfig) -> bool:
-    """Whether there is nothing left to run, nor to try again."""
+    """Whether there is nothing left to run or to audit, nor to try again."""
     if not directory.finished or directory.result["trials"] < config.count:
+        return False
+    if directory.config.audits != config.audits:
         return False
     return not directory.result["failed"] or config.search == "optuna"
 

@@ -103,6 +103,8 @@ class SweepConfig(Section):
     """A recommended setting's RA may be this much below the retrained model's."""
     fa_margin: Annotated[float, Field(ge=0, le=1)] = 0.02
     """A recommended setting's FA may be this much above the retrained model's."""
+    audits: Count = 5
+    """How many candidates for the recommendation are audited at most in a case, best first, as base.audit says."""
     output: SweepOutput = SweepOutput()
 
     @field_validator("base", mode="before")
@@ -347,13 +349,28 @@ class SweepConfig(Section):
 
     def run(self, trial: Trial) -> RunConfig:
         """The run of a trial in the sweep's directory, on its shared model; the sweep draws its own plots."""
+        return self._run(trial, f"trials/{trial.name}", {})
+
+    def shorter(self, trial: Trial, rounds: int) -> RunConfig:
+        """The run of a trial once more, that ends after so many of its rounds; its model is the one after that round.
+
+        Raises ConfigError if the trial's method does not end there.
+        """
+        assert trial.config is not None
+        method = trial.config.unlearn.method
+        about = registry.METHODS[method]
+        if about.rounds is None or rounds < about.first:
+            raise ConfigError(f"there is no model of {method} after round {rounds}: it does not end there")
+        return self._run(trial, f"audited/{trial.name}-r{rounds}", {about.rounds: rounds - about.first})
+
+    def _run(self, trial: Trial, folder: str, fields: Mapping[str, Any]) -> RunConfig:
         assert trial.config is not None
         values = trial.config.model_dump(mode="json", by_alias=True)
-        place = Path(self.output.dir).absolute() / "trials" / trial.name
+        place = Path(self.output.dir).absolute() / folder
         own = {"retrain.rounds": 0, "pretrain.history": False, "pretrain.from": self.model(trial.config).output.dir}
         if trial.config.unlearn.method == "retrain":
             del own["retrain.rounds"]  # what the trial is about
-        own |= {"audit.enabled": False, "output.plots": False, "output.dir": str(place)}
+        own |= {"audit.enabled": False, "output.plots": False, "output.dir": str(place), **fields}
         for key, value in own.items():
             put(values, key, value, trial.name)
         return validated(RunConfig, values, source=f"trial {trial.name}")

@@ -36,6 +36,8 @@ HALF_FORGOTTEN = 0.5
 """Without a retrained model: the share of FA before that may be left."""
 BLIND_AUC = 0.5
 """Where so large a difference of AUCs may be chance, none can be told from it."""
+HEAD_ONLY = "head only"
+"""The finding that nothing below the output layer changed."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +181,7 @@ def _depth(f: Figures) -> Iterator[Finding]:
     if f.fa_retrained is None or vacuous(f.fa_before, f.fa_retrained):
         return
     if f.head_only:
-        yield Finding(
-            "head only", "nothing below the output layer changed, so whatever the features knew is there still"
-        )
+        yield Finding(HEAD_ONLY, "nothing below the output layer changed, so whatever the features knew is there still")
     speed = relearning_ratio(f)
     if speed is not None and speed.high < RELEARNING_RATIO:
         assert f.relearning is not None

@@ -15,7 +15,7 @@ from typing import Any
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.shadow import Shadow, train_shadows
 from fused_ray.audit.yardstick import Yardstick
-from fused_ray.config import AuditConfig
+from fused_ray.config import AuditConfig, RunConfig
 from fused_ray.core import state
 from fused_ray.core.adapter import Masks
 from fused_ray.core.memory import MemoryRecorder
@@ -103,7 +103,8 @@ def equivalents(folder: Path, base: RunDirectory) -> float:
 
 
 def yardstick(
-    base: RunDirectory,
+    config: RunConfig,
+    base: Path,
     data: ImageData,
     scenario: Scenario,
     settings: AuditConfig,
@@ -111,19 +112,20 @@ def yardstick(
     retrained: Path | None,
     others: Sequence[Path] = (),
 ) -> Yardstick:
-    """What models that unlearned from a run's M_r are measured against.
+    """What models that forgot what `config` says, from the M_r of the run in the folder `base`, are measured against.
 
-    `retrained` is the file of a model without the forgotten data, `others` are those of other seeds.
+    `retrained` is the file of a model without the forgotten data, `others` are those of other seeds. These are left
+    out where what is forgotten differs from seed to seed, so that they may have seen it.
     """
-    config = base.config
+    alike = config.forget.scenario in ("class", "exclusive") or config.forget.poison
     with one_thread():
         space = Workspace(config, data, scenario)
     return Yardstick(
         space=space,
-        before=read_state(base.path / "base.safetensors"),
+        before=read_state(base / "base.safetensors"),
         layers=anatomy(config.model, data.train_images.shape[1:], data.classes).layers,
         retrained=None if retrained is None else read_state(retrained),
-        others=[*trained.retrained, *map(read_state, others)],
+        others=[*trained.retrained, *map(read_state, others if alike else ())],
         shadows=trained.shadows,
         probes=settings.probes,
         steps=settings.relearn_steps,
@@ -170,13 +172,19 @@ def judged(
 ) -> dict[str, Any]:
     """What the audit adds to result.json. Whatever goes wrong in it, the run's own figures are not lost."""
     started = time.perf_counter()
+    found = concluded(lambda: examine(run, result, measure, settings, result["method"]))
+    seconds = {**result["seconds"], "audit": time.perf_counter() - started}
+    return {**result, **found, "seconds": seconds}
+
+
+def concluded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Verdict, sentence and findings of an audit; one that fails has a verdict as well, `unjudged`."""
     try:
-        report = examine(run, result, measure, settings, result["method"])
+        report = work()
         word, sentence, findings = report["verdict"], report["sentence"], report["findings"]
     except Interrupted:
         raise
     except Exception as error:  # the model may be the user's own
         told = str(error) if isinstance(error, FusedRayError) else f"{type(error).__name__}: {error}"
         word, sentence, findings = "unjudged", f"the audit failed: {' '.join(told.split())}", []
-    seconds = {**result["seconds"], "audit": time.perf_counter() - started}
-    return {**result, "verdict": word, "verdict_sentence": sentence, "findings": findings, "seconds": seconds}
+    return {"verdict": word, "verdict_sentence": sentence, "findings": findings}

@@ -142,7 +142,7 @@ def _judged(
     def measure() -> Yardstick:
         trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
         known = retrained if retrained.exists() else None
-        return audits.yardstick(directory, data, scenario, config.audit, trained, known)
+        return audits.yardstick(config, directory.path, data, scenario, config.audit, trained, known)
 
     return audits.judged(directory, result, measure, config.audit)
 

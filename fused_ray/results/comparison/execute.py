@@ -214,7 +214,5 @@ class _Group:
             recorder = audits.AuditRecorder(of.directory, f"shadows/{name}", of.hear(f"{name} shadows"), of.stopped)
             with contextlib.closing(of.make_pool(config, data, scenario)) as pool:
                 trained = audits.train(Federation(config, data, scenario, pool, recorder), settings)
-        # what goes elsewhere differs from seed to seed, so that another seed's model may have seen it
-        alike = config.forget.scenario in ("class", "exclusive") or config.forget.poison
-        others = [group.base.path / RETRAINED for group in self.others if group.base] if alike else []
-        return audits.yardstick(self.base, data, scenario, settings, trained, self.base.path / RETRAINED, others)
+        folder, others = self.base.path, [group.base.path / RETRAINED for group in self.others if group.base]
+        return audits.yardstick(config, folder, data, scenario, settings, trained, folder / RETRAINED, others)

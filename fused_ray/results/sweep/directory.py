@@ -4,6 +4,8 @@ sweep.yaml           the full configuration
 environment.json     versions, machine, code revision
 store/               pre-trained and retrained models, a run each, unless output.store names another folder
 trials/              a run per trial
+audited/             trials once more, to an earlier round, where that round's model is audited
+shadows/             models that audits needed, if base.audit wants any
 trials.parquet       a row per trial and round (rows.SCHEMA), as far as the sweep has come
 tune/                Ray Tune's own files, TensorBoard events among them; never read back
 front.parquet, table.md, plots/, result.json, lock
@@ -45,9 +47,12 @@ class SweepDirectory(TableFolder):
             raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
 
     def extend(self, config: SweepConfig) -> None:
-        """Keep that more trials are wanted than were; a finished sweep is then unfinished. For the lock's holder."""
+        """Keep that more trials or audits are wanted than were; a finished sweep is then unfinished.
+
+        Only for the holder of the lock.
+        """
         values = read_yaml(self.path / self.CONFIG)
-        if values["samples"] != config.samples:
-            values |= {"samples": config.samples, "max_trials": config.max_trials}
-            self.write(self.CONFIG, dump(values).encode())
+        wanted = {"samples": config.samples, "max_trials": config.max_trials, "audits": config.audits}
+        if any(values.get(name) != wanted[name] for name in ("samples", "audits")):
             (self.path / "result.json").unlink(missing_ok=True)
+            self.write(self.CONFIG, dump(values | wanted).encode())

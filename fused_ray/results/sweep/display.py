@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 from fused_ray.results.display import TITLES, Notes, make_console, number, progress_console
 from fused_ray.results.sweep import tables
 from fused_ray.results.sweep.directory import SweepDirectory
-from fused_ray.results.sweep.front import cases
+from fused_ray.results.sweep.front import cases, settled
 
 if TYPE_CHECKING:
     from fused_ray.results.sweep.execute import Progress
@@ -59,7 +59,7 @@ class _Lines:
 
     def __call__(self, progress: Progress) -> None:
         self._notes((*progress.notes, *progress.run.notes))
-        now = progress.model or str(progress.done)
+        now = progress.model or progress.audit or str(progress.done)
         if now != self._last:
             self._last = now
             text = f"shared model {progress.model}" if progress.model else _trials(progress)
@@ -73,6 +73,8 @@ def _model(progress: Progress) -> str:
 
 
 def _trials(progress: Progress) -> str:
+    if progress.audit:
+        return progress.audit
     text = f"{progress.done}/{progress.trials} trials  {progress.running} running  {progress.failed} failed"
     if progress.best:
         text += f"  best so far: {progress.best}"
@@ -86,7 +88,10 @@ def _time(seconds: float) -> str:
 def show_sweep(directory: SweepDirectory, *, to_error: bool = False) -> None:
     """The tables as far as the sweep has come."""
     console, rows, config = make_console(to_error), directory.rows, directory.config
-    tables.show(console, cases(rows, config.ra_margin, config.fa_margin, config.draws), config.base)
+    found = cases(rows, config.ra_margin, config.fa_margin, config.draws)
+    if directory.finished:
+        found = [settled(case, directory.result["cases"]) for case in found]
+    tables.show(console, found, config.base)
     for line in (*tables.failures(rows), *_in_words(directory)):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 

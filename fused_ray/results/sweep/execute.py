@@ -1,4 +1,4 @@
-"""A sweep inside its directory: shared models first, then the trials that are left, then the conclusion.
+"""A sweep inside its directory: shared models first, then the trials that are left, then audits and the conclusion.
 
 Who runs the trials is given: `one_by_one` here, Ray Tune in engine.tune. Every trial is an ordinary run in a directory
 of its own, so a killed sweep goes on from its last round. A finished trial is never run again; one that fails is
@@ -27,8 +27,10 @@ from fused_ray.results.execute import MakePool, Prepare
 from fused_ray.results.folder import LOCK_WAIT
 from fused_ray.results.recorder import Progress as RunProgress
 from fused_ray.results.sweep import plots, rows, tables
+from fused_ray.results.sweep.auditor import Auditor
+from fused_ray.results.sweep.choice import choose, unaudited
 from fused_ray.results.sweep.directory import SweepDirectory
-from fused_ray.results.sweep.front import Case, Setting, cases
+from fused_ray.results.sweep.front import NOT_AUDITED, Audited, Candidate, Case, Setting, cases
 from fused_ray.trials import SweepConfig, Trial
 from fused_ray.types import ImageData, Scenario
 
@@ -47,7 +49,9 @@ class Progress:
     running: int = 0
     failed: int = 0
     best: str = ""
-    """The recommended setting so far, in words."""
+    """The best candidate so far, in words."""
+    audit: str = ""
+    """The candidate that is audited, in words; empty while trials run."""
     seconds_left: float | None = None
     """From the trials that are done; unknown before the first."""
     notes: tuple[str, ...] = ()
@@ -70,8 +74,8 @@ def execute(
 ) -> dict[str, Any]:
     """Run what is still to be done and return the content of result.json.
 
-    The shared models are made on `make_pool`'s, which is best a lease. Raises Interrupted when stopped, and
-    RunDirectoryError if no trial at all could be run.
+    Shared models, and what audits need, are made on `make_pool`'s, which is best a lease. Raises Interrupted when
+    stopped, and RunDirectoryError if no trial at all could be run.
     """
     directory.lock(LOCK_WAIT)
     try:
@@ -80,7 +84,7 @@ def execute(
         sweep.make_models(make_pool)
         if config.search == "optuna" or sweep.left:
             run_trials(sweep)
-        return sweep.conclude()
+        return sweep.conclude(make_pool)
     except Interrupted as stop:
         reason = str(stop).partition(";")[0]
         raise Interrupted(f"{reason}; continue with: {directory.RESUME} {directory.path}") from None
@@ -209,19 +213,35 @@ class Sweep:
             "seconds_left": took / here * left if here else None,
         }
         if changes == {}:
-            best = next((case.recommended for case in self.cases if case.recommended), None)
+            best = next((case.candidates[0].setting for case in self.cases if case.candidates), None)
             now["best"] = best.text if best else ""
         self._progress = replace(self._progress, **{**now, **changes})
         self._listener(self._progress)
 
     # -- the end
 
-    def conclude(self) -> dict[str, Any]:
-        """Front, recommendation, tables and pictures; the content of result.json."""
+    def trial(self, number: int) -> Trial:
+        """A trial that is over, as it was run."""
+        return self.config.trial(number, json.loads(self.found[number][0]["values"]))
+
+    def _audited(self, case: Case, make_pool: MakePool) -> Case:
+        """A case with its verdicts and its recommendation."""
+        if not self.config.base.audit.enabled:
+            return unaudited(case)
+        auditor = Auditor(self, make_pool, lambda progress: self._tell(run=progress))
+
+        def judge(candidate: Candidate) -> Audited:
+            self._tell(audit=f"audit of {candidate.setting.title}" + (f" ({case.name})" if case.name else ""))
+            return auditor.judge(candidate.setting)
+
+        return choose(case, judge, self.config.audits)
+
+    def conclude(self, make_pool: MakePool) -> dict[str, Any]:
+        """Front, audits, recommendation, tables and pictures; the content of result.json."""
         status = [found[0]["status"] for found in self.found.values()]
         if rows.DONE not in status:
             raise RunDirectoryError(f"{self.directory.path}: no trial could be run; {status[0] if status else 'none'}")
-        found = self.cases
+        found = [self._audited(case, make_pool) for case in self.cases]
         result = {
             "trials": len(status),
             "done": status.count(rows.DONE),
@@ -232,16 +252,19 @@ class Sweep:
                 {
                     "case": case.name,
                     "front": [_plain(setting) for setting in case.front],
-                    "recommended": case.recommended and _plain(case.recommended),
+                    "recommended": case.recommended and _plain(case.recommended) | _verdict(case, case.recommended),
                     "reason": case.reason,
+                    "audited": [_plain(each.setting) | _verdict(case, each.setting) for each in case.audited],
                 }
                 for case in found
             ],
         }
-        front = [
-            {"case": case.name} | _plain(s) | {"values": json.dumps(s.values)} for case in found for s in case.front
-        ]
-        self.directory.write_table("front", pa.Table.from_pylist(front))
+        listed = [(case, setting) for case in found for setting in case.front]
+        front = pa.Table.from_pylist(
+            [{"case": case.name} | _plain(s) | {"values": json.dumps(s.values)} for case, s in listed]
+        )
+        verdicts = [audited and audited.verdict for audited in (case.verdict(setting) for case, setting in listed)]
+        self.directory.write_table("front", front.append_column("verdict", pa.array(verdicts, pa.string())))
         self.directory.write("table.md", tables.markdown(found, self.config.base, self.rows).encode())
         if self.config.output.plots:
             plots.draw(self.directory, found)
@@ -260,6 +283,11 @@ def _plain(setting: Setting) -> dict[str, Any]:
         **figures,
         **spreads,
     }
+
+
+def _verdict(case: Case, setting: Setting) -> dict[str, Any]:
+    found = case.verdict(setting) or Audited(setting, NOT_AUDITED, "base.audit.enabled is false")
+    return {"verdict": found.verdict, "verdict_sentence": found.sentence, "findings": list(found.findings)}
 
 
 def models_of(sweep: SweepConfig, trial: Trial) -> list[RunConfig]:

@@ -1,7 +1,7 @@
-"""What a sweep says: settings with mean and spread over seeds, the Pareto front, and a recommended setting.
+"""What a sweep says: settings with mean and spread over seeds, the Pareto front, and the candidates, best first.
 
 A setting is a point of the space without its seed, and a number of rounds I, which is read off each trial's rounds. The
-front and the recommendation are chosen by one half of the test set; the figures to show are those on the other. A
+front and the candidates are chosen by one half of the test set; the figures to show are those on the other. A
 case is what settings are compared within: all swept fields that shape the model that must forget, or what it must
 forget. RA of different cases cannot be compared.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fused_ray.results.display import size
@@ -19,6 +19,8 @@ from fused_ray.results.sweep.rows import ACCURACIES, DONE
 from fused_ray.trials import METHOD_SECTIONS
 
 Rows = Iterable[Mapping[str, Any]]
+SMALLEST, NEAREST = "the smallest upload", "the nearest"
+NOTHING, NOT_AUDITED = "nothing is recommended", "not audited"
 _COSTS = ("bytes_up", "bytes_up_total", "seconds_total")
 
 
@@ -51,6 +53,11 @@ class Setting:
         """Its values in words."""
         return ", ".join(f"{short(key)} {json.dumps(value)}" for key, value in self.values.items())
 
+    @property
+    def title(self) -> str:
+        """Its values and rounds in words."""
+        return ", ".join(filter(None, (self.text, f"I = {self.round}")))
+
     def __getitem__(self, name: str) -> float:
         found = self.mean[name]
         assert found is not None
@@ -64,15 +71,45 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A setting that may be recommended."""
+
+    setting: Setting
+    why: str
+    """What speaks for it."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A setting with its verdict: the worst of its seeds'."""
+
+    setting: Setting
+    verdict: str
+    sentence: str
+    findings: Sequence[Mapping[str, str]] = ()
+    """Each with `name` and `sentence`, of the same seed."""
+
+
+@dataclass(frozen=True)
 class Case:
     """Everything that a sweep found in one case."""
 
     name: str
     settings: Sequence[Setting]
-    front: Sequence[Setting] = field(default_factory=tuple)
+    front: Sequence[Setting] = ()
     """Not beaten in RA, FA and bytes at once by any other, fewest bytes first."""
+    candidates: Sequence[Candidate] = ()
+    """Best first."""
+    best: str = ""
+    """What the first of them is."""
+    audited: Sequence[Audited] = ()
     recommended: Setting | None = None
     reason: str = ""
+    """Of the recommendation, or why there is none."""
+
+    def verdict(self, setting: Setting) -> Audited | None:
+        """What the audit said of a setting; None where it was not audited."""
+        return next((found for found in self.audited if found.setting is setting), None)
 
 
 def short(key: str) -> str:
@@ -87,9 +124,26 @@ def cases(rows: Rows, ra_margin: float, fa_margin: float, seeds: int = 1) -> lis
     for name in dict.fromkeys(setting.case for setting in settings):
         here = [setting for setting in settings if setting.case == name]
         whole = [setting for setting in here if len(setting.seeds) >= seeds]
-        best, reason = recommend(whole, ra_margin, fa_margin)
-        found.append(Case(name, here, pareto(whole), best, reason))
+        best, listed = candidates(whole, ra_margin, fa_margin)
+        reason = f"{NOTHING}: {best}"
+        if listed:
+            reason = f"{best}, not audited yet: {listed[0].setting.title} ({listed[0].why})"
+        found.append(Case(name, here, pareto(whole), listed, best, reason=reason))
     return found
+
+
+def settled(case: Case, concluded: Iterable[Mapping[str, Any]]) -> Case:
+    """A case with the verdicts and the recommendation that result.json tells of it."""
+
+    def setting(said: Mapping[str, Any]) -> Setting:
+        return next(s for s in case.settings if (s.values, s.round) == (said["values"], said["rounds"]))
+
+    told = next((found for found in concluded if found["case"] == case.name), None)
+    if told is None:  # of a trial that failed when the sweep ended, and was tried again since
+        return case
+    audited = [Audited(setting(s), s["verdict"], s["verdict_sentence"], s["findings"]) for s in told["audited"]]
+    best = told["recommended"]
+    return replace(case, audited=audited, recommended=best and setting(best), reason=told["reason"])
 
 
 def _settings(rows: Rows) -> list[Setting]:
@@ -143,13 +197,17 @@ def pareto(settings: Sequence[Setting]) -> list[Setting]:
     return sorted(front, key=lambda setting: (setting["bytes_up_total"], *figures(setting)))
 
 
-def recommend(settings: Sequence[Setting], ra_margin: float, fa_margin: float) -> tuple[Setting | None, str]:
-    """The smallest upload that comes near the retrained model in RA and FA; if none does, the nearest; and why."""
+def candidates(settings: Sequence[Setting], ra_margin: float, fa_margin: float) -> tuple[str, list[Candidate]]:
+    """Settings that may be recommended, best first, and what the first is.
+
+    Those that come near the retrained model in RA and FA, the smallest upload first; if none does, all of them, the
+    nearest first. If there is nothing to choose from, why.
+    """
     if not settings:
-        return None, "nothing is recommended: no setting has figures of all its seeds"
+        return "no setting has figures of all its seeds", []
     compared = [setting for setting in settings if setting.choosing["ra_retrained"] is not None]
     if not compared:
-        return None, "nothing is recommended: retraining was left out (retrain.rounds=0), so there is no standard"
+        return "retraining was left out (retrain.rounds=0), so there is no standard and no verdict", []
 
     def missing(setting: Setting) -> float:
         """How far it is outside the two margins, in all."""
@@ -160,8 +218,9 @@ def recommend(settings: Sequence[Setting], ra_margin: float, fa_margin: float) -
     within = f"RA within {100 * ra_margin:g} point(s) of retraining and FA within {100 * fa_margin:g}"
     good = [setting for setting in compared if missing(setting) <= 1e-12]
     if good:
-        best = min(good, key=lambda setting: (setting["bytes_up_total"], setting.by("fa"), -setting.by("ra")))
-        why = f"the smallest upload ({size(best['bytes_up_total'])} in all) with {within}"
-        return best, f"{why}; {len(good)} of {len(compared)} settings are"
-    best = min(compared, key=lambda setting: (missing(setting), setting["bytes_up_total"]))
-    return best, f"no setting has {within}; this one misses least, by {100 * missing(best):.1f} points in all"
+        good.sort(key=lambda setting: (setting["bytes_up_total"], setting.by("fa"), -setting.by("ra")))
+        why = f"with {within}, as {len(good)} of {len(compared)} settings"
+        return SMALLEST, [Candidate(found, f"{size(found['bytes_up_total'])} in all, {why}") for found in good]
+    compared.sort(key=lambda setting: (missing(setting), setting["bytes_up_total"]))
+    why = f"no setting has {within}; this one misses by"
+    return NEAREST, [Candidate(found, f"{why} {100 * missing(found):.1f} points in all") for found in compared]

@@ -80,6 +80,8 @@ def show_plan(config: SweepConfig, *, timed: bool) -> None:
            "prefix and cost full rounds."] if runs else []),
         f"Shared models to make: {len(models)} ({sum(map(_rounds, models))} full rounds); others are in "
         f"{config.store} already." if models else f"All shared models are in {config.store} already.",
+        *([f"In the end, of each case at most {config.audits} candidates are audited, best first, until one is "
+           "forgotten; their time is not in what follows."] if config.base.audit.enabled else []),
     ]  # fmt: skip
     corners = [t.config for t in config.corners if t.config is not None]
     expected = [c for _, c in runs] or [corners[number % len(corners)] for number in range(config.count) if corners]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fused_ray.config import RunConfig
 from fused_ray.results.display import size
-from fused_ray.results.sweep.front import Case, Setting, short
+from fused_ray.results.sweep.front import Audited, Case, Setting, short
 from fused_ray.results.sweep.rows import DONE
 
 
@@ -42,7 +42,7 @@ def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
             f"{title}: Pareto front of RA, FA and bytes over all rounds I",
             head,
             tuple(_row(setting, keys) for setting in case.front),
-            (_recommendation(case),),
+            (_recommendation(case), *map(_audited, case.audited)),
         )
 
 
@@ -84,7 +84,11 @@ def _recommendation(case: Case) -> str:
     if best is None:
         return case.reason
     figures = f"RA {spread(best, 'ra')}, FA {spread(best, 'fa')}"
-    return f"Recommended: {best.text}, I = {best.round} ({figures}): {case.reason}."
+    return f"Recommended: {best.title} ({figures}): {case.reason}."
+
+
+def _audited(found: Audited) -> str:
+    return f"- {found.setting.title} is {found.verdict}: {found.sentence}"
 
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

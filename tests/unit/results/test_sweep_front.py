@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from fused_ray.config import RunConfig
 from fused_ray.results.sweep import tables
-from fused_ray.results.sweep.front import cases, pareto, recommend
+from fused_ray.results.sweep.choice import choose, unaudited
+from fused_ray.results.sweep.front import Audited, Candidate, Case, Setting, cases, pareto, settled
 from fused_ray.results.sweep.rows import ACCURACIES, report
 
 
@@ -41,27 +43,31 @@ def test_the_front_is_what_no_other_beats() -> None:
     assert pareto(case.settings[:1]) == [case.settings[0]]
 
 
-def test_the_smallest_upload_near_retraining_is_recommended() -> None:
+def test_the_smallest_upload_near_retraining_is_the_best_candidate() -> None:
     rows = [row(0, 0.85, 0.0, 900), row(1, 0.79, 0.02, 300), row(2, 0.789, 0.0, 100), row(3, 0.9, 0.021, 50)]
     (case,) = cases(rows, 0.01, 0.02)
-    assert case.recommended is not None
-    assert case.recommended.trials == (1,)  # 2 loses 1.1 points of RA, 3 keeps 2.1 points of FA
-    assert "the smallest upload (300 B in all) with RA within 1 point(s) of retraining and FA within 2" in case.reason
-    assert "2 of 4 settings are" in case.reason
+    # 2 loses 1.1 points of RA, 3 keeps 2.1 points of FA
+    assert [found.setting.trials for found in case.candidates] == [(1,), (0,)]
+    assert case.best == "the smallest upload"
+    why = "in all, with RA within 1 point(s) of retraining and FA within 2, as 2 of 4 settings"
+    assert [found.why for found in case.candidates] == [f"300 B {why}", f"900 B {why}"]
+    assert case.recommended is None
+    assert case.reason == f"the smallest upload, not audited yet: layers 1, I = 1 (300 B {why})"
 
 
 def test_where_none_comes_near_the_nearest_is_named() -> None:
     (case,) = cases([row(0, 0.5, 0.0, 10), row(1, 0.7, 0.1, 90)], 0.01, 0.02)
-    best, reason = recommend(case.settings, 0.01, 0.02)
-    assert best is not None
-    assert best.trials == (1,)  # misses .09 + .08; the other .29
-    assert "misses least, by 17.0 points" in reason
+    assert [found.setting.trials for found in case.candidates] == [(1,), (0,)]  # misses .09 + .08; the other .29
+    assert case.best == "the nearest"
+    assert "this one misses by 17.0 points" in case.candidates[0].why
 
 
 def test_without_retraining_nothing_is_recommended() -> None:
     (case,) = cases([row(0, 0.5, 0.0, 10, ra_retrained=None, fa_retrained=None)], 0.01, 0.02)
+    assert choose(case, judging({}), 5) is case
+    assert unaudited(case) is case
     assert case.recommended is None
-    assert "retraining was left out" in case.reason
+    assert "nothing is recommended: retraining was left out" in case.reason
 
 
 def test_settings_are_means_over_seeds_and_rounds_are_settings_of_their_own() -> None:
@@ -96,10 +102,104 @@ def test_a_setting_that_lacks_a_seed_does_not_compete() -> None:
     (case,) = cases(rows, 0.01, 0.02, seeds=2)
     assert [setting.trials for setting in case.settings] == [(0, 0), (1,)]
     assert [setting.trials for setting in case.front] == [(0, 0)]
-    assert case.recommended is case.front[0]
+    assert [found.setting for found in case.candidates] == case.front
     (case,) = cases(rows[2:], 0.01, 0.02, seeds=2)
-    assert (case.front, case.recommended) == ([], None)
+    assert (case.front, case.candidates) == ([], [])
     assert "all its seeds" in case.reason
+
+
+# -- what is recommended
+
+
+def judging(words: dict[tuple[int, int], str]) -> Callable[[Candidate], Audited]:
+    """Verdicts by trial and round; "head" is a shallow one because nothing below the output layer changed."""
+
+    def judge(candidate: Candidate) -> Audited:
+        setting = candidate.setting
+        word = words[setting.trials[0], setting.round]
+        if word == "head":
+            return Audited(setting, "shallow", "SAID", [{"name": "head only", "sentence": ""}])
+        return Audited(setting, word, "SAID")
+
+    return judge
+
+
+def listed(case: Case) -> list[tuple[int, int, str]]:
+    return [(each.setting.trials[0], each.setting.round, each.verdict) for each in case.audited]
+
+
+WHY = "in all, with RA within 1 point(s) of retraining and FA within 2, as 5 of 5 settings"
+
+
+@pytest.fixture
+def three() -> Case:
+    """Trial 0 changes fc3, 1 and 2 more: uploads of 1, 2, 3, 4 and 6 bytes."""
+    deep = {"layers": "conv2 fc3"}
+    rows = [row(0, 0.8, 0.0, sent, sent) for sent in (1, 2)]
+    rows += [row(1, 0.8, 0.0, 3 * round, round, **deep) for round in (1, 2)] + [row(2, 0.8, 0.0, 4, 1, **deep)]
+    (case,) = cases(rows, 0.01, 0.02)
+    return case
+
+
+def test_the_smallest_upload_that_is_forgotten_is_recommended(three: Case) -> None:
+    found = choose(three, judging({(0, 1): "damaged", (0, 2): "forgotten"}), 5)
+    assert listed(found) == [(0, 1, "damaged"), (0, 2, "forgotten")]  # and no more are audited
+    assert found.recommended is three.settings[1]
+    assert found.reason == f"the smallest upload that is forgotten: 2 B {WHY}; SAID"
+    assert found.verdict(three.settings[0]) is found.audited[0]
+    assert found.verdict(three.settings[2]) is None
+
+
+def test_what_changes_the_same_output_layer_is_not_audited_again(three: Case) -> None:
+    found = choose(three, judging({(0, 1): "head", (1, 1): "shallow", (2, 1): "forgotten"}), 5)
+    assert listed(found) == [(0, 1, "shallow"), (1, 1, "shallow"), (2, 1, "forgotten")]
+    assert found.recommended is three.candidates[3].setting
+    # several layers may leave all but the last one as they were by chance
+    found = choose(three, judging({(0, 1): "head", (1, 1): "head", (2, 1): "head", (1, 2): "forgotten"}), 5)
+    assert listed(found)[-1] == (1, 2, "forgotten")
+
+
+@pytest.mark.parametrize("word", ["unjudged", "vacuous", "damaged", "not forgotten", "shallow"])
+def test_nothing_is_recommended_that_is_not_forgotten(three: Case, word: str) -> None:
+    found = choose(three, judging(dict.fromkeys([(0, 1), (0, 2), (1, 1), (2, 1), (1, 2)], word)), 5)
+    assert len(found.audited) == 5
+    assert found.recommended is None
+    none = "nothing is recommended: none of 5 audited candidate(s) is forgotten; the best, layers 0, I = 1"
+    assert found.reason == f"{none} (1 B {WHY}), is {word}: SAID"
+
+
+def test_where_the_limit_ends_it_the_reason_says_so(three: Case) -> None:
+    words = {(0, 1): "head", (1, 1): "shallow", (2, 1): "forgotten"}
+    found = choose(three, judging(words), 2)
+    assert listed(found) == [(0, 1, "shallow"), (1, 1, "shallow")]
+    assert found.recommended is None
+    assert found.reason.endswith("SAID; 2 more were not audited (audits: at most 2)")  # the other of fc3 does not count
+    assert choose(three, judging({**words, (1, 1): "forgotten"}), 2).recommended is three.candidates[2].setting
+    everything = [(0, 1), (0, 2), (1, 1), (2, 1), (1, 2)]
+    assert choose(three, judging(dict.fromkeys(everything, "shallow")), 5).reason.endswith("SAID")
+
+
+def test_without_audits_the_best_candidate_is_recommended_and_called_so(three: Case) -> None:
+    found = unaudited(three)
+    assert (found.recommended, found.audited) == (three.settings[0], ())
+    assert found.reason == f"the smallest upload, not audited: 1 B {WHY}"
+
+
+def test_verdicts_are_read_back_from_the_result(three: Case) -> None:
+    def told(setting: Setting, word: str) -> dict[str, Any]:
+        return {"values": dict(setting.values), "rounds": setting.round, "verdict": word, "verdict_sentence": "SAID",
+                "findings": []}  # fmt: skip
+
+    shallow, good = three.candidates[0].setting, three.candidates[1].setting
+    said = {"case": "", "audited": [told(shallow, "shallow"), told(good, "forgotten")],
+            "recommended": told(good, "forgotten"), "reason": "WHY"}  # fmt: skip
+    found = settled(three, [{"case": "another"}, said])
+    assert listed(found) == [(0, 1, "shallow"), (0, 2, "forgotten")]
+    assert (found.recommended, found.reason) == (good, "WHY")
+    assert settled(three, [{"case": "another"}]) is three
+    notes = list(tables.layouts([found], RunConfig()))[1].notes
+    assert notes[0].startswith("Recommended: layers 0, I = 2 (RA 0.800, FA 0.000): WHY.")
+    assert notes[1:] == ("- layers 0, I = 1 is shallow: SAID", "- layers 0, I = 2 is forgotten: SAID")
 
 
 # -- one half chooses, the other is reported
@@ -122,16 +222,15 @@ DISAGREE = [halves(0, 100, (0.85, 0.00), (0.60, 0.30)), halves(1, 90, (0.60, 0.3
 def test_the_half_that_chooses_decides_whatever_the_other_says() -> None:
     """On the half that is reported, trial 1 is better in all three."""
     (case,) = cases(DISAGREE, 0.01, 0.02)
-    assert case.recommended is not None
-    assert case.recommended.trials == (0,)
+    assert [found.setting.trials for found in case.candidates] == [(0,)]
     assert [setting.trials for setting in case.front] == [(1,), (0,)]
     (swapped,) = cases([halves(0, 100, (0.6, 0.3), (0.85, 0)), halves(1, 90, (0.85, 0), (0.6, 0.3))], 0.01, 0.02)
     assert [setting.trials for setting in swapped.front] == [(1,)]
-    assert swapped.recommended is swapped.front[0]
+    assert [found.setting for found in swapped.candidates] == swapped.front
 
 
 def test_what_is_told_of_the_chosen_is_what_the_other_half_says() -> None:
-    found = cases(DISAGREE, 0.01, 0.02)
+    found = [unaudited(case) for case in cases(DISAGREE, 0.01, 0.02)]
     best = found[0].recommended
     assert best is not None
     assert (best["ra"], best["fa"], best["ra_retrained"], best["fa_retrained"]) == (0.60, 0.30, 0.78, 0.01)

@@ -32,11 +32,11 @@ def facts(found):
 
 @pytest.fixture(scope="module")
 def run(federate, pretrained):
-    """`run(method, start)`: the federation and what the method made of its M_r."""
+    """`run(method, start, kept, *more)`: the federation and what the method made of its M_r."""
 
-    def make(method, start=None, kept=None):
+    def make(method, start=None, kept=None, *more):
         settings = (f"unlearn.method={method}", "pretrain.rounds=3", "unlearn.rounds=2", "federaser.interval=1")
-        federation = federate(*settings, start=start)
+        federation = federate(*settings, *more, start=start)
         federation.recorder.kept.update(kept or {})
         return federation, methods.unlearn(federation, pretrained(federation))
 
@@ -61,6 +61,19 @@ def test_a_method_goes_on_from_every_round_to_the_same_bits(run, whole, method):
         again, found = run(method, saved, recorder.kept)
         assert list(again.recorder.rounds) == [key for key, _ in done[finished:]]
         assert facts(found) == facts(expected)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if registry.METHODS[name].rounds])
+def test_a_run_that_ends_after_a_round_has_the_model_of_that_round(run, whole, method):
+    about = registry.METHODS[method]
+    federation, longer = whole(method)
+    phase, rounds = list(ROUNDS[method].items())[-1]
+    assert rounds > 1
+    pretrained = {"pretrain": federation.recorder.saved["pretrain"]}
+    short, found = run(method, pretrained, federation.recorder.kept, f"{about.rounds}={1 - about.first}")
+    assert [n for name, n in short.recorder.rounds if name == phase] == [1]
+    after = state.unflatten(federation.recorder.rounds[phase, 1].payload, longer.state)
+    assert state.state_hash(found.state) == state.state_hash(after) != state.state_hash(longer.state)
 
 
 @pytest.mark.parametrize("method", METHODS)
