@@ -29,8 +29,10 @@ from fused_ray.config import (
     Section,
     absolute,
     describe,
+    over,
     plain,
     put,
+    read_preset,
     read_yaml,
     validated,
 )
@@ -392,15 +394,24 @@ class SweepConfig(Section):
         return yaml.safe_dump(self.model_dump(mode="json", by_alias=True, exclude_none=False), sort_keys=False)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "") -> SweepConfig:
+    def from_dict(
+        cls,
+        values: Mapping[str, Any],
+        overrides: Sequence[str] = (),
+        source: str = "",
+        preset: str | None = None,
+    ) -> SweepConfig:
         """Validate nested values plus `dotted.key=value` overrides; `base.*` reaches into the base configuration.
 
-        A dotted key of the space is set as `space.unlearn.lr={loguniform: [0.01, 1]}`. Raises ConfigError in one line
-        that names what is wrong. A path in `base` counts from the source's folder.
+        A dotted key of the space is set as `space.unlearn.lr={loguniform: [0.01, 1]}`. A run's preset is put under
+        `base`, whose path, if it is one, counts from the source's folder. Raises ConfigError in one line that names
+        what is wrong.
         """
         merged = plain(values, source or "the sweep")
         if isinstance(merged, dict) and isinstance(merged.get("base"), str):
             merged["base"] = read_yaml(Path(source).parent / Path(merged["base"]).expanduser())
+        if isinstance(merged, dict):
+            merged = over({"base": read_preset(preset)}, merged)
         ordinary = []
         for override in overrides:
             if isinstance(merged, dict) and override.strip().startswith("space."):
@@ -410,9 +421,9 @@ class SweepConfig(Section):
         return validated(cls, merged, ordinary, source)
 
     @classmethod
-    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
-        """Read a YAML file and apply overrides. Raises ConfigError."""
-        return cls.from_dict(read_yaml(path), overrides, str(path))
+    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = (), preset: str | None = None) -> SweepConfig:
+        """Read a YAML file, put a preset under its base, and apply overrides. Raises ConfigError."""
+        return cls.from_dict(read_yaml(path), overrides, str(path), preset)
 
 
 def _override_space(values: dict[str, Any], override: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from fused_ray import CompareConfig, RunConfig
-from fused_ray.comparison import PRESETS
+from fused_ray.config import presets
 from fused_ray.errors import ConfigError
 
 SALIENCY = {"label": "fused-saliency", "set": {"unlearn.method": "fused", "unlearn.mask": "saliency"}}
@@ -83,13 +83,13 @@ def test_it_survives_a_trip_through_yaml() -> None:
 
 
 @pytest.mark.parametrize("quick", [False, True])
-@pytest.mark.parametrize("name", [path.stem for path in sorted(PRESETS.glob("*.yaml"))])
+@pytest.mark.parametrize("name", presets("compare"))
 def test_presets_are_valid(name: str, quick: bool) -> None:
-    assert CompareConfig.preset(name, quick=quick).cells
+    assert CompareConfig.from_yaml(None, quick=quick, preset=name).cells
 
 
 def test_the_papers_preset_is_what_it_says() -> None:
-    config = CompareConfig.preset("paper-fashion-mnist")
+    config = CompareConfig.from_yaml(None, preset="paper-fashion-mnist")
     assert {cell.algorithm for cell in config.cells} == {
         "fused", "retrain", "finetune", "federaser", "eraseclient", "exactfun", "not", "puf",
     }  # fmt: skip
@@ -160,5 +160,5 @@ def test_quick_needs_its_section_and_presets_their_names(tmp_path: Path) -> None
     (tmp_path / "c.yaml").write_text("methods: [fused]\nscenarios: [class]\n")
     with pytest.raises(ConfigError, match="no section `quick`"):
         CompareConfig.from_yaml(tmp_path / "c.yaml", quick=True)
-    with pytest.raises(ConfigError, match="there is no preset 'nope'; choose one of paper-fashion-mnist"):
-        CompareConfig.preset("nope")
+    with pytest.raises(ConfigError, match="there is no preset 'nope'; choose one of paper, paper-fashion-mnist"):
+        CompareConfig.from_yaml(None, preset="nope")

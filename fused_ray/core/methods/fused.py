@@ -147,7 +147,7 @@ def make_adapter(
         return shape, shape.start_values(config.seed), 0
     counts = {layer: count for layer, count in chosen.items() if count is not None} or None
     mask_bytes = 0
-    if wanted.mask == "saliency":
+    if config.adapter_mask == "saliency":
         masks = saliency.masks(federation, base, names, delivery, counts)
         mask_bytes = wire.mask_bytes(masks)
     elif counts is not None:
@@ -158,12 +158,12 @@ def make_adapter(
         masks = adapter.random_masks(config.seed, base, names, wanted.density, wanted.draw)
     input_layer = federation.anatomy.layers[0]
     whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
-    if wanted.start == "reset" and len(whole) > 1:
+    if config.adapter_start == "reset" and len(whole) > 1:
         raise ConfigError(
             f"unlearn.start: reset with this unlearn.budget would set {' and '.join(whole)} wholly to zero, and then "
             "no gradient reaches them; use one layer, a smaller unlearn.budget or a larger unlearn.sparsity"
         )
-    return masks, adapter.start_values(masks, base, wanted.start, input_layer), mask_bytes
+    return masks, adapter.start_values(masks, base, config.adapter_start, input_layer), mask_bytes
 
 
 def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Sensitivity]]:
