@@ -44,7 +44,7 @@ def run(
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run in output.dir.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pre-train, rank layers, unlearn, compare with a retrained model, and prove that removal is exact."""
+    """Pre-train, unlearn, compare with a retrained model, and prove that removal is exact."""
     from fused_ray.results.display import show_progress, show_result
     from fused_ray.run import execute, prepare, prepare_resume
 

@@ -255,7 +255,7 @@ class UnlearnConfig(Section):
     budget: Count | None = None
     """Number of values of a sparse adapter, over all its layers together, instead of `sparsity`."""
     mask: Literal["random", "saliency"] | None = None
-    """Entries: random (from the seed), or saliency: whose removal most raises the loss on D_u; unset: saliency."""
+    """Which entries: random, or saliency (those whose removal hurts what must be forgotten most); unset: saliency."""
     saliency: Literal["forget", "difference"] = "difference"
     """Gradient behind a saliency mask: g_u of the forgotten data, or g_u - g_r against the retained data's."""
     draw: Annotated[int, Field(strict=True, ge=0)] = 0

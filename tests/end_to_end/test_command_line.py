@@ -258,6 +258,25 @@ def test_init_writes_a_config_that_is_all_defaults(tmp_path: Path) -> None:
     one_line(fused_ray("init", tmp_path / "c.yaml"))
 
 
+def test_init_writes_a_preset_out(tmp_path: Path) -> None:
+    assert fused_ray("init", "--preset", "paper", tmp_path / "c.yaml").returncode == 0
+    assert RunConfig.from_yaml(tmp_path / "c.yaml") == RunConfig.from_yaml(None, preset="paper")
+    lines = (tmp_path / "c.yaml").read_text().splitlines()
+    assert lines[0] == "# fused_ray configuration; every field is at its default, but for what the preset paper says."
+    assert "preset paper, default 20)" in lines[lines.index("  clients: 50") - 1]
+    assert "preset" not in lines[lines.index("  momentum: 0.9") - 1]
+
+
+def test_a_run_takes_a_preset(tmp_path: Path) -> None:
+    given = fields(*SMALL, "retrain.rounds=0", f"output.dir={tmp_path / 'run'}")
+    done = fused_ray("run", "--preset", "paper", "--json", *given)
+    assert done.returncode == 0, done.stderr
+    adapter = json.loads(done.stdout)["adapter"]
+    assert (adapter["mask"], adapter["start"], adapter["lr"], adapter["mask_bytes"]) == ("random", "zero", 0.2, 0)
+    assert "there is no preset 'nope'" in one_line(fused_ray("run", "--preset", "nope"))
+    assert "give nothing but --set" in one_line(fused_ray("run", "--resume", tmp_path / "run", "--preset", "paper"))
+
+
 def test_the_documented_configuration_is_the_real_one(tmp_path: Path) -> None:
     fused_ray("init", tmp_path / "c.yaml")
     documented = Path(__file__).parents[2] / "docs" / "configuration.yaml"

@@ -340,6 +340,8 @@ def test_a_sweep_of_which_nothing_can_run_says_why(tmp_path: Path) -> None:
         (["--resume", "nowhere"], "no such folder"),
         (["--resume", "."], "no sweep directory"),
         (["s.yaml", "--resume", "."], "give nothing but --set"),
+        (["--resume", ".", "--preset", "paper"], "give nothing but --set"),
+        (["s.yaml", "--preset", "nope"], "there is no preset 'nope'"),
         (["show", "."], "no sweep directory"),
     ],
 )

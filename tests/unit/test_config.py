@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fused_ray import registry
-from fused_ray.config import RunConfig, density_count, describe, read_yaml
+from fused_ray.config import RunConfig, density_count, describe, over, presets, read_preset, read_yaml
 from fused_ray.errors import ConfigError
 
 FIELDS = {key: (kind, json.loads(default), doc) for key, kind, default, doc in describe()}
@@ -436,6 +436,48 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "some-file.yaml", tmp_path):
         with pytest.raises(ConfigError, match="cannot read"):
             read_yaml(path)
+
+
+# --- presets ---------------------------------------------------------------------------------------------
+
+
+def test_the_papers_preset_is_what_it_says() -> None:
+    paper = RunConfig.from_dict({}, preset="paper")
+    assert (paper.unlearn.selection, paper.unlearn.layers, paper.unlearn.ranking) == ("critical", 2, "mean")
+    assert (paper.adapter_mask, paper.adapter_start, paper.federation.clients) == ("random", "zero", 50)
+    assert paper.train == RunConfig().train
+    assert paper.pretrain == RunConfig().pretrain
+
+
+@pytest.mark.parametrize("name", presets("run"))
+def test_presets_are_valid_and_say_where_they_differ(name: str) -> None:
+    assert RunConfig.from_yaml(None, preset=name) != RunConfig()
+    assert RunConfig.from_dict(read_preset(name)) == RunConfig.from_dict({}, preset=name)
+
+
+def test_a_file_wins_over_a_preset_and_an_override_over_both(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("seed: 3\nunlearn: {start: reset, layers: [fc3]}\n", encoding="utf-8")
+    config = RunConfig.from_yaml(path, ["unlearn.layers=1", "federation.clients=7"], "paper")
+    assert (config.seed, config.unlearn.start, config.unlearn.layers, config.federation.clients) == (3, "reset", 1, 7)
+    assert (config.unlearn.mask, config.unlearn.selection) == ("random", "critical")
+
+
+def test_a_preset_is_merged_by_sections_alone() -> None:
+    assert over({"a": {"x": 1, "y": [1, 2]}, "b": 3}, {"a": {"y": [4]}, "c": 5}) == {
+        "a": {"x": 1, "y": [4]}, "b": 3, "c": 5,
+    }  # fmt: skip
+    assert over({"a": {"x": 1}}, {"a": None}) == {"a": None}
+
+
+def test_what_is_wrong_above_a_preset_is_said_as_ever() -> None:
+    for values in ({"train": 3}, {"train": {"lr": -1}}):
+        with pytest.raises(ConfigError, match="train"):
+            RunConfig.from_dict(values, preset="paper")
+    with pytest.raises(ConfigError, match=r"there is no preset 'nope'; choose one of paper$"):
+        RunConfig.from_yaml(None, preset="nope")
+    with pytest.raises(ConfigError, match="there is no preset 'paper-fashion-mnist'"):
+        RunConfig.from_yaml(None, preset="paper-fashion-mnist")
 
 
 # --- whatever one writes ---------------------------------------------------------------------------------
