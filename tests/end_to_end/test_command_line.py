@@ -22,6 +22,8 @@ SMALL = [
     "data.limit=400",
     "pretrain.rounds=2",
     "unlearn.rounds=2",
+    "unlearn.selection=critical",
+    "unlearn.mask=random",
     "output.plots=false",
 ]
 
@@ -201,7 +203,8 @@ def test_a_second_request_takes_the_model_of_an_earlier_run(finished: Path, tmp_
 
 
 def test_the_model_and_the_mask_are_sent_once(finished: Path, tmp_path: Path) -> None:
-    fields = ["unlearn.layers=[fc3]", "unlearn.mask=saliency", "unlearn.budget=18", "retrain.rounds=0"]
+    fields = ["unlearn.layers=[fc3]", "unlearn.mask=saliency", "unlearn.saliency=forget", "unlearn.budget=18"]
+    fields += ["retrain.rounds=0"]
     place = [f"pretrain.from={finished}", f"output.dir={tmp_path / 'run'}"]
     result = run(RunConfig.from_dict({}, [*SMALL, *fields, *place]))
     rounds = load_run(tmp_path / "run").table("rounds").to_pylist()

@@ -33,9 +33,9 @@ SMALL: dict[str, Any] = {
     "base": {
         "data": {"limit": 400},
         "federation": {"clients": 4},
-        "train": {"batch_size": 16},
+        "train": {"lr": 0.02, "batch_size": 16},
         "pretrain": {"rounds": 2},
-        "unlearn": {"rounds": 1},
+        "unlearn": {"rounds": 1, "selection": "critical", "mask": "random", "saliency": "forget", "start": "zero"},
         "engine": {"backend": "local"},
     },
     "methods": [

@@ -26,9 +26,9 @@ SMALL: dict[str, Any] = {
     "base": {
         "data": {"limit": 400},
         "federation": {"clients": 4},
-        "train": {"batch_size": 16},
+        "train": {"lr": 0.02, "batch_size": 16},
         "pretrain": {"rounds": 2},
-        "unlearn": {"rounds": 2},
+        "unlearn": {"rounds": 2, "selection": "critical", "mask": "random"},
         "engine": {"backend": "local"},
     },
     "space": {
