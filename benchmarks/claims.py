@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiment import BASE
+
 from fused_ray import RunConfig, load_run, resume, run
 from fused_ray.core import state
 from fused_ray.core.memory import MemoryRecorder
@@ -27,8 +29,6 @@ from fused_ray.data import datasets, scenarios
 from fused_ray.engine.pool import RayPool
 from fused_ray.engine.session import session
 from fused_ray.results.files import read_state
-
-BASE = ["data.name=fashion-mnist", "federation.clients=50", "pretrain.rounds=20", "train.lr=0.02", "output.plots=false"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def base_run(scenario: str, seed: int, out: Path, retrain: bool) -> Path:
     else:
         fixed = [f"forget.scenario={scenario}", f"seed={seed}", f"output.dir={path}"]
         fixed += ["unlearn.layers=[fc3]", "unlearn.rounds=1", f"retrain.rounds={20 if retrain else 0}"]
-        run(RunConfig.from_dict({}, [*BASE, *fixed]))
+        run(RunConfig.from_dict({}, [*BASE, "unlearn.lr=0.2", *fixed]))
     return path
 
 

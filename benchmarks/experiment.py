@@ -19,7 +19,12 @@ from fused_ray.data import datasets, scenarios
 from fused_ray.results.files import read_state
 from fused_ray.types import ImageData, PartialSum, Scenario
 
-BASE = ["data.name=fashion-mnist", "federation.clients=50", "pretrain.rounds=20", "train.lr=0.02", "output.plots=false"]
+TRAINING = ["federation.clients=50", "pretrain.rounds=20", "train.lr=0.02", "train.batch_size=64"]
+TRAINING += ["train.local_epochs=1", "output.plots=false"]
+ADAPTER = ["unlearn.selection=critical", "unlearn.layers=2", "unlearn.sparsity=0.5", "unlearn.mask=random"]
+ADAPTER += ["unlearn.saliency=forget", "unlearn.start=zero", "unlearn.rounds=5"]
+"""The recipe behind the documented figures, said in full: no later default changes them."""
+BASE = ["data.name=fashion-mnist", *TRAINING, *ADAPTER]
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,11 @@ class Bench:
         return read_state(self.path / f"{name}.safetensors")
 
     def with_(self, overrides: Iterable[str]) -> RunConfig:
-        """The base run's configuration with other fields."""
+        """The base run's training, the documented adapter, and other fields."""
         values = self.config.model_dump(mode="json", by_alias=True)
         values["unlearn"] = {}
-        return RunConfig.from_dict(values, list(overrides))
+        others = list(overrides)
+        return RunConfig.from_dict(values, [*ADAPTER, *adapter_rate(self.config.train.lr, others), *others])
 
     def unlearn(self, config: RunConfig, pool: ClientPool) -> tuple[Unlearned, EveryRound]:
         """The method fused from the base run's model, on a pool that has it installed."""
@@ -87,6 +93,11 @@ class Bench:
     def install(self, pool: ClientPool) -> None:
         """Give M_r to a pool's workers."""
         pool.install(state.flatten(self.base))
+
+
+def adapter_rate(lr: float, others: Iterable[str] = ()) -> list[str]:
+    """The documented rate of an adapter: ten times training's, but training's if all layers share a budget."""
+    return [f"unlearn.lr={lr if 'unlearn.selection=budget' in others else 10 * lr}"]
 
 
 def base_run(

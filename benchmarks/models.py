@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiment import Bench, base_run, write_csv
+from experiment import ADAPTER, TRAINING, Bench, base_run, write_csv
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -186,7 +186,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 def cached(given: argparse.Namespace) -> None:
     """Full and cached rounds alternately, for {layer4.*, fc} and {fc} of ResNet-18."""
-    fields = ["model.name=resnet18", f"federation.clients={given.clients}", "data.partition=iid"]
+    fields = [*TRAINING, *ADAPTER, "model.name=resnet18", f"federation.clients={given.clients}", "data.partition=iid"]
     fields += ["engine.backend=local", *given.set, f"data.limit={given.examples}", "data.min_examples=1"]
     config = RunConfig.from_dict({}, fields)
     data = datasets.load(config.data, config.seed)

@@ -12,6 +12,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiment import ADAPTER, TRAINING
+
 from fused_ray import RunConfig, load_run, resume, run
 
 SEEDS = (100, 101, 102)
@@ -21,8 +23,15 @@ def figures(data: str, scenario: str, share: float | None, seed: int, out: Path)
     """RA and FA before, RA and FA of the retrained model; the run is kept and taken up again."""
     path = out / f"{data}-{scenario}-{share}-{seed}"
     if not path.exists():
-        fields = [f"data.name={data}", f"forget.scenario={scenario}", f"seed={seed}", f"output.dir={path}"]
-        fields += ["output.plots=false", "unlearn.layers=[fc3]", "unlearn.rounds=0", "federation.clients=50"]
+        fields = [
+            *TRAINING,
+            *ADAPTER,
+            f"data.name={data}",
+            f"forget.scenario={scenario}",
+            f"seed={seed}",
+            f"output.dir={path}",
+        ]
+        fields += ["unlearn.layers=[fc3]", "unlearn.rounds=0"]
         if data == "fashion-mnist-mini":
             fields += ["train.lr=0.05", "train.batch_size=32"]
         run(RunConfig.from_dict({}, fields + ([] if share is None else [f"forget.share={share}"])))

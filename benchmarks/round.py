@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 import torch.nn.functional as F
+from experiment import BASE
 from torch import nn
 
 import fused_ray
@@ -36,7 +37,7 @@ from fused_ray.engine.pool import RayPool
 from fused_ray.engine.session import session
 from fused_ray.results.environment import environment
 
-FIELDS = ["data.name=fashion-mnist", "federation.clients=50", "train.lr=0.02", "unlearn.layers=[fc3]"]
+FIELDS = [*BASE, "unlearn.layers=[fc3]"]
 
 
 class PlainLeNet(nn.Module):

@@ -23,9 +23,9 @@ from fused_ray.results.environment import environment
 
 BASE = {
     "federation": {"clients": 20},
-    "train": {"batch_size": 32},
+    "train": {"lr": 0.02, "batch_size": 32},
     "pretrain": {"rounds": 3},
-    "unlearn": {"rounds": 5, "layers": 1},
+    "unlearn": {"rounds": 5, "layers": 1, "selection": "critical", "mask": "random", "start": "zero", "lr": 0.2},
 }
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from fused_ray import cli_compare, cli_sweep
-from fused_ray.cli_options import AsJson, Overrides
+from fused_ray.cli_options import AsJson, Overrides, Preset
 from fused_ray.config import RunConfig, describe
 from fused_ray.errors import FusedRayError, Interrupted
 from fused_ray.kinds import COMPARISON, RUN, SWEEP
@@ -43,20 +43,21 @@ def _common(debug: _Debug = False) -> None:
 def run(
     config: ConfigFile = None,
     set_: Overrides = None,
+    preset: Preset = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run in output.dir.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pre-train, rank layers, unlearn, compare with a retrained model, and prove that removal is exact."""
+    """Pre-train, unlearn, compare with a retrained model, and prove that removal is exact."""
     from fused_ray.results.display import show_progress, show_result
     from fused_ray.run import execute, prepare, prepare_resume
 
     if resume is not None:
-        if config is not None or overwrite:
-            raise typer.BadParameter("--resume goes on with the run's own configuration; give no file or --overwrite")
+        if config is not None or preset or overwrite:
+            raise typer.BadParameter("--resume goes on with the run's own configuration; give nothing but --set")
         directory, settings = prepare_resume(resume, set_ or [])
     else:
-        settings = RunConfig.from_yaml(config, set_ or [])
+        settings = RunConfig.from_yaml(config, set_ or [], preset)
         directory, settings = prepare(settings, overwrite=overwrite)
     if (directory.path / "result.json").exists():
         result = directory.result
@@ -141,13 +142,14 @@ def restore(
 @app.command()
 def init(
     out: Annotated[Path, typer.Argument(help="Where to write the commented config.")] = Path("fused_ray.yaml"),
+    preset: Preset = None,
 ) -> None:
-    """Write a commented configuration with every field at its default."""
+    """Write a commented configuration with every field at its default, or as a preset has it."""
     out = expanded(out)
     if os.path.exists(out):
         raise FusedRayError(f"{out} exists already; name another file")
     try:
-        out.write_text(_commented(), encoding="utf-8")
+        out.write_text(_commented(preset), encoding="utf-8")
     except OSError as error:
         raise FusedRayError(f"{out} cannot be written: {error.strerror}") from None
     print(f"wrote {out}; run it with: fused-ray run {out}")
@@ -175,17 +177,21 @@ def data(
         print(f"drew {picture}")
 
 
-def _commented() -> str:
-    """Every field with its docstring line and default, as YAML."""
-    lines = ["# fused_ray configuration; every field is at its default.", ""]
+def _commented(preset: str | None) -> str:
+    """Every field with its docstring line and default, or what the preset says instead, as YAML."""
+    values = RunConfig.from_yaml(None, preset=preset).model_dump(mode="json", by_alias=True)
+    but = f", but for what the preset {preset} says" if preset else ""
+    lines = [f"# fused_ray configuration; every field is at its default{but}.", ""]
     section = ""
     for key, kind, default, doc in describe():
         head, _, name = key.rpartition(".")
         if head != section:
             lines += ["", f"{head}:"]
             section = head
+        value = json.dumps(values[head][name] if head else values[name])
+        told = kind if value == default else f"{kind}; preset {preset}, default {default}"
         indent = "  " if head else ""
-        lines += [f"{indent}# {doc} ({kind})", f"{indent}{name or key}: {default}"]
+        lines += [f"{indent}# {doc} ({told})", f"{indent}{name or key}: {value}"]
     return "\n".join(lines) + "\n"
 
 

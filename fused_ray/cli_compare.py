@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 
 from fused_ray.cli_options import AsJson, DefaultGroup, Overrides
-from fused_ray.comparison import PRESETS, CompareConfig
+from fused_ray.comparison import CompareConfig
+from fused_ray.preset import presets
 
 app = typer.Typer(
     cls=DefaultGroup,
     help="Compare unlearning methods: over scenarios and seeds, on shared pre-trained models and warm actors.",
 )
 
-_NAMES = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
+_WHOLE, _FIELDS = (", ".join(presets(kind)) for kind in ("compare", "run"))
 
 
 @app.command(epilog="The tables of a comparison once more: fused-ray compare show DIRECTORY")
@@ -24,7 +25,12 @@ def start(
     config: Annotated[
         Path | None, typer.Argument(help="YAML file with methods, scenarios, seeds, base.", show_default=False)
     ] = None,
-    preset: Annotated[str | None, typer.Option(help=f"Instead of a file: {_NAMES}.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help=f"Put it under the file's: a comparison, which needs no file ({_WHOLE}), or {_FIELDS}."
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option(help="Cut it down as its section `quick` says.")] = False,
     set_: Overrides = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this comparison; try again what failed.")] = None,
@@ -39,12 +45,9 @@ def start(
             raise typer.BadParameter("--resume goes on with the comparison's own configuration; give nothing but --set")
         directory, settings = prepare_resume(resume, set_ or [])
     else:
-        if (config is None) == (preset is None):
-            raise typer.BadParameter(f"name a YAML file, or a preset: --preset {_NAMES}")
-        if preset is not None:
-            settings = CompareConfig.preset(preset, set_ or [], quick)
-        else:
-            settings = CompareConfig.from_yaml(config or "", set_ or [], quick)
+        if config is None and (preset is None or preset in presets("run")):
+            raise typer.BadParameter(f"name a YAML file, or a preset: --preset {_WHOLE}")
+        settings = CompareConfig.from_yaml(config, set_ or [], quick, preset)
         directory, settings = prepare(settings, overwrite=overwrite)
     from fused_ray.results.comparison.display import show_comparison, show_progress  # imports PyTorch
 

@@ -8,11 +8,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from fused_ray.preset import presets
 from fused_ray.suggest import did_you_mean
 
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a config field, such as unlearn.layers=2."),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"Put these fields under the file's: {', '.join(presets('run'))}."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print result.json last on standard output.")]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fused_ray.cli_options import AsJson, DefaultGroup, Overrides
+from fused_ray.cli_options import AsJson, DefaultGroup, Overrides, Preset
 from fused_ray.trials import SweepConfig
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ def start(
         Path | None, typer.Argument(help="YAML file with base, space, search ...", show_default=False)
     ] = None,
     set_: Overrides = None,
+    preset: Preset = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this sweep; try again what failed.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier sweep in output.dir.")] = False,
     as_json: AsJson = False,
@@ -32,11 +33,11 @@ def start(
     from fused_ray.sweep import complete, execute, prepare, prepare_resume
 
     if resume is not None:
-        if config is not None or overwrite:
+        if config is not None or preset or overwrite:
             raise typer.BadParameter("--resume goes on with the sweep's own configuration; give nothing but --set")
         directory, settings = prepare_resume(resume, set_ or [])
     else:
-        settings = SweepConfig.from_yaml(_named(config), set_ or [])
+        settings = SweepConfig.from_yaml(_named(config), set_ or [], preset)
         directory, settings = prepare(settings, overwrite=overwrite)
     if not complete(directory, settings):
         with show_progress(directory.path) as listener:
@@ -63,12 +64,13 @@ def show(
 def plan(
     config: Annotated[Path | None, typer.Argument(help="A sweep's YAML file.", show_default=False)] = None,
     set_: Overrides = None,
+    preset: Preset = None,
     time: Annotated[bool, typer.Option(help="Time a few training steps here for an estimate.")] = True,
 ) -> None:
     """Show what a sweep would run, and about how long it would take, without starting anything."""
     from fused_ray.results.sweep.plan import show_plan
 
-    show_plan(SweepConfig.from_yaml(_named(config), set_ or []), timed=time)
+    show_plan(SweepConfig.from_yaml(_named(config), set_ or [], preset), timed=time)
 
 
 def _named(config: Path | None) -> Path:

@@ -22,11 +22,11 @@ from fused_ray.config import INPUTS, AuditConfig, ForgetConfig, Integers, RunCon
 from fused_ray.errors import ConfigError
 from fused_ray.kinds import COMPARISON, base_of, check_kind
 from fused_ray.paths import absolute
+from fused_ray.preset import over, presets, read_preset
 from fused_ray.suggest import did_you_mean
 from fused_ray.validation import put, validated
 from fused_ray.yaml_text import dump, plain, read_yaml
 
-PRESETS = Path(__file__).parent / "presets"
 SCENARIOS: tuple[str, ...] = get_args(ForgetConfig.model_fields["scenario"].annotation)
 _SHARED = ("data", "model", "federation", "pretrain", "forget")
 """Sections that shape the model which all methods of a scenario and seed begin with."""
@@ -195,19 +195,27 @@ class CompareConfig(Section):
 
     @classmethod
     def from_dict(
-        cls, values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "", quick: bool = False
+        cls,
+        values: Mapping[str, Any],
+        overrides: Sequence[str] = (),
+        source: str = "",
+        quick: bool = False,
+        preset: str | None = None,
     ) -> CompareConfig:
-        """Validate nested values plus `dotted.key=value` overrides; `quick` applies the file's section `quick` first.
+        """Validate nested values plus `dotted.key=value` overrides; `quick` applies the section `quick` first.
 
-        Raises ConfigError in one line that names what is wrong. A path in `base` counts from the source's folder.
+        A preset, a comparison's or a run's for `base`, is put under the values. Raises ConfigError in one line that
+        names what is wrong. A path in `base` counts from the source's folder.
         """
         merged = plain(values, source or "the comparison")
         if not isinstance(merged, dict):
             raise ConfigError(f"{source or 'the comparison'} must be a mapping with methods and scenarios")
-        shorter = merged.pop("quick", None)
         merged["base"] = base_of(merged.get("base"), source)
         if isinstance(merged.get("audit"), bool):
             merged["audit"] = {"enabled": merged["audit"]}
+        lower = read_preset(preset, "compare")
+        merged = over(lower if preset in presets("compare") else {"base": lower}, merged)
+        shorter = merged.pop("quick", None)
         if quick:
             if not isinstance(shorter, dict):
                 raise ConfigError(f"--quick: {source or 'the comparison'} has no section `quick` of dotted keys")
@@ -216,21 +224,14 @@ class CompareConfig(Section):
         return validated(cls, merged, overrides, source)
 
     @classmethod
-    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = (), quick: bool = False) -> CompareConfig:
-        """Read a YAML file and apply overrides. Raises ConfigError."""
-        values = read_yaml(path)
-        check_kind(values, COMPARISON, path)
-        return cls.from_dict(values, overrides, str(path), quick)
-
-    @classmethod
-    def preset(cls, name: str, overrides: Sequence[str] = (), quick: bool = False) -> CompareConfig:
-        """A comparison that comes with the package. Raises ConfigError."""
-        known = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-        if name not in known:
-            raise ConfigError(
-                f"there is no preset {name!r}{did_you_mean(name, known) or ';'} choose one of {', '.join(known)}"
-            )
-        return cls.from_yaml(PRESETS / f"{name}.yaml", overrides, quick)
+    def from_yaml(
+        cls, path: str | Path | None, overrides: Sequence[str] = (), quick: bool = False, preset: str | None = None
+    ) -> CompareConfig:
+        """Read a YAML file (None: the preset alone), put a preset under it, apply overrides. Raises ConfigError."""
+        values = read_yaml(path) if path is not None else {}
+        if path is not None:
+            check_kind(values, COMPARISON, path)
+        return cls.from_dict(values, overrides, str(path or f"the preset {preset}"), quick, preset)
 
     # -- inside
 

@@ -26,6 +26,7 @@ from pydantic import (
 from fused_ray import consistency, keys, registry
 from fused_ray.kinds import RUN, check_kind
 from fused_ray.paths import absolute, home_expanded
+from fused_ray.preset import over, read_preset
 from fused_ray.suggest import did_you_mean
 from fused_ray.takeover import taken_over
 from fused_ray.validation import nested, put, section_of, validated, without_empty_sections
@@ -216,7 +217,7 @@ class ModelConfig(Section):
 class FederationConfig(Section):
     """The clients and how they are placed."""
 
-    clients: Count = 50
+    clients: Count = 20
     """Number of clients."""
     clients_per_actor: Count | Auto = "auto"
     """Clients that share one Ray actor; auto: one each where every client has a core or GPU slot, else packed."""
@@ -229,13 +230,13 @@ class FederationConfig(Section):
 class TrainConfig(Section):
     """Local training, in pre-training, ranking and retraining; SGD with a fresh optimiser each round."""
 
-    lr: Rate = 0.02
+    lr: Rate = 0.05
     """Learning rate."""
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
     """SGD momentum."""
     weight_decay: Decay = 5e-4
     """L2 penalty."""
-    batch_size: Count = 64
+    batch_size: Count = 32
     """Examples a step."""
     local_epochs: Count = 1
     """Passes over a client's data a round, in unlearning too."""
@@ -288,7 +289,7 @@ class UnlearnConfig(Section):
     """Unlearning rounds: of the adapter, of fine-tuning, or of recovery after a method's first step."""
     layers: Count | Names = 2
     """K, the number of layers to adapt, or the layers' names (ranking is then skipped)."""
-    selection: Literal["critical", "random", "last", "budget"] = "critical"
+    selection: Literal["critical", "random", "last", "budget"] = "last"
     """Which K layers: critical (most sensitive), random, last; or budget: all layers share `budget` by sensitivity."""
     ranking: Literal["mean", "sum", "relative"] = "mean"
     """Sensitivity of a layer: change per parameter (mean), in all (sum), or against its own size (relative)."""
@@ -296,24 +297,24 @@ class UnlearnConfig(Section):
     """Let the input layer be chosen too; else it comes last."""
     adapter: Literal["sparse", "lora"] = "sparse"
     """sparse: single entries of the layers; lora: a low-rank product beside each layer's weight."""
-    sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] = 0.5
+    sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] = 0.9
     """Share of each adapted layer's entries that a sparse adapter leaves alone; 0 adapts them all."""
     budget: Count | None = None
     """Number of values of a sparse adapter, over all its layers together, instead of `sparsity`."""
-    mask: Literal["random", "saliency"] = "random"
-    """Which entries: random (from the seed), or those whose removal most raises the loss on what must be forgotten."""
-    saliency: Literal["forget", "difference"] = "forget"
+    mask: Literal["random", "saliency"] | None = None
+    """Which entries: random, or saliency (those whose removal hurts what must be forgotten most); unset: saliency."""
+    saliency: Literal["forget", "difference"] = "difference"
     """Gradient behind a saliency mask: g_u of the forgotten data, or g_u - g_r against the retained data's."""
     draw: Annotated[int, Field(strict=True, ge=0)] = 0
     """Which of the seed's random masks or layers is taken; masks of one density differ in what they forget."""
-    start: Literal["zero", "reset", "negate"] = "zero"
-    """Where a sparse adapter starts: zero, reset (masked weights read 0) or negate (they change sign)."""
+    start: Literal["zero", "reset", "negate"] | None = None
+    """A sparse adapter's start: zero, reset (masked weights read 0), negate (they change sign); unset: negate."""
     rank: Count = 16
     """Rank of a lora adapter's product."""
     alpha: Rate = 32.0
     """A lora adapter's product is scaled by alpha / rank."""
     lr: Rate | None = None
-    """Learning rate of the adapter's values; unset: train.lr; 10 times that for a sparse one on some layers only."""
+    """Learning rate of the adapter's values; unset: train.lr."""
     weight_decay: Decay = 0.0
     """L2 penalty on the adapter's values; it pulls the weights back towards the model that remembers."""
     wire: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
@@ -485,11 +486,18 @@ class RunConfig(Section):
 
     @property
     def adapter_lr(self) -> float:
-        """`unlearn.lr` with its default filled in: few values above frozen layers bear, and need, larger steps."""
-        if self.unlearn.lr is not None:
-            return self.unlearn.lr
-        few = self.unlearn.adapter == "sparse" and self.unlearn.selection != "budget"
-        return 10 * self.train.lr if few else self.train.lr
+        """`unlearn.lr` with its default filled in."""
+        return self.train.lr if self.unlearn.lr is None else self.unlearn.lr
+
+    @property
+    def adapter_mask(self) -> Literal["random", "saliency"] | None:
+        """`unlearn.mask` with its default filled in; a lora adapter has none."""
+        return None if self.unlearn.adapter == "lora" else self.unlearn.mask or "saliency"
+
+    @property
+    def adapter_start(self) -> Literal["zero", "reset", "negate"]:
+        """`unlearn.start` with its default filled in; a lora adapter starts at zero."""
+        return self.unlearn.start or ("zero" if self.unlearn.adapter == "lora" else "negate")
 
     @property
     def puf_eta(self) -> float:
@@ -532,25 +540,27 @@ class RunConfig(Section):
         return dump(self.model_dump(mode="json", by_alias=True))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "") -> RunConfig:
-        """Validate nested values plus `dotted.key=value` overrides.
+    def from_dict(
+        cls, values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "", preset: str | None = None
+    ) -> RunConfig:
+        """Validate nested values, over those of a preset, plus `dotted.key=value` overrides.
 
         Where `pretrain.from` names an earlier run, what its model was made with is taken over unless it is given here.
         Raises ConfigError in one line that names every wrong key and, if given, the source of the values.
         """
-        merged = nested(values, overrides, source)
+        merged = nested(over(read_preset(preset), values) if preset else values, overrides, source)
         if earlier := taken_over(merged):
             source = f"{source or 'this configuration'} with what pretrain.from takes over from {earlier}"
         return validated(cls, merged, source=source)
 
     @classmethod
-    def from_yaml(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-        """Read a YAML file (None: all defaults) and apply overrides. Raises ConfigError."""
+    def from_yaml(cls, path: str | Path | None, overrides: Sequence[str] = (), preset: str | None = None) -> RunConfig:
+        """Read a YAML file (None: all defaults), put a preset under it, and apply overrides. Raises ConfigError."""
         if path is None:
-            return cls.from_dict({}, overrides)
+            return cls.from_dict({}, overrides, preset=preset)
         values = read_yaml(path)
         check_kind(values, RUN, path)
-        return cls.from_dict(values, overrides, str(path))
+        return cls.from_dict(values, overrides, str(path), preset)
 
 
 def describe() -> list[tuple[str, str, str, str]]:

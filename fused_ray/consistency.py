@@ -253,7 +253,7 @@ def check_layers(
         if not unlearn.layers or len(set(unlearn.layers)) != len(unlearn.layers):
             raise ValueError("unlearn.layers: name one or more layers, each once")
         chosen = len([name for name in unlearn.layers if name != layers[0]])
-        if unlearn.start != "zero" and not chosen:
+        if unlearn.start not in (None, "zero") and not chosen:
             raise ValueError(
                 f"unlearn.start: an adapter of the input layer {layers[0]} starts at zero, for nothing would reach the "
                 "other layers; set unlearn.start=zero or name other layers"
@@ -291,9 +291,9 @@ def resettable(config: RunConfig, layers: Sequence[str], ranked: Sequence[str]) 
 def _adapter(config: RunConfig) -> None:
     unlearn = config.unlearn
     if unlearn.adapter == "lora":
-        if unlearn.start != "zero":
+        if unlearn.start not in (None, "zero"):
             raise ValueError(f"unlearn.start: a lora adapter has no entries to {unlearn.start}; it starts at zero")
-        if unlearn.mask != "random" or unlearn.budget is not None:
+        if unlearn.mask == "saliency" or unlearn.budget is not None:
             raise ValueError("unlearn.adapter: lora has no mask; unlearn.mask and unlearn.budget are for sparse ones")
     if unlearn.selection == "budget":
         if unlearn.budget is None:

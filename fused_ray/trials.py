@@ -25,6 +25,7 @@ from fused_ray.dimension import Dimension, twice
 from fused_ray.errors import ConfigError
 from fused_ray.kinds import SWEEP, base_of, check_kind
 from fused_ray.paths import absolute
+from fused_ray.preset import over, read_preset
 from fused_ray.suggest import did_you_mean
 from fused_ray.validation import mistakes, put, validated, value_of
 from fused_ray.yaml_text import dump, plain, read_yaml
@@ -407,16 +408,24 @@ class SweepConfig(Section):
         return dump(self.model_dump(mode="json", by_alias=True))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "") -> SweepConfig:
+    def from_dict(
+        cls,
+        values: Mapping[str, Any],
+        overrides: Sequence[str] = (),
+        source: str = "",
+        preset: str | None = None,
+    ) -> SweepConfig:
         """Validate nested values plus `dotted.key=value` overrides; `base.*` reaches into the base configuration.
 
-        A dotted key of the space is set as `space.unlearn.lr={loguniform: [0.01, 1]}`. Raises ConfigError in one line
-        that names what is wrong. A path in `base` counts from the source's folder.
+        A dotted key of the space is set as `space.unlearn.lr={loguniform: [0.01, 1]}`. A run's preset is put under
+        `base`, whose path, if it is one, counts from the source's folder. Raises ConfigError in one line that names
+        what is wrong.
         """
         merged = plain(values, source or "the sweep")
         ordinary = []
         if isinstance(merged, dict):
             merged["base"] = base_of(merged.get("base"), source)
+            merged = over({"base": read_preset(preset)}, merged)
         for override in overrides:
             if isinstance(merged, dict) and override.strip().startswith("space."):
                 _override_space(merged, override)
@@ -425,11 +434,11 @@ class SweepConfig(Section):
         return validated(cls, merged, ordinary, source)
 
     @classmethod
-    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
-        """Read a YAML file and apply overrides. Raises ConfigError."""
+    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = (), preset: str | None = None) -> SweepConfig:
+        """Read a YAML file, put a preset under its base, and apply overrides. Raises ConfigError."""
         values = read_yaml(path)
         check_kind(values, SWEEP, path)
-        return cls.from_dict(values, overrides, str(path))
+        return cls.from_dict(values, overrides, str(path), preset)
 
 
 def _first_reason(trials: Sequence[Trial], key: str, text: str) -> str:

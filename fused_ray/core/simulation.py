@@ -65,7 +65,7 @@ def simulate(
     if unlearned.adapter is None or unlearned.values is None:
         recorder.save_model("unlearned", unlearned.state)
     else:
-        recorder.save_adapter(unlearned.adapter, unlearned.values, {"start": config.unlearn.start, "base": base_hash})
+        recorder.save_adapter(unlearned.adapter, unlearned.values, {"start": config.adapter_start, "base": base_hash})
     retrained: Metrics | None = None
     if config.retrain_rounds:
         end = fedavg.retrain(federation, state.flatten(fedavg.initial(federation, "retrain")))

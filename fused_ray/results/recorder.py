@@ -177,9 +177,9 @@ class DirectoryRecorder:
             and {
                 "kind": config.unlearn.adapter,
                 "values": adapter.size,
-                "start": config.unlearn.start,
+                "start": config.adapter_start,
                 "sparsity": 1 - adapter.size / adapter.entries if config.unlearn.adapter == "sparse" else None,
-                "mask": config.unlearn.mask,
+                "mask": config.adapter_mask,
                 "mask_bytes": unlearned.mask_bytes,
                 "lr": config.adapter_lr,
                 "sha256": adapter.digest,

@@ -54,6 +54,11 @@ def make_case(clients: int, scenario: str, *more: str) -> Case:
         "unlearn.rounds=2",
         "retrain.rounds=1",
         "unlearn.layers=2",
+        "unlearn.selection=critical",
+        "unlearn.sparsity=0.5",
+        "unlearn.mask=random",
+        "unlearn.saliency=forget",
+        "unlearn.start=zero",
         f"forget.scenario={scenario}",
         *more,
     ]
@@ -78,6 +83,7 @@ def make_case(clients: int, scenario: str, *more: str) -> Case:
 def deep_case(*fields: str) -> Case:
     """Three clients with 8, 9 and 7 coloured images of 8 x 8 pixels; class 0 is forgotten."""
     common = ["federation.clients=3", "train.batch_size=4", "pretrain.rounds=1", "unlearn.rounds=2", "retrain.rounds=0"]
+    common += ["unlearn.selection=critical", "unlearn.sparsity=0.5", "unlearn.mask=random", "unlearn.start=zero"]
     config = RunConfig.from_dict({}, [*common, *fields])
     random, labels = np.random.Generator(np.random.PCG64(3)), np.arange(24) % 3
     images = random.integers(0, 256, (24, 3, 8, 8), np.uint8)

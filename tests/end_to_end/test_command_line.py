@@ -22,6 +22,8 @@ SMALL = [
     "data.limit=400",
     "pretrain.rounds=2",
     "unlearn.rounds=2",
+    "unlearn.selection=critical",
+    "unlearn.mask=random",
     "output.plots=false",
 ]
 
@@ -201,7 +203,8 @@ def test_a_second_request_takes_the_model_of_an_earlier_run(finished: Path, tmp_
 
 
 def test_the_model_and_the_mask_are_sent_once(finished: Path, tmp_path: Path) -> None:
-    fields = ["unlearn.layers=[fc3]", "unlearn.mask=saliency", "unlearn.budget=18", "retrain.rounds=0"]
+    fields = ["unlearn.layers=[fc3]", "unlearn.mask=saliency", "unlearn.saliency=forget", "unlearn.budget=18"]
+    fields += ["retrain.rounds=0"]
     place = [f"pretrain.from={finished}", f"output.dir={tmp_path / 'run'}"]
     result = run(RunConfig.from_dict({}, [*SMALL, *fields, *place]))
     rounds = load_run(tmp_path / "run").table("rounds").to_pylist()
@@ -257,6 +260,25 @@ def test_init_writes_a_config_that_is_all_defaults(tmp_path: Path) -> None:
     assert fused_ray("init", tmp_path / "c.yaml").returncode == 0
     assert RunConfig.from_yaml(tmp_path / "c.yaml") == RunConfig()
     one_line(fused_ray("init", tmp_path / "c.yaml"))
+
+
+def test_init_writes_a_preset_out(tmp_path: Path) -> None:
+    assert fused_ray("init", "--preset", "paper", tmp_path / "c.yaml").returncode == 0
+    assert RunConfig.from_yaml(tmp_path / "c.yaml") == RunConfig.from_yaml(None, preset="paper")
+    lines = (tmp_path / "c.yaml").read_text().splitlines()
+    assert lines[0] == "# fused_ray configuration; every field is at its default, but for what the preset paper says."
+    assert "preset paper, default 20)" in lines[lines.index("  clients: 50") - 1]
+    assert "preset" not in lines[lines.index("  momentum: 0.9") - 1]
+
+
+def test_a_run_takes_a_preset(tmp_path: Path) -> None:
+    given = fields(*SMALL, "retrain.rounds=0", f"output.dir={tmp_path / 'run'}")
+    done = fused_ray("run", "--preset", "paper", "--json", *given)
+    assert done.returncode == 0, done.stderr
+    adapter = json.loads(done.stdout)["adapter"]
+    assert (adapter["mask"], adapter["start"], adapter["lr"], adapter["mask_bytes"]) == ("random", "zero", 0.2, 0)
+    assert "there is no preset 'nope'" in one_line(fused_ray("run", "--preset", "nope"))
+    assert "give nothing but --set" in one_line(fused_ray("run", "--resume", tmp_path / "run", "--preset", "paper"))
 
 
 def test_the_documented_configuration_is_the_real_one(tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ SMALL: dict[str, Any] = {
     "base": {
         "data": {"limit": 400},
         "federation": {"clients": 4},
-        "train": {"batch_size": 16},
+        "train": {"lr": 0.02, "batch_size": 16},
         "pretrain": {"rounds": 2},
-        "unlearn": {"rounds": 1},
+        "unlearn": {"rounds": 1, "selection": "critical", "mask": "random", "saliency": "forget", "start": "zero"},
         "engine": {"backend": "local"},
     },
     "methods": [
@@ -284,6 +284,8 @@ def test_a_comparison_of_which_nothing_can_run_says_why(tmp_path: Path) -> None:
     [
         ([], "name a YAML file, or a preset"),
         (["--preset", "nope"], "there is no preset 'nope'"),
+        (["--preset", "paper"], "name a YAML file, or a preset: --preset paper-fashion-mnist"),
+        (["c.yaml", "--preset", "paper", "--set", "base.unlearn.sparsity=1"], "base.unlearn.sparsity"),
         (["nowhere.yaml"], "nowhere.yaml"),
         (["c.yaml", "--set", "methods=[fusd]"], "unknown method 'fusd'"),
         (["c.yaml", "--set", "base.data.root=/nowhere"], "data.root"),

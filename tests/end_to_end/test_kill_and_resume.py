@@ -15,7 +15,7 @@ import pytest
 
 from tests.processes import kill, start
 
-PHASES = ("pretrain", "rank", "unlearn", "retrain")
+PHASES = ("pretrain", "rank", "saliency", "unlearn", "retrain")
 CONFIG = [
     "federation.clients=8",
     "data.limit=2000",
@@ -23,6 +23,7 @@ CONFIG = [
     "unlearn.rounds=5",
     "retrain.rounds=5",
     "unlearn.layers=1",
+    "unlearn.selection=critical",
     "output.plots=false",
 ]
 
@@ -49,7 +50,13 @@ def last_round(path: Path, phase: str) -> int:
 
 def wait_for_round(path: Path, process: subprocess.Popen[str], phase: str, after: int) -> None:
     """Until that round of the phase is recorded, or for round 0 until the phase before it is done."""
-    before = {"pretrain": None, "rank": ("pretrain", 5), "unlearn": ("rank", 1), "retrain": ("unlearn", 5)}[phase]
+    before = {
+        "pretrain": None,
+        "rank": ("pretrain", 5),
+        "saliency": ("rank", 1),
+        "unlearn": ("saliency", 2),
+        "retrain": ("unlearn", 5),
+    }[phase]
     wanted = (phase, after) if after else before
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
@@ -86,7 +93,7 @@ def test_a_run_in_this_process_killed_twice(tmp_path: Path, undisturbed: dict[st
     kills = [("pretrain", 2, 0.05), ("unlearn", 1, 0.0)]
     assert killed_then_resumed("local", tmp_path / "run", kills) == undisturbed
     rounds = [p.stem for p in sorted((tmp_path / "run" / "rounds.parquet").glob("*.parquet"))]
-    assert len(rounds) == 5 + 1 + 5 + 5
+    assert len(rounds) == 5 + 1 + 2 + 5 + 5
 
 
 @pytest.mark.slow
@@ -101,5 +108,6 @@ def test_a_random_moment_in_each_phase(tmp_path: Path, undisturbed: dict[str, An
     # the moments are drawn anew each time; a failure shows the seed that repeats them
     seed = int(os.environ.get("FUSED_RAY_KILL_SEED", time.time_ns() + number))
     chance = random.Random(seed)
-    kills = [(phase, 0 if phase == "rank" else chance.randrange(5), chance.uniform(0.0, 0.3)) for phase in PHASES]
+    rounds = {"rank": 1, "saliency": 2}
+    kills = [(phase, chance.randrange(rounds.get(phase, 5)), chance.uniform(0.0, 0.3)) for phase in PHASES]
     assert killed_then_resumed("ray", tmp_path / "run", kills) == undisturbed, f"FUSED_RAY_KILL_SEED={seed}: {kills}"

@@ -54,7 +54,16 @@ def test_the_page_ends_in_a_finished_run(followed: Path) -> None:
     assert result["data"]["shape"] == [3, 24, 24]
     assert result["data"]["class_names"] == ["square", "disc", "bar"]
     assert len(result["data"]["mean"]) == len(result["data"]["std"]) == 3
-    assert result["metrics"]["before"]["ra"] > 0.5
+
+
+def test_what_the_page_forgets_is_forgotten_as_by_retraining(followed: Path) -> None:
+    result = load_run(followed / "runs" / "shapes").result
+    metrics = result["metrics"]
+    before, after, retrained = (metrics[when] for when in ("before", "after", "retrained"))
+    assert (before["ra"], before["fa"]) == (1, 1)
+    assert (retrained["ra"], retrained["fa"]) == (1, 0)
+    assert after == retrained
+    assert result["verdict"] in ("forgotten", "shallow")
 
 
 def test_the_run_can_be_restored_without_the_data(followed: Path, capsys: pytest.CaptureFixture[str]) -> None:

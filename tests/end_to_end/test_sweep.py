@@ -26,9 +26,9 @@ SMALL: dict[str, Any] = {
     "base": {
         "data": {"limit": 400},
         "federation": {"clients": 4},
-        "train": {"batch_size": 16},
+        "train": {"lr": 0.02, "batch_size": 16},
         "pretrain": {"rounds": 2},
-        "unlearn": {"rounds": 2},
+        "unlearn": {"rounds": 2, "selection": "critical", "mask": "random"},
         "engine": {"backend": "local"},
     },
     "space": {
@@ -351,6 +351,8 @@ def test_a_sweep_of_which_nothing_can_run_says_why(tmp_path: Path) -> None:
         (["--resume", "nowhere"], "no such folder"),
         (["--resume", "."], "no sweep directory"),
         (["s.yaml", "--resume", "."], "give nothing but --set"),
+        (["--resume", ".", "--preset", "paper"], "give nothing but --set"),
+        (["s.yaml", "--preset", "nope"], "there is no preset 'nope'"),
         (["show", "."], "no sweep directory"),
     ],
 )

@@ -25,6 +25,11 @@ FIELDS = [
     "pretrain.rounds=3",
     "unlearn.rounds=2",
     "unlearn.layers=2",
+    "unlearn.selection=critical",
+    "unlearn.sparsity=0.5",
+    "unlearn.mask=random",
+    "unlearn.start=zero",
+    "unlearn.lr=0.5",
     "retrain.rounds=2",
     "output.plots=false",
 ]

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from fused_ray import CompareConfig, RunConfig
-from fused_ray.comparison import PRESETS
 from fused_ray.errors import ConfigError
+from fused_ray.preset import presets
 
 SALIENCY = {"label": "fused-saliency", "set": {"unlearn.method": "fused", "unlearn.mask": "saliency"}}
 
@@ -83,13 +83,13 @@ def test_it_survives_a_trip_through_yaml() -> None:
 
 
 @pytest.mark.parametrize("quick", [False, True])
-@pytest.mark.parametrize("name", [path.stem for path in sorted(PRESETS.glob("*.yaml"))])
+@pytest.mark.parametrize("name", presets("compare"))
 def test_presets_are_valid(name: str, quick: bool) -> None:
-    assert CompareConfig.preset(name, quick=quick).cells
+    assert CompareConfig.from_yaml(None, quick=quick, preset=name).cells
 
 
 def test_the_papers_preset_is_what_it_says() -> None:
-    config = CompareConfig.preset("paper-fashion-mnist")
+    config = CompareConfig.from_yaml(None, preset="paper-fashion-mnist")
     assert {cell.algorithm for cell in config.cells} == {
         "fused", "retrain", "finetune", "federaser", "eraseclient", "exactfun", "not", "puf",
     }  # fmt: skip
@@ -101,6 +101,21 @@ def test_the_papers_preset_is_what_it_says() -> None:
         if cell.config is not None and not cell.is_base:
             assert cell.config.unlearn.rounds <= 10
             assert cell.config.exactfun_rounds <= 10
+
+
+def test_a_preset_lies_under_a_file(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("federation: {clients: 4}\n")
+    (tmp_path / "c.yaml").write_text("base: base.yaml\nmethods: [fused]\nscenarios: [sample]\nseeds: [7]\n")
+    changes = ["base.pretrain.rounds=3"]
+    fields = CompareConfig.from_yaml(tmp_path / "c.yaml", changes, preset="paper")
+    assert fields.base == RunConfig.from_dict({}, ["federation.clients=4", "pretrain.rounds=3"], preset="paper")
+    assert [cell.name for cell in fields.cells] == ["sample-7-fused"]
+    whole = CompareConfig.from_yaml(tmp_path / "c.yaml", changes, preset="paper-fashion-mnist")
+    assert [cell.name for cell in whole.cells] == ["sample-7-fused"]
+    assert (whole.base.federation.clients, whole.base.pretrain.rounds, whole.base.data.name) == (4, 3, "fashion-mnist")
+    assert CompareConfig.from_yaml(tmp_path / "c.yaml", quick=True, preset="paper-fashion-mnist").seeds == (0,)
+    (tmp_path / "audit.yaml").write_text("audit: false\n")
+    assert not CompareConfig.from_yaml(tmp_path / "audit.yaml", preset="paper-fashion-mnist").audit.enabled
 
 
 # -- what is wrong
@@ -160,5 +175,7 @@ def test_quick_needs_its_section_and_presets_their_names(tmp_path: Path) -> None
     (tmp_path / "c.yaml").write_text("methods: [fused]\nscenarios: [class]\n")
     with pytest.raises(ConfigError, match="no section `quick`"):
         CompareConfig.from_yaml(tmp_path / "c.yaml", quick=True)
-    with pytest.raises(ConfigError, match="there is no preset 'nope'; choose one of paper-fashion-mnist"):
-        CompareConfig.preset("nope")
+    with pytest.raises(ConfigError, match="there is no preset 'nope'; choose one of paper, paper-fashion-mnist"):
+        CompareConfig.from_yaml(None, preset="nope")
+    with pytest.raises(ConfigError, match=r"^the preset paper: methods: field required"):
+        CompareConfig.from_yaml(None, preset="paper")

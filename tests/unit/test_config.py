@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fused_ray import registry
-from fused_ray.config import RunConfig, density_count, describe, read_yaml
+from fused_ray.config import RunConfig, density_count, describe
 from fused_ray.errors import ConfigError
+from fused_ray.preset import over, presets, read_preset
+from fused_ray.yaml_text import read_yaml
 
 FIELDS = {key: (kind, json.loads(default), doc) for key, kind, default, doc in describe()}
 SECTIONS = sorted({key.partition(".")[0] for key in FIELDS if "." in key})
@@ -41,14 +43,14 @@ OTHER: dict[str, str | None] = {
     "model.factory": "package.module:function",
     "model.args": "{depth: 2}",
     "model.weights": "weights.safetensors",
-    "federation.clients": "20",
+    "federation.clients": "50",
     "federation.clients_per_actor": "5",
     "federation.cpus_per_client": "0.5",
     "federation.gpus_per_client": "0.25",
     "train.lr": "5e-3",  # which YAML 1.1 takes for a word
     "train.momentum": "0",
     "train.weight_decay": "0.0",
-    "train.batch_size": "32",
+    "train.batch_size": "64",
     "train.local_epochs": "2",
     "pretrain.rounds": "3",
     "pretrain.history": "true",
@@ -67,14 +69,14 @@ OTHER: dict[str, str | None] = {
     "unlearn.method": "finetune",
     "unlearn.rounds": "0",
     "unlearn.layers": "[fc3, conv2]",
-    "unlearn.selection": "last",
+    "unlearn.selection": "critical",
     "unlearn.ranking": "sum",
     "unlearn.input_layer": "true",
     "unlearn.adapter": "lora",
-    "unlearn.sparsity": "0.9",
+    "unlearn.sparsity": "0.5",
     "unlearn.budget": "85",
-    "unlearn.mask": "saliency",
-    "unlearn.saliency": "difference",
+    "unlearn.mask": "random",
+    "unlearn.saliency": "forget",
     "unlearn.draw": "1",
     "unlearn.start": "reset",
     "unlearn.rank": "4",
@@ -216,7 +218,7 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
         *("train.batch_size=0", "train.local_epochs=0"),
         *("pretrain.rounds=0", "pretrain.rounds=100001"),
         *("forget.scenario=all", "forget.classes=[]", "forget.classes=[10]", "forget.classes=[-1]"),
-        *("forget.classes=[1, 1]", "forget.classes=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "forget.clients=[50]"),
+        *("forget.classes=[1, 1]", "forget.classes=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "forget.clients=[20]"),
         *("forget.clients=[0]", "forget.share=0", "forget.share=1.1", "forget.share=0.2", "forget.poison=perhaps"),
         *("forget.examples_share=0", "forget.examples_share=1.1", "forget.target=-1", "forget.trigger=0"),
         *("forget.owner=-1", "forget.overlap=0", "forget.overlap=1"),
@@ -245,17 +247,17 @@ data.mean              data.mean=[0.1,0.2,0.3]
 data.std               data.std=[0.1,0.2]
 data.mean              data.name=cifar10 data.mean=[0.1,0.2]
 data.classes_per_client data.partition=pathological data.classes_per_client=11
-federation.clients     data.limit=499
+federation.clients     data.limit=199
 federation.clients     forget.scenario=exclusive federation.clients=1
 federation.clients     forget.scenario=client federation.clients=1
 forget.classes         forget.scenario=exclusive forget.classes=[1]
 forget.classes         forget.scenario=client forget.classes=[0]
 forget.classes         forget.scenario=sample forget.classes=[0]
-forget.owner           forget.scenario=exclusive forget.owner=50
+forget.owner           forget.scenario=exclusive forget.owner=20
 forget.clients         forget.clients=[3]
 forget.clients         forget.scenario=exclusive forget.clients=[3]
 forget.clients         forget.scenario=client forget.clients=[]
-forget.clients         forget.scenario=client forget.clients=[50]
+forget.clients         forget.scenario=client forget.clients=[20]
 forget.clients         forget.scenario=client forget.clients=[-1]
 forget.clients         forget.scenario=client forget.clients=[anna]
 forget.clients         forget.scenario=client forget.clients=[3,'3'] data.partition=file data.partition_file=who.csv
@@ -265,7 +267,7 @@ data.partition_file    data.client_column=writer data.partition=file
 forget.clients         forget.scenario=client forget.clients=[3,3]
 forget.clients         forget.scenario=client forget.clients=[0,1,2] federation.clients=3
 forget.clients         forget.scenario=sample forget.clients=[]
-forget.clients         forget.scenario=sample forget.clients=[50]
+forget.clients         forget.scenario=sample forget.clients=[20]
 forget.clients         forget.scenario=sample forget.clients=[3,3]
 forget.share           forget.share=0.2
 forget.share           forget.scenario=exclusive forget.share=0.2
@@ -309,7 +311,7 @@ def test_values_that_do_not_go_together_are_refused(clash: str) -> None:
 
 
 def test_values_at_the_edge_are_taken() -> None:
-    make("data.limit=500")
+    make("data.limit=200")
     make("federation.clients=1000")
     make("unlearn.layers=5")
     make("unlearn.sparsity=0")
@@ -477,6 +479,48 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
             read_yaml(path)
 
 
+# --- presets ---------------------------------------------------------------------------------------------
+
+
+def test_the_papers_preset_is_what_it_says() -> None:
+    paper = RunConfig.from_dict({}, preset="paper")
+    assert (paper.unlearn.selection, paper.unlearn.layers, paper.unlearn.ranking) == ("critical", 2, "mean")
+    assert (paper.adapter_mask, paper.adapter_start, paper.federation.clients) == ("random", "zero", 50)
+    assert paper.train == RunConfig().train
+    assert paper.pretrain == RunConfig().pretrain
+
+
+@pytest.mark.parametrize("name", presets("run"))
+def test_presets_are_valid_and_say_where_they_differ(name: str) -> None:
+    assert RunConfig.from_yaml(None, preset=name) != RunConfig()
+    assert RunConfig.from_dict(read_preset(name)) == RunConfig.from_dict({}, preset=name)
+
+
+def test_a_file_wins_over_a_preset_and_an_override_over_both(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("seed: 3\nunlearn: {start: reset, layers: [fc3]}\n", encoding="utf-8")
+    config = RunConfig.from_yaml(path, ["unlearn.layers=1", "federation.clients=7"], "paper")
+    assert (config.seed, config.unlearn.start, config.unlearn.layers, config.federation.clients) == (3, "reset", 1, 7)
+    assert (config.unlearn.mask, config.unlearn.selection) == ("random", "critical")
+
+
+def test_a_preset_is_merged_by_sections_alone() -> None:
+    assert over({"a": {"x": 1, "y": [1, 2]}, "b": 3}, {"a": {"y": [4]}, "c": 5}) == {
+        "a": {"x": 1, "y": [4]}, "b": 3, "c": 5,
+    }  # fmt: skip
+    assert over({"a": {"x": 1}}, {"a": None}) == {"a": None}
+
+
+def test_what_is_wrong_above_a_preset_is_said_as_ever() -> None:
+    for values in ({"train": 3}, {"train": {"lr": -1}}):
+        with pytest.raises(ConfigError, match="train"):
+            RunConfig.from_dict(values, preset="paper")
+    with pytest.raises(ConfigError, match=r"there is no preset 'nope'; choose one of paper$"):
+        RunConfig.from_yaml(None, preset="nope")
+    with pytest.raises(ConfigError, match="there is no preset 'paper-fashion-mnist'"):
+        RunConfig.from_yaml(None, preset="paper-fashion-mnist")
+
+
 # --- whatever one writes ---------------------------------------------------------------------------------
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -628,7 +672,7 @@ def test_pretrain_key_knows_defaults() -> None:
         drawn = make(f"forget.scenario={scenario}")
         assert make(f"forget.scenario={scenario}", f"forget.share={share}").pretrain_key() == drawn.pretrain_key()
         assert make(f"forget.scenario={scenario}", "forget.share=0.5").pretrain_key() != drawn.pretrain_key()
-    assert RunConfig.from_dict({"train": {"lr": 0.02}}).pretrain_key() == RunConfig().pretrain_key()
+    assert RunConfig.from_dict({"train": {"lr": 0.05}}).pretrain_key() == RunConfig().pretrain_key()
     for set_, mean, std in (("fashion-mnist-mini", 0.286, [0.353]), ("npz", [0.5, 0.5, 0.5], 0.5)):
         plain = make(f"data.name={set_}", "data.root=a")
         written = make(f"data.name={set_}", "data.root=a", f"data.mean={mean}", f"data.std={std}")
@@ -641,10 +685,13 @@ def test_defaults_that_depend_on_other_fields() -> None:
     assert make("forget.classes=[3, 4]").forget_classes == (3, 4)
     assert make("pretrain.rounds=7").retrain_rounds == 7
     assert make("pretrain.rounds=7", "retrain.rounds=0").retrain_rounds == 0
-    assert make("train.lr=0.1").adapter_lr == pytest.approx(1.0)
-    assert make("unlearn.sparsity=0.75", "unlearn.lr=0.3").adapter_lr == 0.3
-    assert make("train.lr=0.1", "unlearn.adapter=lora").adapter_lr == 0.1
-    assert make("train.lr=0.1", "unlearn.selection=budget", "unlearn.budget=100").adapter_lr == 0.1
+    assert make("train.lr=0.1").adapter_lr == 0.1
+    assert make("train.lr=0.1", "unlearn.lr=0.3").adapter_lr == 0.3
+    plain, lora = RunConfig(), make("unlearn.adapter=lora")
+    assert (plain.adapter_mask, plain.adapter_start) == ("saliency", "negate")
+    assert (lora.adapter_mask, lora.adapter_start) == (None, "zero")
+    chosen = make("unlearn.mask=random", "unlearn.start=reset")
+    assert (chosen.adapter_mask, chosen.adapter_start) == ("random", "reset")
     assert make("forget.scenario=sample").forget_classes == ()
     assert [make(f"forget.scenario={name}").forget_share for name in ("client", "sample")] == [0.6, 0.4]
     assert [make(f"puf.variant={name}").puf_eta for name in ("regular", "special")] == [20, 2]

@@ -39,6 +39,16 @@ def test_a_grid_is_every_combination_the_last_field_fastest() -> None:
     assert (trials[5].config.unlearn.layers, trials[5].config.unlearn.sparsity) == (5, 0.99)  # LeNet has five
 
 
+def test_a_preset_lies_under_the_base(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("federation: {clients: 4}\n")
+    (tmp_path / "s.yaml").write_text("base: base.yaml\nspace: {unlearn.start: {grid: [zero, negate]}}\n")
+    found = SweepConfig.from_yaml(tmp_path / "s.yaml", ["base.seed=3"], "paper")
+    assert found.base == RunConfig.from_dict({}, ["federation.clients=4", "seed=3"], preset="paper")
+    starts = [trial.config.adapter_start for trial in found.trials if trial.config]
+    assert starts == ["zero", "negate"]
+    assert SweepConfig.from_dict({"space": SPACE}, preset="paper").base == RunConfig.from_dict({}, preset="paper")
+
+
 def test_seeds_are_one_more_grid_and_trials_on_one_model_follow_each_other() -> None:
     space = {"unlearn.sparsity": {"grid": [0.5, 0.9]}, "forget.scenario": {"grid": ["class", "exclusive"]}}
     trials = sweep(space, seeds=[3, 4]).trials

@@ -155,7 +155,7 @@ def make_adapter(
         return shape, shape.start_values(config.seed), 0
     counts = {layer: count for layer, count in chosen.items() if count is not None} or None
     mask_bytes = 0
-    if wanted.mask == "saliency":
+    if config.adapter_mask == "saliency":
         masks = saliency.masks(federation, base, names, delivery, counts)
         mask_bytes = wire.mask_bytes(masks)
     elif counts is not None:
@@ -167,7 +167,7 @@ def make_adapter(
     input_layer = federation.anatomy.layers[0]
     whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
     check_reset(config, federation.data.train_images.shape[1:], federation.data.classes, whole)
-    return masks, adapter.start_values(masks, base, wanted.start, input_layer), mask_bytes
+    return masks, adapter.start_values(masks, base, config.adapter_start, input_layer), mask_bytes
 
 
 def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Sensitivity]]:

@@ -76,7 +76,7 @@ def classes() -> tuple[RunConfig, ImageData, Scenario]:
 
 def test_the_same_data_and_base_find_the_pool_as_it_was(classes: Any) -> None:
     lease = Counting()
-    for changes in ([], ["unlearn.sparsity=0.9"]):
+    for changes in ([], ["unlearn.sparsity=0.5"]):
         config = RunConfig.from_dict({}, [*SMALL, *changes])
         with contextlib.closing(lease(config, *case()[1:])) as pool:
             pool.install(BASE)
@@ -136,7 +136,7 @@ def test_work_that_was_finished_leaves_it_whole(classes: Any) -> None:
 
 
 def test_a_borrowed_pool_gives_the_bits_of_a_fresh_one() -> None:
-    wanted = [case(), case("unlearn.start=negate"), case("forget.scenario=client"), case()]
+    wanted = [case(), case("unlearn.start=zero"), case("forget.scenario=client"), case()]
     with contextlib.closing(Lease(LocalPool)) as lease:
         borrowed = [facts(simulate(*one, lease(*one), MemoryRecorder())) for one in wanted]
     assert borrowed == [facts(simulate(*one, LocalPool(*one), MemoryRecorder())) for one in wanted]
