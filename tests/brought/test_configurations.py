@@ -455,9 +455,9 @@ def test_optuna_is_refused_what_it_would_drop() -> None:
             'space.forget.scenario = "client": base.forget.classes: the scenario',
         ),
         (
-            {"space": {"data.limit": {"grid": [499, 1000]}}},
-            "space.data.limit = 499: base.federation.clients: 50 clients of at least 10 examples (data.min_examples) "
-            "need more than the 499 training examples of fashion-mnist-mini that data.limit=499 leaves",
+            {"space": {"data.limit": {"grid": [199, 1000]}}},
+            "space.data.limit = 199: base.federation.clients: 20 clients of at least 10 examples (data.min_examples) "
+            "need more than the 199 training examples of fashion-mnist-mini that data.limit=199 leaves",
         ),
         (
             {"seeds": [-1], "space": {"unlearn.lr": {"grid": [0.1]}}},

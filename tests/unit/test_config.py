@@ -508,7 +508,7 @@ def test_a_preset_is_merged_by_sections_alone() -> None:
     assert over({"a": {"x": 1, "y": [1, 2]}, "b": 3}, {"a": {"y": [4]}, "c": 5}) == {
         "a": {"x": 1, "y": [4]}, "b": 3, "c": 5,
     }  # fmt: skip
-    assert over({"a": {"x": 1}}, {"a": None}) == {"a": None}
+    assert over({"a": {"x": 1}}, {"a": None}) == {"a": {"x": 1}}  # all of its keys are commented out
 
 
 def test_what_is_wrong_above_a_preset_is_said_as_ever() -> None:
