@@ -307,7 +307,10 @@ def test_splits_of_different_sizes_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (["data.classes_per_client=5"], "data.classes_per_client: 5 is more than the 4 classes"),
+        (
+            ["data.partition=pathological", "data.classes_per_client=5"],
+            "data.classes_per_client: 5 is more than the 4 classes",
+        ),
         (["data.limit=3"], "data.limit"),
         (["federation.clients=9"], "federation.clients: 9 clients .* 8 training examples"),
         (["forget.classes=[4]"], "forget.classes: there is no class 4; parquet has 0 to 3"),
