@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ def audit(
     directory.lock(LOCK_WAIT)
     try:
         data, scenario = prepare(config)
+        mean, std = directory.constants  # as its models were fed, whatever this version would feed them
+        data = replace(data, mean=mean, std=std)
         with contextlib.closing(make_pool(config, data, scenario)) as pool:
             result = _judged(directory, result, config, data, scenario, pool, listener, stopped)
         directory.write_json("result.json", result)

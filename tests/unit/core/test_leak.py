@@ -24,7 +24,7 @@ from fused_ray.data import datasets, scenarios
 
 FAST = [
     *("engine.backend=local", "federation.clients=3", "data.min_examples=1", "output.plots=false", "train.lr=0.05"),
-    *("pretrain.rounds=2", "unlearn.method=exactfun"),
+    *("pretrain.rounds=2", "unlearn.method=exactfun", "audit.enabled=false"),
 ]
 CLASSES, SIDE = 3, 16
 

@@ -158,6 +158,7 @@ def test_a_parameter_that_evaluation_leaves_out_stays_as_it_is(on, mask, layers)
 def test_a_run_says_which_layers_a_whole_reset_leaves_out(tmp_path: Path) -> None:
     fields = ["engine.backend=local", "federation.clients=2", "data.limit=60", "output.plots=false"]
     fields += [*RESET, "unlearn.layers=1", "pretrain.rounds=1", "unlearn.rounds=1", "retrain.rounds=0"]
+    fields += ["audit.enabled=false"]
     heard: list[str] = []
     result = run(
         RunConfig.from_dict({}, [*fields, f"output.dir={tmp_path / 'run'}"]),

@@ -11,16 +11,19 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from fused_ray import RunConfig, resume, run
+from fused_ray.core.rounds import LocalPool
 from fused_ray.data import datasets
-from fused_ray.errors import RunDirectoryError
+from fused_ray.errors import ConfigError, Interrupted, RunDirectoryError
+from fused_ray.results import execute
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.export import apply_adapter, restore_base
 from fused_ray.results.files import read_model
 from fused_ray.results.given import given_model
+from fused_ray.types import ImageData, Scenario
 
 SMALL = [
     *("engine.backend=local", "federation.clients=3", "data.limit=100", "output.plots=false", "data.std=0.25"),
-    *("pretrain.rounds=1", "unlearn.rounds=1", "unlearn.layers=[fc3]", "retrain.rounds=1"),
+    *("pretrain.rounds=1", "unlearn.rounds=1", "unlearn.layers=[fc3]", "retrain.rounds=1", "audit.enabled=false"),
 ]
 
 
@@ -45,7 +48,7 @@ def taken(source: Path, out: Path, *changes: str) -> list[str]:
 
 
 def refusal(source: Path, out: Path, *changes: str) -> str:
-    with pytest.raises(RunDirectoryError) as caught:
+    with pytest.raises((ConfigError, RunDirectoryError)) as caught:
         taken(source, out, *changes)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -60,9 +63,15 @@ def test_every_model_of_a_run_says_it(finished: Path, tmp_path: Path) -> None:
     assert RunDirectory.open(finished).constants == ((0.286,), (0.25,))
 
 
-@pytest.mark.parametrize("kind", ["run", "file"])
-def test_a_model_that_was_fed_otherwise_is_refused_with_the_way_out(finished: Path, kind: str, tmp_path: Path) -> None:
-    source = finished if kind == "run" else finished / "retrained.safetensors"
+def test_a_run_whose_images_were_fed_otherwise_is_refused(finished: Path, tmp_path: Path) -> None:
+    said = refusal(finished, tmp_path / "a", "data.mean=0.5")
+    another = "is another one: data.mean ([0.286] there, [0.5] here)"
+    assert said.startswith(f"pretrain.from: the model of {finished} {another}")
+    assert taken(finished, tmp_path / "b", "data.mean=[0.286]") == []
+
+
+def test_a_file_whose_images_were_fed_otherwise_is_refused(finished: Path, tmp_path: Path) -> None:
+    source = finished / "retrained.safetensors"
     said = refusal(source, tmp_path / "a", "data.std=null", "data.mean=0.5")
     assert said.startswith(f"pretrain.from: the model of {source} was trained on images normalised otherwise")
     assert "(data.mean=[0.5] and data.std=[0.353])" in said
@@ -106,3 +115,22 @@ def test_a_run_does_not_go_on_with_other_constants(finished: Path, tmp_path: Pat
     (path / "scenario.json").write_text(json.dumps({**facts, "mean": [0.2853]}))
     with pytest.raises(RunDirectoryError, match="normalised them by another mean"):
         resume(path)
+
+
+def test_a_finished_run_is_audited_on_what_its_models_were_fed(finished: Path, tmp_path: Path) -> None:
+    """Whatever this version would feed them."""
+    path = tmp_path / "old"
+    shutil.copytree(finished, path)
+    result = json.loads((path / "result.json").read_text())
+    result["data"]["mean"] = [0.28537632503001203]
+    (path / "result.json").write_text(json.dumps(result))
+    fed: list[ImageData] = []
+
+    def make_pool(config: RunConfig, data: ImageData, scenario: Scenario) -> LocalPool:
+        fed.append(data)
+        raise Interrupted("seen enough")
+
+    directory = RunDirectory.open(path)
+    with pytest.raises(Interrupted):
+        execute.audit(directory, directory.config, make_pool)
+    assert (fed[0].mean, fed[0].std) == ((0.28537632503001203,), (0.25,))
