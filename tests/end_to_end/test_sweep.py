@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from fused_ray import FusedRayError, RunConfig, SweepConfig, load_run, load_sweep, resume_sweep, run, sweep
+from fused_ray.audit.verdict import WORDS
 from fused_ray.cli import main
 from fused_ray.results.schemas import METRICS
+from fused_ray.results.sweep.display import show_sweep
+from fused_ray.results.sweep.execute import Progress
 from fused_ray.results.sweep.rows import SCHEMA
 from tests.processes import family, kill, start, wait_until
 
@@ -29,6 +33,7 @@ SMALL: dict[str, Any] = {
         "train": {"lr": 0.02, "batch_size": 16},
         "pretrain": {"rounds": 2},
         "unlearn": {"rounds": 2, "selection": "critical", "mask": "random"},
+        "audit": {"enabled": False},
         "engine": {"backend": "local"},
     },
     "space": {
@@ -145,7 +150,9 @@ def test_a_trial_has_the_bits_of_a_run_of_its_own(finished: Path, tmp_path: Path
 def test_front_tables_and_plots(finished: Path) -> None:
     result = load_sweep(finished).result
     assert [case["case"] for case in result["cases"]] == ["scenario class", "scenario exclusive"]
-    assert all(case["front"] and case["recommended"] and case["reason"] for case in result["cases"])
+    assert all(case["front"] and ", not audited: " in case["reason"] for case in result["cases"])
+    assert [(case["recommended"]["verdict"], case["audited"]) for case in result["cases"]] == [("not audited", [])] * 2
+    assert not (finished / "audited").exists()
     assert pq.read_table(finished / "front.parquet").num_rows == sum(len(case["front"]) for case in result["cases"])
     rows = {(row["trial"], row["round"]): row for row in load_sweep(finished).rows}
     for setting in (setting for case in result["cases"] for setting in case["front"]):
@@ -179,6 +186,91 @@ def test_a_later_sweep_takes_its_models_from_the_store(finished: Path, tmp_path:
     assert not any(heard)
     assert finished_at(finished) == before
     assert not (tmp_path / "later" / "store").exists()
+
+
+# -- audits
+
+AUDITED: dict[str, Any] = {
+    "base": {
+        "data": {"limit": 600},
+        "federation": {"clients": 2},
+        "train": {"batch_size": 16, "lr": 0.05},
+        "pretrain": {"rounds": 4},
+        "unlearn": {"rounds": 2, "layers": ["fc3"], "start": "reset", "sparsity": 0.5},
+        "audit": {"relearn_repeats": 1},
+        "engine": {"backend": "local"},
+    },
+    "space": {"unlearn.method": {"grid": ["fused", "retrain"]}},
+    "seeds": [0, 1],
+}
+
+
+def kept_by_audits(path: Path) -> dict[str, int]:
+    """When each audit and each run to an earlier round was finished."""
+    found = (*path.glob("*/*/audit.json"), *path.glob("audited/*/result.json"))
+    return {str(file.relative_to(path)): file.stat().st_mtime_ns for file in found}
+
+
+def test_candidates_are_audited_best_first_until_one_is_forgotten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new last layer is the smallest upload, and shallow; retraining, by itself among the methods, is forgotten."""
+    path = tmp_path / "s"
+    heard: list[str] = []
+
+    def kill_in_the_second(progress: Progress) -> None:
+        heard.append(progress.audit)
+        if progress.audit and progress.audit != next(filter(None, heard)):
+            raise KeyboardInterrupt
+
+    with pytest.raises(FusedRayError, match=f"continue with: fused-ray sweep --resume {path}"):
+        sweep(SweepConfig.from_dict(AUDITED, [f"output.dir={path}"]), listener=kill_in_the_second)
+    before = kept_by_audits(path)
+    assert sorted(before) == [f"audited/000{n}-r1/{name}.json" for n in (0, 2) for name in ("audit", "result")]
+    show_sweep(load_sweep(path))
+    assert 'the smallest upload, not audited yet: method "fused", I = 1' in capsys.readouterr().out
+
+    (case,) = resume_sweep(path)["cases"]
+    assert {name: when for name, when in kept_by_audits(path).items() if name in before} == before
+    shallow, forgotten = case["audited"]
+    assert (shallow["values"], shallow["rounds"]) == ({"unlearn.method": "fused"}, 1)
+    assert (shallow["verdict"], shallow["findings"][0]["name"]) == ("shallow", "head only")
+    assert shallow["verdict_sentence"].startswith("seed 0: its outputs forgot")
+    assert (forgotten["values"], forgotten["verdict"]) == ({"unlearn.method": "retrain"}, "forgotten")
+    assert case["recommended"] == forgotten
+    assert case["reason"].startswith("the smallest upload that is forgotten: 1.4 MB in all")
+
+    # what was audited is the model that the setting's figures are of
+    rows = load_sweep(path).rows
+    for trial in (0, 2):
+        (row,) = [row for row in rows if (row["trial"], row["round"]) == (trial, 1)]
+        after = load_run(path / "audited" / f"{trial:04d}-r1").result["metrics"]["after"]
+        assert after == {name: row[name] for name in after}
+
+    table = pq.read_table(path / "front.parquet")
+    verdicts = {(row["values"], row["rounds"]): row["verdict"] for row in table.to_pylist()}
+    assert table.schema.field("verdict").type == pa.string()
+    assert verdicts['{"unlearn.method": "fused"}', 1] == "shallow"
+    assert verdicts['{"unlearn.method": "fused"}', 2] is None
+    assert '- method "fused", I = 1 is shallow: seed 0: its outputs forgot' in (path / "table.md").read_text()
+    show_sweep(load_sweep(path))
+    assert 'Recommended: method "retrain"' in capsys.readouterr().out
+
+    # fewer may be audited, and what is known is not found out again
+    everything = kept_by_audits(path)
+    (fewer,) = resume_sweep(path, ["audits=1"])["cases"]
+    assert (fewer["recommended"], fewer["audited"]) == (None, [shallow])
+    assert "1 more were not audited (audits: at most 1)" in fewer["reason"]
+    assert resume_sweep(path)["cases"] == [fewer]
+    assert kept_by_audits(path) == everything
+
+    # an audit that fails is a verdict, too
+    for file in (*path.glob("*/*/audit.json"), *path.glob("store/retrained/*/retrained.safetensors")):
+        file.unlink()
+    (failing,) = resume_sweep(path, ["audits=2"])["cases"]
+    assert [found["verdict"] for found in failing["audited"]] == ["unjudged", "unjudged"]
+    assert failing["recommended"] is None
+    assert "I = 1 is unjudged: seed 0: the audit failed: there is no file" in (path / "table.md").read_text()
 
 
 @pytest.mark.slow
@@ -217,7 +309,8 @@ def test_two_trials_at_a_time_by_tune_give_the_plain_loops_figures(
 ) -> None:
     began = time.monotonic()
     sparse = "space.unlearn.sparsity={grid: [0.9]}"
-    path, process = begin_on_ray(tmp_path, f"base.engine.address={cluster.address}", sparse)
+    audited = ("base.audit.enabled=true", "audits=1")
+    path, process = begin_on_ray(tmp_path, f"base.engine.address={cluster.address}", sparse, *audited)
     out, errors = process.communicate(timeout=280)
     print(f"the small sweep on Ray took {time.monotonic() - began:.0f} s")
     assert process.returncode == 0, errors
@@ -226,6 +319,10 @@ def test_two_trials_at_a_time_by_tune_give_the_plain_loops_figures(
     assert figures(path) == [row | {"trial": order.index(row["trial"])} for row in kept]
     assert "Pareto front" in out
     assert "2 running" in errors
+    (case,) = load_sweep(path).result["cases"]
+    (audited,) = case["audited"]
+    assert (audited["verdict"] in WORDS, audited["verdict"] != "unjudged") == (True, True)
+    assert "audit of layers" in errors
     assert list(path.glob("tune/*/*/events.out.tfevents.*"))
 
 
@@ -400,7 +497,11 @@ def test_a_plan_says_what_would_run_and_starts_nothing(tmp_path: Path, capsys: p
     assert "Shared models to make: 4 (10 full rounds)" in said
     assert re.search(r"About \d+ s on the \d+ core\(s\)", said)
     assert not (tmp_path / "planned").exists()
-    proposed = ["search=optuna", "samples=5", "base.engine.backend=ray"]
+    assert "are audited" not in said
+    proposed = ["search=optuna", "samples=5", "base.engine.backend=ray", "base.audit.enabled=true"]
     with pytest.raises(SystemExit):
         main(["plan", str(tmp_path / "s.yaml"), *[part for field in proposed for part in ("--set", field)]])
-    assert re.search(r"one by one.*\n.*\nAbout \d+ s", capsys.readouterr().out)
+    assert re.search(
+        r"one by one.*\n.*\nIn the end, of each case at most 5 candidates are audited.*\nAbout \d+ s",
+        capsys.readouterr().out,
+    )

@@ -108,6 +108,22 @@ def test_trials_share_models_by_what_training_reads() -> None:
     assert run.output.dir == str(Path("runs/sweep/trials/0000").absolute())
 
 
+def test_a_trial_that_ends_earlier_is_a_run_beside_it() -> None:
+    config = sweep({"unlearn.method": {"grid": ["fused", "puf", "federaser", "retrain"]}},
+                   base={"forget": {"scenario": "client", "clients": [0]}}, output={"dir": "/s"})  # fmt: skip
+    fused, puf, federaser, retrain = config.trials
+    earlier = config.shorter(fused, 3)
+    assert earlier.output.dir == "/s/audited/0000-r3"
+    place = [f"output.dir={config.run(fused).output.dir}", "unlearn.rounds=5"]
+    assert RunConfig.from_dict(earlier.model_dump(mode="json", by_alias=True), place) == config.run(fused)
+    assert config.shorter(fused, 0).unlearn.rounds == 0
+    assert config.shorter(puf, 3).unlearn.rounds == 2  # one round comes before them
+    assert (config.shorter(retrain, 3).retrain.rounds, config.shorter(fused, 3).retrain.rounds) == (3, 0)
+    for trial, rounds in ((puf, 0), (federaser, 1)):
+        with pytest.raises(ConfigError, match=f"no model of {trial.values['unlearn.method']} after round {rounds}"):
+            config.shorter(trial, rounds)
+
+
 def test_a_trial_without_retraining_has_no_reference() -> None:
     config = sweep(base={"retrain": {"rounds": 0}})
     assert config.trials[0].config is not None

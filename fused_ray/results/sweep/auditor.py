@@ -47,7 +47,7 @@ class Auditor:
             report = audits.concluded(partial(self._report, trial, setting.round, trials))
             found.append((WORDS.index(report["verdict"]), trial, report))
         _, trial, worst = min(found, key=lambda each: each[0])
-        seed = f"seed {trial.config.seed}: " if len(trials) > 1 and trial.config else ""
+        seed = f"seed {_of(trial).seed}: " if len(set(setting.seeds)) > 1 else ""
         return Audited(setting, worst["verdict"], seed + worst["verdict_sentence"], worst["findings"])
 
     def _report(self, trial: Trial, rounds: int, trials: Sequence[Trial]) -> dict[str, Any]:
