@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -49,7 +50,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Pre-train, unlearn, compare with a retrained model, and prove that removal is exact."""
-    from fused_ray.results.display import show_progress, show_result
+    from fused_ray.results.display import show_progress
+    from fused_ray.results.report import show_result
     from fused_ray.run import execute, prepare, prepare_resume
 
     if resume is not None:
@@ -86,7 +88,8 @@ def show(
 
 
 def _show_run(folder: Path, as_json: bool) -> None:
-    from fused_ray.results.display import show_result, show_unfinished
+    from fused_ray.results.display import show_unfinished
+    from fused_ray.results.report import show_result
     from fused_ray.run import load_run
 
     directory = load_run(folder)
@@ -105,7 +108,8 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Judge a finished run's model once more: inside its features, too, and with --full against chance."""
-    from fused_ray.results.display import show_progress, show_result
+    from fused_ray.results.display import show_progress
+    from fused_ray.results.report import show_result
     from fused_ray.run import audit_run, load_run
 
     directory = load_run(run)
@@ -163,7 +167,7 @@ def data(
 ) -> None:
     """Show who holds what, and what of it must be forgotten."""
     from fused_ray.data import datasets, scenarios, summary
-    from fused_ray.results.display import show_clients
+    from fused_ray.results import clients
 
     settings = RunConfig.from_yaml(config, set_ or [])
     loaded = datasets.load(settings.data, settings.seed)
@@ -171,9 +175,9 @@ def data(
     names = loaded.class_names
     for note in (*loaded.notes, *scenario.notes):
         print(f"note: {note}")
-    show_clients(summary.rows(scenario, loaded), names, scenario.partition_sha256)
+    clients.show_clients(summary.rows(scenario, loaded), names, scenario.partition_sha256)
     if picture is not None:
-        summary.picture(scenario, loaded, names, expanded(picture))
+        clients.picture(scenario, names, expanded(picture))
         print(f"drew {picture}")
 
 
@@ -199,6 +203,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 2 a mistake that one line explains, 130 interrupted, 1 a fault."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # what a terminal has no sign for is no reason to fail
     given = [argument for argument in given if argument != "--debug"]
     try:
         code = app(given, standalone_mode=False)  # an exit that a command asks for comes back as its code

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fused_ray.comparison import CompareConfig
 from fused_ray.errors import ConfigError, Interrupted
-from fused_ray.run import MAY_CHANGE, check_inputs, check_own_model
+from fused_ray.run import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
 from fused_ray.validation import blaming, validated
 
 if TYPE_CHECKING:
@@ -78,7 +78,12 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Com
                 f"--set {override!r}: a comparison goes on with the configuration it was started with; only "
                 f"{', '.join(allowed)} may change"
             )
-    return directory, validated(CompareConfig, directory.config.model_dump(mode="json", by_alias=True), overrides)
+    config = validated(CompareConfig, directory.config.model_dump(mode="json", by_alias=True), overrides)
+    if directory.finished and asks_for(f"base.{PLOTS}", overrides):
+        from fused_ray.results.comparison.execute import redraw
+
+        redraw(directory, config.base.output.plots)
+    return directory, config
 
 
 def complete(directory: ComparisonDirectory) -> bool:

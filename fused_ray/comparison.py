@@ -268,7 +268,7 @@ class CompareConfig(Section):
         own = {
             "seed": seed,
             "audit.enabled": False,
-            "output.plots": False,
+            "output.plots": "none",
             "output.dir": str(Path(self.output.dir).absolute() / folder),
         }
         for key, value in {**asked, **settings, **own}.items():

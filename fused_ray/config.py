@@ -58,6 +58,13 @@ def _name_listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _switch(value: Any) -> Any:
+    """true and false where a format, or none, may stand."""
+    return ("none", "png")[value] if isinstance(value, bool) else value
+
+
+Plots = Literal["png", "svg", "pdf", "none"]
+Drawn = Annotated[Plots, BeforeValidator(_switch)]
 Integers = Annotated[tuple[StrictInt, ...], BeforeValidator(_number_listed)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_name_listed)]
 Clients = Annotated[tuple[StrictInt | str, ...], BeforeValidator(_number_listed), BeforeValidator(_name_listed)]
@@ -431,8 +438,8 @@ class OutputConfig(Section):
 
     dir: Where = "runs/run"
     """Run directory; an existing one is refused unless told otherwise."""
-    plots: bool = True
-    """Draw plots into the run directory."""
+    plots: Drawn = "png"
+    """Format of the plots in the run directory; none: draw none. true and false mean png and none."""
 
 
 class RunConfig(Section):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Listener = Callable[["Progress"], None]
 
-MAY_CHANGE = ("engine.", "output.plots", "federation.clients_per_actor", "federation.cpus_per_client",
+PLOTS = "output.plots"
+MAY_CHANGE = ("engine.", PLOTS, "federation.clients_per_actor", "federation.cpus_per_client",
                "federation.gpus_per_client")  # fmt: skip
 """What may differ when a run goes on: nothing that changes a result."""
 
@@ -37,7 +38,8 @@ def run(config: RunConfig, *, overwrite: bool = False, listener: Listener | None
 def resume(path: str | Path, overrides: Sequence[str] = (), *, listener: Listener | None = None) -> dict[str, Any]:
     """Go on with an interrupted run; the outcome has the same bits as an undisturbed run's.
 
-    `overrides` may change how it is executed (engine.*, federation.*_per_*), not what is computed.
+    `overrides` may change how it is executed (engine.*, federation.*_per_*), not what is computed; output.plots draws
+    the plots of a finished run anew.
     """
     directory, config = prepare_resume(path, overrides)
     if (directory.path / "result.json").exists():
@@ -122,7 +124,17 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Run
                 f"--set {override!r}: a run goes on with the configuration it was started with; only "
                 f"{', '.join(MAY_CHANGE)} may change"
             )
-    return directory, validated(RunConfig, directory.config.model_dump(mode="json", by_alias=True), overrides)
+    config = validated(RunConfig, directory.config.model_dump(mode="json", by_alias=True), overrides)
+    if directory.finished and asks_for(PLOTS, overrides):
+        from fused_ray.results.execute import redraw
+
+        redraw(directory, config.output.plots)
+    return directory, config
+
+
+def asks_for(key: str, overrides: Sequence[str]) -> bool:
+    """Whether one of the overrides sets a field."""
+    return any(override.partition("=")[0].strip() == key for override in overrides)
 
 
 def execute(directory: RunDirectory, config: RunConfig, listener: Listener | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fused_ray.config import RunConfig
 from fused_ray.dimension import KINDS
 from fused_ray.errors import ConfigError, Interrupted
-from fused_ray.run import MAY_CHANGE, check_inputs, check_own_model
+from fused_ray.run import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
 from fused_ray.trials import SweepConfig
 from fused_ray.validation import blaming, validated
 
@@ -96,7 +96,7 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Swe
     """The directory to go on with and its configuration."""
     directory = load_sweep(path)
     before = directory.config
-    allowed = ("samples=", "max_trials=", "audits=", "max_concurrent=", "output.plots=",
+    allowed = ("samples=", "max_trials=", "audits=", "max_concurrent=", f"{PLOTS}=",
                *(f"base.{key}" for key in MAY_CHANGE))  # fmt: skip
     for override in overrides:
         if not override.strip().startswith(allowed):
@@ -113,6 +113,10 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Swe
             )
         if config.count < before.count:
             raise ConfigError(f"samples: {before.count} are drawn already; there can only be more")
+    if directory.finished and asks_for(PLOTS, overrides):
+        from fused_ray.results.sweep.execute import redraw
+
+        redraw(directory, config)
     return directory, config
 
 

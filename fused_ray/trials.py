@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fused_ray import registry
-from fused_ray.config import INPUTS, Auto, Count, Integers, RunConfig, Section, Where, describe
+from fused_ray.config import INPUTS, Auto, Count, Drawn, Integers, RunConfig, Section, Where, describe
 from fused_ray.dimension import Dimension, twice
 from fused_ray.errors import ConfigError
 from fused_ray.kinds import SWEEP, base_of, check_kind
@@ -46,8 +46,8 @@ class SweepOutput(Section):
     """Its directory; an existing one is refused unless told otherwise."""
     store: Where | None = None
     """Folder of pre-trained and retrained models, which later sweeps may share; unset: one in the sweep's directory."""
-    plots: bool = True
-    """Draw plots into the sweep's directory."""
+    plots: Drawn = "png"
+    """Format of the plots in the sweep's directory; none: draw none. true and false mean png and none."""
 
 
 @dataclass(frozen=True)
@@ -371,7 +371,7 @@ class SweepConfig(Section):
         own = {"retrain.rounds": 0, "pretrain.history": False, "pretrain.from": self.model(trial.config).output.dir}
         if trial.config.unlearn.method == "retrain":
             del own["retrain.rounds"]  # what the trial is about
-        own |= {"audit.enabled": False, "output.plots": False, "output.dir": str(place), **fields}
+        own |= {"audit.enabled": False, "output.plots": "none", "output.dir": str(place), **fields}
         for key, value in own.items():
             put(values, key, value, trial.name)
         return validated(RunConfig, values, source=f"trial {trial.name}")
@@ -380,7 +380,7 @@ class SweepConfig(Section):
         self, config: RunConfig, folder: str, sections: Mapping[str, Any], fields: Mapping[str, Any]
     ) -> RunConfig:
         values = config.model_dump(mode="json", by_alias=True) | dict(sections)
-        own = {"audit.enabled": False, "output.plots": False, "output.dir": str(self.store / folder)}
+        own = {"audit.enabled": False, "output.plots": "none", "output.dir": str(self.store / folder)}
         for key, value in {**fields, **own}.items():
             put(values, key, value, folder)
         return validated(RunConfig, values, source=folder)

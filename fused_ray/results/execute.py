@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fused_ray.audit.yardstick import Yardstick
-from fused_ray.config import DataConfig, RunConfig
+from fused_ray.config import DataConfig, Plots, RunConfig
 from fused_ray.core.model_check import check_model, never_reset
 from fused_ray.core.rounds import ClientPool, Federation
 from fused_ray.core.simulation import check_numerics, simulate
@@ -81,10 +81,18 @@ def execute(
             if config.audit.enabled:
                 recorder.begin_round("audit", 1, 1, 1)
                 result = _judged(directory, result, config, data, scenario, pool, listener, stopped)
-        if config.output.plots:
-            plots.draw(directory, result)
+        plots.draw(directory, result, config.output.plots)
         directory.write_json("result.json", result)  # last: it says that the run is complete
         return result
+    finally:
+        directory.unlock()
+
+
+def redraw(directory: RunDirectory, form: Plots) -> None:
+    """Draw a finished run's plots once more, in another format."""
+    directory.lock(LOCK_WAIT)
+    try:
+        plots.draw(directory, directory.result, form)
     finally:
         directory.unlock()
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import save
 
+from fused_ray import schedule
 from fused_ray.config import RunConfig
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.metrics import mixed_accuracy
@@ -21,13 +22,31 @@ from fused_ray.core.simulation import Outcome
 from fused_ray.errors import Interrupted, RunDirectoryError
 from fused_ray.results import files, schemas
 from fused_ray.results.directory import RunDirectory
+from fused_ray.results.remaining import seconds_left
 from fused_ray.types import FloatVector, ImageData, IntVector, PartialSum, Payload, Scenario
 
 PHASES = ("pretrain", "rank", "saliency", "replay", "unlearn", "retrain")
 """In the order in which a run goes through them; a method uses some of them."""
 
+RECENT = 64
+"""How many finished rounds a progress carries."""
+
 _STATE = "state."
 """What the names of clients' states in a checkpoint begin with; the client's number follows."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A round that is over. Accuracies are those after it, None where it makes no model; bytes as all clients sent."""
+
+    phase: str
+    round: int
+    rounds: int
+    ra: float | None
+    fa: float | None
+    bytes_up: int
+    seconds: float
+    """Since the start of the run."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +64,10 @@ class Progress:
     fa: float | None = None
     bytes_up: int = 0
     seconds: float = 0.0
-    round_seconds: float = 0.0
-    """How long the phase's last finished round took."""
+    seconds_left: float | None = None
+    """Until the last round of the whole run, by an estimate; None before the first round is finished."""
+    recent: tuple[Finished, ...] = ()
+    """The last finished rounds, so that who looks only now and then misses none."""
     notes: tuple[str, ...] = field(default_factory=tuple)
     """What the user should know from the start, such as nodes that are not bit-comparable."""
 
@@ -70,6 +91,8 @@ class DirectoryRecorder:
         self._listener, self._stopped = listener, stopped
         self._earlier = [earlier] if earlier else []
         self._started = self._round_started = time.monotonic()
+        self._rounds, self._cost = schedule.rounds(directory.config), schedule.cost(directory.config)
+        self._took: dict[str, list[float]] = {}
         self._progress = Progress()
         self._counts, self._constants = _class_counts(scenario, data), (data.mean, data.std)
         self._about_data = {  # what building M_f and feeding it takes
@@ -90,16 +113,7 @@ class DirectoryRecorder:
 
     def begin_round(self, phase: str, round: int, rounds: int, clients: int) -> None:
         self._round_started = time.monotonic()
-        same = self._progress.phase == phase
-        self._tell(
-            phase=phase,
-            round=round,
-            rounds=rounds,
-            finished=round - 1,
-            clients_done=0,
-            clients=clients,
-            round_seconds=self._progress.round_seconds if same else 0.0,
-        )
+        self._tell(phase=phase, round=round, rounds=rounds, finished=round - 1, clients_done=0, clients=clients)
         self.clients_done(0)
 
     def clients_done(self, count: int) -> None:
@@ -119,12 +133,23 @@ class DirectoryRecorder:
         self._directory.write_part("rounds", part, _table([row], schemas.ROUNDS))
         self._directory.write(f"checkpoints/{record.phase}.safetensors", encode_saved(saved))
         self._saved[record.phase] = saved
+        now, before = time.monotonic(), self._progress
+        self._took.setdefault(record.phase, []).append(now - self._round_started)
+        over = Finished(
+            phase=record.phase,
+            round=record.round,
+            rounds=before.rounds,
+            ra=row["ra"],
+            fa=row["fa"],
+            bytes_up=row["bytes_up"],
+            seconds=now - self._started,
+        )
         self._tell(
             finished=record.round,
-            ra=record.metrics.get("ra", self._progress.ra),
-            fa=record.metrics.get("fa", self._progress.fa),
-            bytes_up=row["bytes_up"],
-            round_seconds=time.monotonic() - self._round_started,
+            ra=before.ra if over.ra is None else over.ra,
+            fa=before.fa if over.fa is None else over.fa,
+            bytes_up=over.bytes_up,
+            recent=(*before.recent[1 - RECENT :], over),
         )
 
     def save_model(self, name: str, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -207,8 +232,17 @@ class DirectoryRecorder:
     # -- inside
 
     def _tell(self, **changes: Any) -> None:
-        self._progress = replace(self._progress, seconds=time.monotonic() - self._started, **changes)
+        now = replace(self._progress, seconds=time.monotonic() - self._started, **changes)
+        self._progress = replace(now, seconds_left=self._seconds_left(now))
         self._listener(self._progress)
+
+    def _seconds_left(self, now: Progress) -> float | None:
+        """Until the last round is over: the rounds of every phase that are not finished, the running one in part."""
+        finished = {phase: saved.round for phase, saved in self._saved.items() if saved}
+        left = {phase: float(count - finished.get(phase, 0)) for phase, count in self._rounds.items()}
+        if now.phase in left and now.round > now.finished:
+            left[now.phase] -= now.clients_done / max(1, now.clients)
+        return seconds_left(left, self._took, self._cost)
 
     def _load(self, phase: str) -> Saved | None:
         path = self._directory.path / "checkpoints" / f"{phase}.safetensors"

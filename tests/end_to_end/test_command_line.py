@@ -289,8 +289,39 @@ def test_the_documented_configuration_is_the_real_one(tmp_path: Path) -> None:
 
 def test_data_shows_who_holds_what(tmp_path: Path) -> None:
     done = fused_ray("data", "--picture", tmp_path / "p.png", *fields("federation.clients=3", "data.limit=300"))
-    assert "to forget" in done.stdout
+    assert "Ankle boot" in done.stdout
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_any_text_is_shown_on_a_terminal_that_knows_ascii_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, place = np.array(["[bold]cat", "[/dog]", "猫", "$x$"]), tmp_path / "[red]猫.npz"
+    images = np.arange(240 * 64, dtype=np.uint32).reshape(240, 8, 8).astype(np.uint8)
+    labels = np.arange(240) % 4
+    with open(place, "wb") as file:
+        np.savez(file, train_images=images, train_labels=labels, test_images=images, test_labels=labels,
+                 class_names=names)  # fmt: skip
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\n"
+        "class 猫(nn.Sequential):\n"
+        "    def __init__(self, shape, classes):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, classes))\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    own = ["data.name=npz", f"data.root={place}", "model.factory=own:猫", "federation.clients=3", "pretrain.rounds=1"]
+    own += ["retrain.rounds=1", "unlearn.layers=1", "unlearn.rounds=1", "engine.backend=local"]
+    path = tmp_path / "[/runs]猫"
+    done = fused_ray("run", *fields(*own, "forget.classes=[0, 2]", f"output.dir={path}"))
+    assert done.returncode == 0, done.stderr
+    assert rf"fused-ray: {tmp_path}/[/runs]\u732b" in done.stderr
+    assert r"Forgetting classes 0 ([bold]cat), 2 (\u732b) (npz, own:\u732b, 3 clients" in done.stdout
+    assert rf"Everything is in {tmp_path}/[/runs]\u732b;" in done.stdout
+    assert sorted(plot.name for plot in (path / "plots").iterdir()) == ["accuracy.png", "bytes.png", "sensitivity.png"]
+    assert not list((path / "ray.log").read_bytes())  # no warning of a missing glyph either
+    assert one_line(fused_ray("show", tmp_path / "[/none]猫")).startswith(rf"fused-ray: {tmp_path}/[/none]\u732b is no")
 
 
 def test_ten_runs_in_one_process_leave_nothing_behind(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_full_round_equivalents_count_all_that_was_trained(finished: Path) -> No
 
 def test_tables_and_plots(finished: Path) -> None:
     text = (finished / "table.md").read_text()
-    assert "## class: fashion-mnist-mini, lenet, 4 clients" in text
+    assert "## class: forgetting class 0 (T-shirt); fashion-mnist-mini, lenet, 4 clients" in text
     assert "| retrain" in text
     assert "[0.99]" in text
     assert "loads MNIST digits" in text

@@ -494,14 +494,14 @@ def test_a_plan_says_what_would_run_and_starts_nothing(tmp_path: Path, capsys: p
     said = capsys.readouterr().out
     assert "16 trials (grid)" in said
     assert "24 unlearning rounds in 12 trials; 4 trials train the input layer" in said
-    assert "Shared models to make: 4 (10 full rounds)" in said
-    assert re.search(r"About \d+ s on the \d+ core\(s\)", said)
+    assert "; 4 to make (10 full rounds)." in said
+    assert re.search(r"About \d+ s on one core", said)
     assert not (tmp_path / "planned").exists()
     assert "are audited" not in said
     proposed = ["search=optuna", "samples=5", "base.engine.backend=ray", "base.audit.enabled=true"]
     with pytest.raises(SystemExit):
         main(["plan", str(tmp_path / "s.yaml"), *[part for field in proposed for part in ("--set", field)]])
     assert re.search(
-        r"one by one.*\n.*\nIn the end, of each case at most 5 candidates are audited.*\nAbout \d+ s",
+        r"one by one.*\n.*\nIn the end, of each case at most 5 candidates are audited.*\nAbout \d+ s on the \d+ core\(s\)",
         capsys.readouterr().out,
     )

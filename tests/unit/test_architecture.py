@@ -28,6 +28,7 @@ BASE = {
     "paths",
     "preset",
     "registry",
+    "schedule",
     "seeding",
     "suggest",
     "takeover",

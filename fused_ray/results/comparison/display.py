@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
+from rich.progress import BarColumn
 from rich.progress import Progress as Bar
 
 from fused_ray.results.comparison import tables
 from fused_ray.results.comparison.directory import ComparisonDirectory
-from fused_ray.results.display import TITLES, Notes, make_console, number, progress_console
+from fused_ray.results.display import TITLES, left, live_bar
+from fused_ray.results.screen import Notes, Screen, make_screen, number, progress_screen
 
 if TYPE_CHECKING:
     from fused_ray.results.comparison.execute import Progress
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 @contextmanager
 def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
-    """A listener that shows progress on standard error: a live bar on a terminal, else a line per run.
+    """A listener that shows progress on standard error: a live bar on a terminal, else a line per run that starts.
 
     Ray's own noise goes to ray.log in the directory meanwhile.
     """
-    with progress_console(path) as console:
-        if console.is_terminal:
-            with Bar(BarColumn(), TextColumn("{task.fields[text]}"), console=console) as bar:
-                yield _Live(bar, console)
+    with progress_screen(path) as screen:
+        if screen.is_terminal:
+            with live_bar(screen, BarColumn(bar_width=10)) as bar:
+                yield _Live(bar, screen)
         else:
-            yield _Lines(console)
+            yield _Lines(screen)
 
 
 class _Live:
-    """One bar over all runs; beside it the run, its phase, round and last accuracies."""
+    """One bar over all runs; beside it the time left, the run, its phase, round and last accuracies."""
 
-    def __init__(self, bar: Bar, console: Console) -> None:
-        self._bar, self._notes = bar, Notes(console)
+    def __init__(self, bar: Bar, screen: Screen) -> None:
+        self._bar, self._notes = bar, Notes(screen)
         self._task = bar.add_task("", total=None, text="starting")
 
     def __call__(self, progress: Progress) -> None:
         self._notes(progress.run.notes)
         run = progress.run
         share = (run.round - 1 + run.clients_done / max(1, run.clients)) / max(1, run.rounds)
-        text = f"{progress.step}/{progress.steps}  {progress.name}  {TITLES.get(run.phase, run.phase)}"
+        text = f"{_where(progress)}  {TITLES.get(run.phase, run.phase)}"
         if run.rounds:
             text += f" {run.round}/{run.rounds}  RA {number(run.ra)}  FA {number(run.fa)}"
         done = progress.step - 1 + max(0.0, share)
@@ -54,22 +54,26 @@ class _Live:
 class _Lines:
     """A line per run that starts."""
 
-    def __init__(self, console: Console) -> None:
-        self._console, self._notes, self._last = console, Notes(console), ""
+    def __init__(self, screen: Screen) -> None:
+        self._screen, self._notes, self._last = screen, Notes(screen), ""
 
     def __call__(self, progress: Progress) -> None:
         self._notes(progress.run.notes)
         if progress.name != self._last:
             self._last = progress.name
-            self._console.print(f"{progress.step}/{progress.steps}  {progress.name}", highlight=False, soft_wrap=True)
+            self._screen.say(_where(progress))
+
+
+def _where(progress: Progress) -> str:
+    return f"{progress.step}/{progress.steps}{left(progress.seconds_left)}  {progress.name}"
 
 
 def show_comparison(directory: ComparisonDirectory, *, to_error: bool = False) -> None:
     """The tables as far as the comparison has come, and what it took."""
-    console, rows = make_console(to_error), directory.rows
-    tables.show(console, rows, directory.config)
+    screen, rows = make_screen(to_error), directory.rows
+    tables.show(screen, rows, directory.config)
     for line in _in_words(directory, rows):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        screen.say(line)
 
 
 def _in_words(directory: ComparisonDirectory, rows: list[dict[str, Any]]) -> Iterator[str]:

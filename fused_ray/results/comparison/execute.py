@@ -8,15 +8,17 @@ comparison tries it once more.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from typing import Any
 
+from fused_ray import schedule
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.comparison import Cell, CompareConfig
-from fused_ray.config import DataConfig, RunConfig
+from fused_ray.config import DataConfig, Plots, RunConfig
 from fused_ray.core.rounds import Federation
 from fused_ray.data import datasets
 from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
@@ -28,6 +30,7 @@ from fused_ray.results.directory import RunDirectory
 from fused_ray.results.execute import MakePool
 from fused_ray.results.folder import LOCK_WAIT
 from fused_ray.results.recorder import Progress as RunProgress
+from fused_ray.results.remaining import Steps
 from fused_ray.types import ImageData
 
 RETRAINED = "retrained.safetensors"
@@ -43,6 +46,8 @@ class Progress:
     name: str
     """The run that goes on."""
     run: RunProgress
+    seconds_left: float | None = None
+    """Until the whole comparison is done, by an estimate; None before the first round is finished."""
 
 
 def execute(
@@ -68,6 +73,15 @@ def execute(
         directory.unlock()
 
 
+def redraw(directory: ComparisonDirectory, form: Plots) -> None:
+    """Draw a finished comparison's plots once more, in another format."""
+    directory.lock(LOCK_WAIT)
+    try:
+        plots.draw(directory, directory.rows, form)
+    finally:
+        directory.unlock()
+
+
 class _Comparison:
     def __init__(
         self,
@@ -82,6 +96,8 @@ class _Comparison:
         self.stopped, self._listener, self._notes = stopped, listener, notes
         self._read = lru_cache(maxsize=len(config.seeds))(datasets.load)
         self._steps = _steps(config)
+        kinds = [step.kind for step in self._steps.values()]
+        self._left = Steps(kinds, {step.kind: step.cost for step in self._steps.values()})
 
     def run(self) -> dict[str, Any]:
         found = {(row["scenario"], row["seed"], row["method"]): row for row in self.directory.rows}
@@ -115,8 +131,15 @@ class _Comparison:
 
     def hear(self, name: str) -> Callable[[RunProgress], None]:
         """A listener for one of the steps."""
-        number = self._steps.index(name) + 1
-        return lambda progress: self._listener(Progress(number, len(self._steps), name, progress))
+        number = list(self._steps).index(name)
+
+        def hear(run: RunProgress) -> None:
+            now, expected = time.monotonic(), None if run.seconds_left is None else run.seconds + run.seconds_left
+            self._left.begin(number, now)
+            left = self._left.seconds_left(now, expected)
+            self._listener(Progress(number + 1, len(self._steps), name, run, left))
+
+        return hear
 
     def _conclude(self, done: list[dict[str, Any]]) -> dict[str, Any]:
         status = [row["status"] for row in done]
@@ -139,21 +162,37 @@ class _Comparison:
             "equivalents": {**parts, "total": sum(parts.values())},
         }
         tables.export(self.directory, done, self.config)
-        if self.config.base.output.plots:
-            plots.draw(self.directory, done)
+        plots.draw(self.directory, done, self.config.base.output.plots)
         self.directory.write_json("result.json", result)  # last: it says that the comparison is complete
         return result
 
 
-def _steps(config: CompareConfig) -> list[str]:
-    """What there is to run, in order."""
-    steps: list[str] = []
+@dataclass(frozen=True)
+class _Step:
+    """Something to run: steps of one kind take about as long; a guess of how long, in rounds of pre-training."""
+
+    kind: str
+    cost: float
+
+
+def _steps(config: CompareConfig) -> dict[str, _Step]:
+    """What there is to run by name, in order. What a group's audits need is trained when its first model is audited."""
+    steps: dict[str, _Step] = {}
+    extra = config.audit.shadows + config.audit.retrained - 1 if config.audit.enabled else 0
     for _, of_scenario in groupby(config.cells, key=lambda cell: cell.scenario):
         groups = [list(cells) for _, cells in groupby(of_scenario, key=lambda cell: cell.seed)]
-        steps += [f"{cells[0].group} base" for cells in groups]
         for cells in groups:
-            steps += [f"{cells[0].group} shadows"] if config.audit.enabled and config.audit.trains else []
-            steps += [cell.name for cell in cells if cell.config and not cell.is_base]
+            base = cells[0].base
+            steps[f"{cells[0].group} base"] = _Step("base", schedule.full_rounds(base))
+        for cells in groups:
+            rounds = float(extra * cells[0].base.pretrain.rounds)
+            audited = False
+            for cell in cells:
+                if cell.config and not cell.is_base:
+                    steps[cell.name] = _Step(cell.method, max(1.0, schedule.full_rounds(cell.config)))
+                if cell.config and extra and not audited:
+                    steps[f"{cell.group} shadows"] = _Step("shadows", rounds)
+                    audited = True
     return steps
 
 

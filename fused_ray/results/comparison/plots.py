@@ -5,14 +5,14 @@ A colour and a marker per method, the same in all pictures; points are means ove
 
 from __future__ import annotations
 
-import io
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fused_ray.config import Plots
+from fused_ray.results import figures
 from fused_ray.results.comparison.directory import ComparisonDirectory
-from fused_ray.results.display import size
-from fused_ray.results.plots import new_figure
+from fused_ray.results.plots import byte_bars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,64 +21,101 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 Spread = tuple[float, float]
 """Mean and standard deviation over seeds."""
+Styles = Mapping[str, Mapping[str, Any]]
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; markers differ as well
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_COLOURS = (
+    *(figures.BLUE, figures.VERMILION, figures.GREEN, figures.PURPLE),
+    *(figures.ORANGE, figures.SKY, figures.BLACK),
+)
 _MARKERS = "osD^vP*Xhd<>"
 
 
-def draw(directory: ComparisonDirectory, rows: Rows) -> None:
+def draw(directory: ComparisonDirectory, rows: Rows, form: Plots) -> None:
     """Draw a comparison's rows into plots/; a picture with nothing to show is left out."""
+    if form == "none":
+        return
     rows = [row for row in rows if row.get("ra") is not None]
-    pictures = {
-        "forgetting": _scatter(rows, "fa", "ra", "forgotten data (FA), lower is better", "kept data (RA)"),
-        "bytes": _bytes(rows),
-        "depth": _scatter(
-            rows,
-            "bytes_up_total",
-            "relearn_ratio",
-            "bytes that all clients sent up for it",
-            "steps to relearn / retrained model's",
-        ),
-    }
-    for name, figure in pictures.items():
-        if figure is not None:
-            content = io.BytesIO()
-            figure.savefig(content, format="png", dpi=120)
-            directory.write(f"plots/{name}.png", content.getvalue())
+    pictures = {"forgetting": _forgetting(rows), "bytes": _bytes(rows), "depth": _depth(rows)}
+    figures.draw(directory, pictures, form)
 
 
-def _scatter(rows: Rows, x: str, y: str, x_label: str, y_label: str) -> Figure | None:
-    """A panel per scenario, a point per method; a logarithmic x axis for bytes."""
-    rows = [row for row in rows if row.get(x) is not None and row.get(y) is not None]
+def _forgetting(rows: Rows) -> Figure | None:
+    """RA over FA, with the model before, and lines where the retrained model is."""
+
+    def panel(axes: Axes, here: Rows, styles: Styles) -> None:
+        _points(axes, here, "fa", "ra", styles)
+        fa, ra = _once(here, "fa_before"), _once(here, "ra_before")
+        if fa and ra:
+            before = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "color": "black"}
+            _point(axes, _mean(fa), _mean(ra), {"label": "before: it remembers", **before})
+        for line, name in ((axes.axvline, "fa"), (axes.axhline, "ra")):
+            if found := _once(here, f"{name}_retrained"):
+                line(_mean(found)[0], color="black", linestyle="--", linewidth=1, label="retrained without the data")
+        for name, limit in (("fa", axes.set_xlim), ("ra", axes.set_ylim)):
+            spreads = [x if name == "fa" else y for _, x, y in _means(here, "fa", "ra")]
+            spreads += [_mean(found) for kind in ("before", "retrained") if (found := _once(here, f"{name}_{kind}"))]
+            limit(figures.accuracy_limits(mean + side for mean, dev in spreads for side in (-dev, dev)))
+
+    return _panels(rows, "forgotten data (FA), lower is better", "kept data (RA), higher is better", panel)
+
+
+def _depth(rows: Rows) -> Figure | None:
+    """Steps to relearn against the retrained model's, over what was sent for it."""
+    rows = [row for row in rows if row.get("relearn_ratio") is not None and row["bytes_up_total"] > 0]
+
+    def panel(axes: Axes, here: Rows, styles: Styles) -> None:
+        _points(axes, here, "bytes_up_total", "relearn_ratio", styles)
+        axes.axhline(1.0, color="black", linestyle="--", linewidth=1, label="as the retrained model")
+        figures.bytes_axis(axes, [row["bytes_up_total"] for row in here])
+        axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
+
+    return _panels(rows, "bytes that all clients sent up for it", "steps to relearn / retrained model's", panel)
+
+
+def _panels(rows: Rows, x_label: str, y_label: str, draw: Callable[[Axes, Rows, Styles], None]) -> Figure | None:
+    """A panel per scenario; None without rows."""
     if not rows:
         return None
     scenarios, styles = _in_order(rows, "scenario"), _styles(rows)
-    figure = new_figure(1.2 + 3.6 * len(scenarios), 4.8)
+    figure = figures.new(1.2 + 3.6 * len(scenarios), 4.8)
     panels: Sequence[Axes] = figure.subplots(1, len(scenarios), squeeze=False)[0]
     for axes, scenario in zip(panels, scenarios, strict=True):
-        for method, (xs, xerr), (ys, yerr) in _points(rows, scenario, x, y):
-            axes.errorbar(xs, ys, xerr=xerr, yerr=yerr, linestyle="", elinewidth=0.8, markersize=7, **styles[method])
+        draw(axes, [row for row in rows if row["scenario"] == scenario], styles)
         axes.set_title(scenario, fontsize="medium")
         axes.set_xlabel(x_label, fontsize="small")
+        axes.tick_params(axis="x", labelsize="small")
         axes.grid(alpha=0.3)
-        if x.startswith("bytes"):
-            axes.set_xscale("log")
-            axes.minorticks_off()
-            axes.xaxis.set_major_formatter(lambda value, _: size(value))
-        else:
-            axes.margins(0.1)
     panels[0].set_ylabel(y_label)
-    _legend(figure, panels)
+    figures.legend_below(figure, figures.entries_of(panels))
     return figure
 
 
-def _points(rows: Rows, scenario: str, x: str, y: str) -> Iterator[tuple[str, Spread, Spread]]:
+def _points(axes: Axes, rows: Rows, x: str, y: str, styles: Styles) -> None:
+    """A point per method."""
+    for method, xs, ys in _means(rows, x, y):
+        _point(axes, xs, ys, styles[method])
+
+
+def _point(axes: Axes, x: Spread, y: Spread, style: Mapping[str, Any]) -> None:
+    drawn: dict[str, Any] = {"linestyle": "", "elinewidth": 0.8, "markersize": 7, **style}
+    axes.errorbar(x[0], y[0], xerr=_bar(*x), yerr=_bar(*y), **drawn)
+
+
+def _bar(mean: float, deviation: float) -> list[list[float]]:
+    """Down and up from a mean, not below 0: none of these figures can be."""
+    return [[min(deviation, mean)], [deviation]]
+
+
+def _means(rows: Rows, x: str, y: str) -> Iterator[tuple[str, Spread, Spread]]:
     """Method, x and y."""
-    here = [row for row in rows if row["scenario"] == scenario]
-    for method in _in_order(here, "method"):
-        of_method = [row for row in here if row["method"] == method]
+    for method in _in_order(rows, "method"):
+        of_method = [row for row in rows if row["method"] == method]
         yield method, _mean([row[x] for row in of_method]), _mean([row[y] for row in of_method])
+
+
+def _once(rows: Rows, name: str) -> list[float]:
+    """What all methods share, one value a seed."""
+    return list({row["seed"]: float(row[name]) for row in rows if row.get(name) is not None}.values())
 
 
 def _bytes(rows: Rows) -> Figure | None:
@@ -87,16 +124,8 @@ def _bytes(rows: Rows) -> Figure | None:
     sent = {method: count for method, count in sent.items() if count > 0}
     if not sent:
         return None
-    figure = new_figure(8.0, 1.3 + 0.34 * len(sent))
-    axes = figure.subplots()
-    bars = axes.barh(list(sent), list(sent.values()), color=_COLOURS[0])
-    axes.bar_label(bars, [size(count) for count in sent.values()], padding=4)
-    axes.set_xscale("log")
-    axes.minorticks_off()
-    axes.set_xlim(min(sent.values()) / 4, max(sent.values()) * 6)  # room for the labels
-    axes.xaxis.set_major_formatter(lambda value, _: size(value))
-    axes.invert_yaxis()
-    axes.set_title("Bytes that a client sends up in a round (log scale)", fontsize="medium")
+    figure = figures.new(8.0, 1.5 + 0.34 * len(sent))
+    byte_bars(figure, sent, [figures.BLUE] * len(sent))
     return figure
 
 
@@ -108,17 +137,8 @@ def _in_order(rows: Rows, key: str) -> list[str]:
     return list(dict.fromkeys(str(row[key]) for row in rows))
 
 
-def _styles(rows: Rows) -> dict[str, dict[str, Any]]:
+def _styles(rows: Rows) -> Styles:
     return {
         method: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], "label": method}
         for i, method in enumerate(_in_order(rows, "method"))
     }
-
-
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend for all panels, each method once."""
-    found: dict[str, Any] = {}
-    for axes in panels:
-        handles, labels = axes.get_legend_handles_labels()
-        found = dict(zip(labels, handles, strict=True)) | found
-    figure.legend(handles=list(found.values()), loc="outside lower center", ncols=4, frameon=False)

@@ -7,29 +7,41 @@ Markdown one shows the paper's figure beside ours where it has one, and says why
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from fused_ray import registry
 from fused_ray.audit.verdict import WORDS
 from fused_ray.comparison import CompareConfig
 from fused_ray.config import RunConfig
 from fused_ray.results.comparison.directory import ComparisonDirectory
 from fused_ray.results.comparison.rows import DONE, UNSUPPORTED
-from fused_ray.results.display import size
+from fused_ray.results.report import what
+from fused_ray.results.screen import Screen, fits, make_table, size
 from fused_ray.yaml_text import read_yaml
 
 Rows = Sequence[Mapping[str, Any]]
 
 TRIVIAL = "†"
 BEFORE, CONTROL = "before: it remembers", "control: one output bias"
+_MEANINGS = {
+    "RA": "accuracy on the data that stay (higher is better)",
+    "FA": "accuracy on what is forgotten (lower is better)",
+    "FA (ASR)": "how often the trigger works (lower is better)",
+    "CA": "accuracy on the class that both sides have (higher is better)",
+    "ReA": "relearning accuracy: FA after {steps} steps of relearning (lower is better)",
+    "IDI": "information difference index: what probes find inside (0: as in the retrained model; 1: as before)",
+    "MIA (AUC)": "membership inference attack: how well it tells members (best: the retrained model's; 0.5: guessing)",
+    "Comm": "communication: bytes that a client sends up in a round (lower is better)",
+    "Comp": "computation: seconds of local training (lower is better)",
+}
+"""What the columns mean, and which direction is better."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,7 @@ def _words(values: Sequence[str]) -> str:
     return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{word} {count}" for word, count in counts.items())
 
 
+_LEFT = ("method", "verdict")
 _RA, _FA = _Column("RA", "ra", "ra", spread), _Column("FA", "fa", "fa", spread)
 _CA = _Column("CA", "ca", "ca", spread)
 _REST = (
@@ -95,6 +108,8 @@ def layouts(rows: Rows, config: CompareConfig) -> list[Layout]:
 
 def _layout(label: str, rows: Rows, base: RunConfig) -> Layout:
     scenario = base.forget.scenario
+    known = registry.DATASETS[base.data.name]
+    about = f"{base.data.name}, {base.model.label}, {base.federation.clients} clients"
     columns = [_RA, _FA, *([_CA] if scenario == "exclusive" else []), *_REST]
     published = _published(base)
     body, paper = [], []
@@ -112,7 +127,7 @@ def _layout(label: str, rows: Rows, base: RunConfig) -> Layout:
         paper.append(("", *(_theirs(theirs.get(column.published)) for column in columns)))
     shown = any(text for line in paper for text in line)
     return Layout(
-        title=f"{label}: {base.data.name}, {base.model.label}, {base.federation.clients} clients",
+        title=f"{label}: forgetting {what(base, known.class_names if known else ())}; {about}",
         head=("method", *(f"{c.name} (ASR)" if (c, scenario) == (_FA, "sample") else c.name for c in columns)),
         body=tuple(body),
         paper=tuple(paper),
@@ -187,23 +202,43 @@ def _why(base: RunConfig) -> Iterable[str]:
 # -- formats
 
 
-def show(console: Console, rows: Rows, config: CompareConfig) -> None:
-    """The tables in a terminal."""
-    for layout in layouts(rows, config):
-        table = Table(title=layout.title)
-        for name in layout.head:
-            table.add_column(name, justify="left" if name == "method" else "right")
-        for line in layout.body:
-            table.add_row(*map(escape, line))
-        console.print(table)
+def show(screen: Screen, rows: Rows, config: CompareConfig) -> None:
+    """The tables in a terminal, each in two halves where it is too narrow, and what their columns mean."""
+    found = layouts(rows, config)
+    for layout in found:
+        screen.tell(layout.title)
+        whole = make_table(layout.head, layout.body, _LEFT)
+        for number, table in enumerate([whole] if fits(screen, whole) else _halves(layout)):
+            if number:
+                screen.say("")
+            screen.print(table)
         for note in layout.notes:
-            console.print(note, highlight=False, soft_wrap=True, markup=False)
+            screen.tell(note)
+        screen.say("")
+    for meaning in _meanings(found, config):
+        screen.tell(meaning)
+
+
+def _halves(layout: Layout) -> Iterator[Table]:
+    """What became of the data, and what that cost and is worth, both with the methods' names."""
+    middle, last = layout.head.index(_REST[0].name) + 1, len(layout.head)
+    for kept in (range(middle), (0, *range(middle, last))):
+        body = [[line[i].replace(" ± ", "±") for i in kept] for line in layout.body]
+        yield make_table([layout.head[i] for i in kept], body, _LEFT)
+
+
+def _meanings(found: Sequence[Layout], config: CompareConfig) -> Iterator[str]:
+    """A line for each column of the tables."""
+    heads = dict.fromkeys(name for layout in found for name in layout.head)
+    for name in heads:
+        if name in _MEANINGS:
+            yield f"{name}: {_MEANINGS[name].format(steps=config.audit.relearn_steps)}"
 
 
 def markdown(rows: Rows, config: CompareConfig) -> str:
     """The tables with the paper's figures in brackets, and the reasons for differences."""
-    parts = []
-    for layout in layouts(rows, config):
+    parts, found = [], layouts(rows, config)
+    for layout in found:
         lines = [f"## {layout.title}", "", _pipes(layout.head), _pipes(["---"] * len(layout.head))]
         for ours, theirs in zip(layout.body, layout.paper, strict=True):
             lines.append(_pipes(f"{a} [{b}]" if b else a for a, b in zip(ours, theirs, strict=True)))
@@ -214,19 +249,20 @@ def markdown(rows: Rows, config: CompareConfig) -> str:
         parts.append("\n".join(lines).rstrip())
     seeds = ", ".join(map(str, config.seeds))
     about = f"Mean and standard deviation over the seeds {seeds}." if len(config.seeds) > 1 else f"Seed {seeds}."
-    about += " Comm: bytes that a client sends up in a round. Comp: seconds of local training."
-    return "\n\n".join([about, *parts]) + "\n"
+    meanings = "\n".join(f"- {meaning}" for meaning in _meanings(found, config))
+    return "\n\n".join([about, *([meanings] if meanings else []), *parts]) + "\n"
 
 
 def latex(rows: Rows, config: CompareConfig) -> str:
     """The tables for LaTeX with the package booktabs."""
-    parts = []
-    for layout in layouts(rows, config):
+    parts, found = [], layouts(rows, config)
+    for layout in found:
         lines = [r"\begin{table}", rf"\caption{{{_tex(layout.title)}}}", r"\centering"]
         lines += [rf"\begin{{tabular}}{{l{'r' * (len(layout.head) - 1)}}}", r"\toprule"]
         lines += [_ampersands(layout.head), r"\midrule", *map(_ampersands, layout.body)]
         lines += [r"\bottomrule", r"\end{tabular}"]
-        lines += [rf"\par {_tex(note)}" for note in layout.notes]
+        told = (*layout.notes, *(_meanings(found, config) if layout is found[0] else ()))
+        lines += [rf"\par {_tex(line)}" for line in told]
         parts.append("\n".join([*lines, r"\end{table}"]))
     return "\n\n".join(parts) + "\n"
 

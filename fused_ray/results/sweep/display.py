@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
+from rich.progress import BarColumn
 from rich.progress import Progress as Bar
 
-from fused_ray.results.display import TITLES, Notes, make_console, number, progress_console
+from fused_ray.results.display import TITLES, left, live_bar
+from fused_ray.results.screen import Notes, Screen, make_screen, number, progress_screen
 from fused_ray.results.sweep import tables
 from fused_ray.results.sweep.directory import SweepDirectory
 from fused_ray.results.sweep.front import cases, settled
@@ -26,19 +26,19 @@ def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
 
     Ray's own noise goes to ray.log in the directory meanwhile.
     """
-    with progress_console(path) as console:
-        if console.is_terminal:
-            with Bar(BarColumn(bar_width=24), TextColumn("{task.fields[text]}"), console=console) as bar:
-                yield _Live(bar, console)
+    with progress_screen(path) as screen:
+        if screen.is_terminal:
+            with live_bar(screen, BarColumn(bar_width=10)) as bar:
+                yield _Live(bar, screen)
         else:
-            yield _Lines(console)
+            yield _Lines(screen)
 
 
 class _Live:
     """A bar over the shared model's rounds, then one over all trials."""
 
-    def __init__(self, bar: Bar, console: Console) -> None:
-        self._bar, self._notes = bar, Notes(console)
+    def __init__(self, bar: Bar, screen: Screen) -> None:
+        self._bar, self._notes = bar, Notes(screen)
         self._task = bar.add_task("", total=None, text="starting")
 
     def __call__(self, progress: Progress) -> None:
@@ -54,46 +54,41 @@ class _Live:
 class _Lines:
     """A line per shared model, and per trial that ends."""
 
-    def __init__(self, console: Console) -> None:
-        self._console, self._notes, self._last = console, Notes(console), ""
+    def __init__(self, screen: Screen) -> None:
+        self._screen, self._notes, self._last = screen, Notes(screen), ""
 
     def __call__(self, progress: Progress) -> None:
         self._notes((*progress.notes, *progress.run.notes))
         now = progress.model or progress.audit or str(progress.done)
         if now != self._last:
             self._last = now
-            text = f"shared model {progress.model}" if progress.model else _trials(progress)
-            self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+            model = f"shared model {progress.model}{left(progress.seconds_left)}"
+            self._screen.say(model if progress.model else _trials(progress))
 
 
 def _model(progress: Progress) -> str:
     run = progress.run
-    text = f"{progress.model}: {TITLES.get(run.phase, run.phase)}"
+    text = f"{progress.model}{left(progress.seconds_left)}  {TITLES.get(run.phase, run.phase)}"
     return f"{text} {run.round}/{run.rounds}  RA {number(run.ra)}  FA {number(run.fa)}" if run.rounds else text
 
 
 def _trials(progress: Progress) -> str:
     if progress.audit:
         return progress.audit
-    text = f"{progress.done}/{progress.trials} trials  {progress.running} running  {progress.failed} failed"
-    if progress.best:
-        text += f"  best so far: {progress.best}"
-    return text + (f"  about {_time(progress.seconds_left)} left" if progress.seconds_left else "")
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    text = f"{progress.done}/{progress.trials} trials{left(progress.seconds_left)}"
+    text += f"  {progress.running} running  {progress.failed} failed"
+    return text + (f"  best so far: {progress.best}" if progress.best else "")
 
 
 def show_sweep(directory: SweepDirectory, *, to_error: bool = False) -> None:
     """The tables as far as the sweep has come."""
-    console, rows, config = make_console(to_error), directory.rows, directory.config
+    screen, rows, config = make_screen(to_error), directory.rows, directory.config
     found = cases(rows, config.ra_margin, config.fa_margin, config.draws)
     if directory.finished:
         found = [settled(case, directory.result["cases"]) for case in found]
-    tables.show(console, found, config.base)
+    tables.show(screen, found, config.base)
     for line in (*tables.failures(rows), *_in_words(directory)):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        screen.say(line)
 
 
 def _in_words(directory: SweepDirectory) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from fused_ray import schedule
 from fused_ray.config import RunConfig
 from fused_ray.data import datasets
 from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
@@ -26,13 +28,17 @@ from fused_ray.results.directory import RunDirectory
 from fused_ray.results.execute import MakePool, Prepare
 from fused_ray.results.folder import LOCK_WAIT
 from fused_ray.results.recorder import Progress as RunProgress
+from fused_ray.results.remaining import Steps
 from fused_ray.results.sweep import plots, rows, tables
 from fused_ray.results.sweep.auditor import Auditor
 from fused_ray.results.sweep.choice import choose, unaudited
 from fused_ray.results.sweep.directory import SweepDirectory
-from fused_ray.results.sweep.front import NOT_AUDITED, Audited, Candidate, Case, Setting, cases
+from fused_ray.results.sweep.front import NOT_AUDITED, Audited, Candidate, Case, Setting, cases, settled
 from fused_ray.trials import SweepConfig, Trial
 from fused_ray.types import ImageData, Scenario
+
+UNDER_WAY = 4
+"""After so many trials the time between two ends is a measure: the first ones wait for processes to start."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Progress:
     audit: str = ""
     """The candidate that is audited, in words; empty while trials run."""
     seconds_left: float | None = None
-    """From the trials that are done; unknown before the first."""
+    """Until the whole sweep is done: from the trials that are done, before that from the shared models' rounds."""
     notes: tuple[str, ...] = ()
 
 
@@ -92,6 +98,17 @@ def execute(
         directory.unlock()
 
 
+def redraw(directory: SweepDirectory, config: SweepConfig) -> None:
+    """Draw a finished sweep's plots once more, in another format."""
+    directory.lock(LOCK_WAIT)
+    try:
+        found = cases(directory.rows, config.ra_margin, config.fa_margin, config.draws)
+        found = [settled(case, directory.result["cases"]) for case in found]
+        plots.draw(directory, found, config.base, config.output.plots)
+    finally:
+        directory.unlock()
+
+
 class Sweep:
     """What is known of a sweep while it goes on; the only writer of its tables."""
 
@@ -116,7 +133,9 @@ class Sweep:
                 self.found.setdefault(row["trial"], []).append(row)
         self._without_model: dict[str, str] = {}
         self._running: set[str] = set()
-        self._began, self._before = time.monotonic(), len(self.found)
+        self._ends: list[float] = []
+        """When the trials of this start ended."""
+        self._steps: Steps | None = None
         self._progress = Progress(trials=config.count, notes=tuple(notes))
         self.prepare = preparer()
 
@@ -140,20 +159,33 @@ class Sweep:
             for config in models_of(self.config, trial):
                 wanted.setdefault(config.output.dir, config)
         missing = {path: config for path, config in wanted.items() if not (Path(path) / "result.json").exists()}
-        for number, (path, config) in enumerate(missing.items(), 1):
+        steps = self._steps = self._steps_of([(Path(path).parent.name, config) for path, config in missing.items()])
+        for number, (path, config) in enumerate(missing.items()):
             kind = Path(path).parent.name
-            name = f"{number}/{len(missing)} {kind} {config.forget.scenario} seed {config.seed}"
+            name = f"{number + 1}/{len(missing)} {kind} {config.forget.scenario} seed {config.seed}"
+            steps.begin(number, time.monotonic())
             try:
-                self._finish(config, make_pool, name)
+                self._finish(config, make_pool, name, steps)
             except Interrupted:
                 raise
             except FusedRayError as error:
                 self._without_model[path] = str(error)
+        steps.begin(len(missing), time.monotonic())
         self._tell(model="")
 
-    def _finish(self, config: RunConfig, pool: MakePool, name: str) -> None:
-        def hear(progress: RunProgress) -> None:
-            self._tell(model=name, run=progress)
+    def _steps_of(self, models: Sequence[tuple[str, RunConfig]]) -> Steps:
+        """The shared models to make and the trials behind them, for the time that is left."""
+        trials = [trial.config for trial in (self.left if self.config.search != "optuna" else self.config.likely)]
+        each = [schedule.full_rounds(run, schedule.on_shared(run)) for run in trials if run is not None]
+        cost = {kind: schedule.full_rounds(config) for kind, config in models}
+        cost["trial"] = max(0.1, statistics.fmean(each)) if each else 0.1
+        waiting = self.config.count - len(self.found)
+        return Steps([*(kind for kind, _ in models), *["trial"] * max(1, waiting)], cost)
+
+    def _finish(self, config: RunConfig, pool: MakePool, name: str, steps: Steps) -> None:
+        def hear(run: RunProgress) -> None:
+            expected = None if run.seconds_left is None else run.seconds + run.seconds_left
+            self._tell(model=name, run=run, seconds_left=steps.seconds_left(time.monotonic(), expected))
 
         single.finish(config, pool, hear, self.stopped, (), self.prepare)
 
@@ -186,6 +218,7 @@ class Sweep:
             if reference is not None and (Path(reference.output.dir) / "result.json").exists():
                 retrained = RunDirectory.open(reference.output.dir).result["metrics"]["retrained"]
         self._running.discard(name)
+        self._ends.append(time.monotonic())
         self.found[trial.number] = rows.of_trial(trial, status, run, retrained)
         self.directory.write_table("trials", rows.table(self.rows))
         self._tell()
@@ -202,21 +235,25 @@ class Sweep:
 
     def _tell(self, **changes: Any) -> None:
         status = [found[0]["status"] for found in self.found.values()]
-        here, left = len(status) - self._before, self.config.count - len(status)
-        took = time.monotonic() - self._began
-        if not changes.get("model", self._progress.model) and here == 0:
-            self._began = time.monotonic()  # trials are timed alone
         now = {
             "done": len(status),
             "running": len(self._running),
             "failed": sum(text.startswith(rows.FAILED) for text in status),
-            "seconds_left": took / here * left if here else None,
+            "seconds_left": self._seconds_left(self.config.count - len(status)),
         }
         if changes == {}:
             best = next((case.candidates[0].setting for case in self.cases if case.candidates), None)
             now["best"] = best.text if best else ""
         self._progress = replace(self._progress, **{**now, **changes})
         self._listener(self._progress)
+
+    def _seconds_left(self, trials: int) -> float | None:
+        """By how fast trials ended once they were under way; before any ended, by the shared models' rounds."""
+        now, ends = time.monotonic(), self._ends
+        if len(ends) >= UNDER_WAY:
+            each = (ends[-1] - ends[0]) / (len(ends) - 1)
+            return max(0.0, trials * each - (now - ends[-1]))
+        return None if ends or self._steps is None else self._steps.seconds_left(now)
 
     # -- the end
 
@@ -266,8 +303,7 @@ class Sweep:
         verdicts = [audited and audited.verdict for audited in (case.verdict(setting) for case, setting in listed)]
         self.directory.write_table("front", front.append_column("verdict", pa.array(verdicts, pa.string())))
         self.directory.write("table.md", tables.markdown(found, self.config.base, self.rows).encode())
-        if self.config.output.plots:
-            plots.draw(self.directory, found)
+        plots.draw(self.directory, found, self.config.base, self.config.output.plots)
         self.directory.write_json("result.json", result)  # last: it says that the sweep is complete
         return result
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fused_ray.results.display import size
+from fused_ray.results.screen import size
 from fused_ray.results.sweep.rows import ACCURACIES, DONE
 from fused_ray.trials import METHOD_SECTIONS
 
@@ -51,7 +51,7 @@ class Setting:
     @property
     def text(self) -> str:
         """Its values in words."""
-        return ", ".join(f"{short(key)} {json.dumps(value)}" for key, value in self.values.items())
+        return ", ".join(f"{short(key)} {exact(value)}" for key, value in self.values.items())
 
     @property
     def title(self) -> str:
@@ -117,6 +117,16 @@ def short(key: str) -> str:
     return key.removeprefix("unlearn.")
 
 
+def exact(value: Any) -> str:
+    """A swept value in words."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def rounded(value: Any) -> str:
+    """The same as tables show it."""
+    return f"{value:.4g}" if isinstance(value, float) else exact(value)
+
+
 def cases(rows: Rows, ra_margin: float, fa_margin: float, seeds: int = 1) -> list[Case]:
     """What the finished trials say, case by case. Settings that lack some of their seeds are listed, no more."""
     found: list[Case] = []
@@ -152,8 +162,7 @@ def _settings(rows: Rows) -> list[Setting]:
         if row["status"] == DONE and row["round"] is not None:
             values = json.loads(row["values"])
             shaping = {k: v for k, v in values.items() if k.partition(".")[0] not in METHOD_SECTIONS and k != "seed"}
-            case = ", ".join(f"{key.rpartition('.')[2]} {v if isinstance(v, str) else json.dumps(v)}"
-                             for key, v in shaping.items())  # fmt: skip
+            case = ", ".join(f"{key.rpartition('.')[2]} {exact(value)}" for key, value in shaping.items())
             rest = {k: v for k, v in values.items() if k not in shaping and k != "seed"}
             groups.setdefault((case, json.dumps(rest), row["round"]), []).append(row)
     return [_setting(case, json.loads(values), round, alike) for (case, values, round), alike in groups.items()]

@@ -1,53 +1,97 @@
 """A sweep's plan: its trials, what they share, which of them have no frozen prefix, and about how long it takes.
 
-Nothing is started. The estimate comes from a few training steps on one core of this machine, timed at every depth of
-the model: rounds x examples x seconds an example, shared out over the cores, and a second a trial. It knows neither a
-GPU nor another machine, and which layers a ranking will choose it can only suppose: the last ones.
+Nothing is started. The estimate is for this machine and nothing else on it; it knows neither a GPU nor another machine.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
-from fused_ray import registry
+from fused_ray import registry, schedule
 from fused_ray.config import RunConfig
-from fused_ray.results.display import make_console
+from fused_ray.errors import FusedRayError
+from fused_ray.results.directory import RunDirectory
 from fused_ray.results.environment import usable_cpus
-from fused_ray.results.sweep.front import short
-from fused_ray.trials import SweepConfig, Trial
+from fused_ray.results.remaining import told
+from fused_ray.results.screen import Screen, fits, make_screen, make_table
+from fused_ray.results.sweep import estimate
+from fused_ray.results.sweep.estimate import Costs, supposed
+from fused_ray.results.sweep.front import rounded, short
+from fused_ray.trials import METHOD_SECTIONS, SweepConfig, Trial
 
-_TRIAL = 1.0
-"""Seconds a trial that are not rounds."""
-_START = 15.0
-"""Seconds until Ray and the actors have started."""
+# measured on two cores, in processor seconds
+_RUN = 0.2
+"""A run beside its rounds: its folder, its checks, its result."""
+_PROCESS = 3.3
+"""A process of Ray's until it has imported what it needs."""
+_BEGIN, _BEGIN_RAY = 3.0, 10.0
+"""Until the first process is there, and Ray; wall seconds."""
+_RUNNERS = 4
+"""Trials at a time where max_concurrent is auto."""
 
 
-@dataclass(frozen=True)
-class Costs:
-    """Seconds of one core for one example."""
+def show_plan(config: SweepConfig, *, timed: bool) -> None:
+    """Print the plan."""
+    screen = make_screen()
+    trials = config.trials if config.search != "optuna" else ()
+    runs = [trial.config for trial in trials if trial.config is not None]
+    screen.say(f"{config.count} trials ({config.search}), scheduler {config.scheduler}")
+    if trials:
+        _show_trials(screen, config, trials)
+    else:
+        screen.tell("optuna proposes its trials one by one; the estimate takes every value as often")
+    wanted = _shared(config, runs or [trial.config for trial in config.likely if trial.config is not None])
+    if runs:
+        screen.tell(_rounds_of(runs))
+    screen.say(_store(config, wanted))
+    corners = [trial.config for trial in config.corners if trial.config is not None]
+    expected = runs or [corners[number % len(corners)] for number in range(config.count) if corners]
+    if config.base.audit.enabled:
+        screen.tell(
+            f"In the end, of each case at most {config.audits} candidates are audited, best first, until one is "
+            "forgotten; their time is not in what follows."
+        )
+    if timed and expected:
+        screen.tell(_estimate(config, expected, wanted))
 
-    step: Mapping[str, float]
-    """Training, by the lowest layer that is trained."""
-    forward: float
+
+def _show_trials(screen: Screen, config: SweepConfig, trials: Sequence[Trial]) -> None:
+    """A row per trial; the swept values in one column where the terminal has no room for more."""
+    names = list(map(short, config.dimensions))
+    values = [list(map(rounded, trial.values.values())) for trial in trials]
+    ends = [_says(trial) for trial in trials]
+    whole = [(str(t.number), *found, *end) for t, found, end in zip(trials, values, ends, strict=True)]
+    left = ("setting", "frozen prefix")
+    table = make_table(("trial", *names, "rounds", "frozen prefix"), whole, left)
+    if not fits(screen, table):
+        settings = [", ".join(f"{name} {value}" for name, value in zip(names, found, strict=True)) for found in values]
+        joined = [(str(t.number), text, *end) for t, text, end in zip(trials, settings, ends, strict=True)]
+        table = make_table(("trial", "setting", "rounds", "frozen prefix"), joined, left)
+    screen.print(table)
+
+
+def _says(trial: Trial) -> tuple[str, str]:
+    """Rounds, and what lies below the adapter."""
+    if trial.config is None:
+        return "-", f"not run: {trial.reason}"
+    rounds, model, bottom = str(_unlearning(trial.config)), trial.config.model.known, lowest(trial.config)
+    if model is None or bottom is None:
+        return rounds, "known when the model is built"
+    if bottom == model.layers[0]:
+        return rounds, "none: full rounds"
+    below = [name for name in model.ranked if model.layers.index(name) < model.layers.index(bottom)]
+    said = ", ".join(below) if len(below) < 6 else f"{below[0]} ... {below[-1]}"
+    return rounds, "unless ranked otherwise: none" if may_reach_input(trial.config) else said
 
 
 def lowest(config: RunConfig) -> str | None:
     """The lowest layer that a trial trains, if the model is known; a ranking is taken to choose the last K ones."""
-    model, unlearn = config.model.known, config.unlearn
+    model = config.model.known
     if model is None:
         return None
-    if unlearn.method != "fused":
-        return model.layers[0]
-    if unlearn.selection == "budget":
-        return model.ranked[0 if unlearn.input_layer else 1]
-    if isinstance(unlearn.layers, int):
-        return model.ranked[len(model.ranked) - unlearn.layers]
-    return min(unlearn.layers, key=model.layers.index)
+    layers = supposed(config) if config.unlearn.method == "fused" else model.layers
+    return min(layers or model.layers, key=model.layers.index)
 
 
 def may_reach_input(config: RunConfig) -> bool:
@@ -56,167 +100,96 @@ def may_reach_input(config: RunConfig) -> bool:
     return unlearn.method == "fused" and isinstance(unlearn.layers, int) and unlearn.input_layer
 
 
-def show_plan(config: SweepConfig, *, timed: bool) -> None:
-    """Print the plan."""
-    console = make_console()
-    trials = config.trials if config.search != "optuna" else ()
-    runs = [(trial, trial.config) for trial in trials if trial.config is not None]
-    title = f"{config.count} trials ({config.search}), scheduler {config.scheduler}"
-    table = Table(title=title)
-    for name in ("trial", *map(short, config.dimensions), "rounds", "frozen prefix"):
-        table.add_column(name, justify="right")
-    for trial in trials:
-        values = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in trial.values.values()]
-        table.add_row(str(trial.number), *values, *_says(trial))
-    if trials:
-        console.print(table)
-    else:
-        console.print("optuna proposes its trials one by one; the estimate takes every value as often", highlight=False)
-    models = _missing(config, [c for _, c in runs] or [t.config for t in config.likely if t.config is not None])
-    full = sum(c.model.known is not None and lowest(c) == c.model.known.layers[0] for _, c in runs)
-    rounds = sum(c.unlearn.rounds for _, c in runs)
-    lines = [
-        *([f"{rounds} unlearning rounds in {len(runs)} trials; {full} trials train the input layer, have no frozen "
-           "prefix and cost full rounds."] if runs else []),
-        f"Shared models to make: {len(models)} ({sum(map(_rounds, models))} full rounds); others are in "
-        f"{config.store} already." if models else f"All shared models are in {config.store} already.",
-        *([f"In the end, of each case at most {config.audits} candidates are audited, best first, until one is "
-           "forgotten; their time is not in what follows."] if config.base.audit.enabled else []),
-    ]  # fmt: skip
-    corners = [t.config for t in config.corners if t.config is not None]
-    expected = [c for _, c in runs] or [corners[number % len(corners)] for number in range(config.count) if corners]
-    if timed and expected:
-        lines.append(_estimate(config, expected, models))
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+def _unlearning(config: RunConfig) -> int:
+    """Rounds in which a trial forgets."""
+    found = schedule.on_shared(config)
+    return found.get("unlearn", 0) + found.get("retrain", 0)
 
 
-def _says(trial: Trial) -> tuple[str, str]:
-    if trial.config is None:
-        return "-", f"not run: {trial.reason}"
-    rounds, model, bottom = str(trial.config.unlearn.rounds), trial.config.model.known, lowest(trial.config)
-    if model is None or bottom is None:
-        return rounds, "known when the model is built"
-    if bottom == model.layers[0]:
-        return rounds, "none: full rounds"
-    below = [name for name in model.ranked if model.layers.index(name) < model.layers.index(bottom)]
-    told = ", ".join(below) if len(below) < 6 else f"{below[0]} ... {below[-1]}"
-    return rounds, "unless ranked otherwise: none" if may_reach_input(trial.config) else told
+def _rounds_of(runs: Sequence[RunConfig]) -> str:
+    full = sum(run.model.known is not None and lowest(run) == run.model.known.layers[0] for run in runs)
+    return (
+        f"{sum(map(_unlearning, runs))} unlearning rounds in {len(runs)} trials; {full} trials train the input layer, "
+        "have no frozen prefix and cost full rounds."
+    )
 
 
-def _missing(config: SweepConfig, runs: Sequence[RunConfig]) -> list[RunConfig]:
-    """The shared models that the store lacks."""
+# -- shared models
+
+
+def _shared(config: SweepConfig, runs: Sequence[RunConfig]) -> dict[str, RunConfig]:
+    """The runs that make the models which trials share, by folder."""
     wanted: dict[str, RunConfig] = {}
     for run in runs:
         reference = config.reference(run)
         for shared in (config.model(run), *([reference] if reference else [])):
             wanted.setdefault(shared.output.dir, shared)
-    return [shared for path, shared in wanted.items() if not (Path(path) / "result.json").exists()]
+    return wanted
 
 
-def _rounds(shared: RunConfig) -> int:
-    """Full rounds of a shared model; pre-training ends with one that ranks the layers."""
-    return shared.retrain_rounds if shared.unlearn.method == "retrain" else shared.pretrain.rounds + 1
+def _left(shared: RunConfig) -> dict[str, int]:
+    """The rounds that a shared model still takes: none if it is in the store, some if it was begun there."""
+    place = Path(shared.output.dir)
+    if (place / "result.json").exists():
+        return {}
+    rounds = schedule.rounds(shared)
+    if not place.exists():
+        return rounds
+    done = RunDirectory.open(place).table("rounds").to_pylist()
+    return {phase: count - sum(row["phase"] == phase for row in done) for phase, count in rounds.items()}
 
 
-def _estimate(config: SweepConfig, runs: Sequence[RunConfig], models: Sequence[RunConfig]) -> str:
-    costs: dict[tuple[str, str], Costs] = {}
-    for run in runs:
-        if run.model.known is None or registry.DATASETS[run.data.name] is None:
-            return "How long it takes cannot be said beforehand with a model or data of one's own."
+def _store(config: SweepConfig, wanted: dict[str, RunConfig]) -> str:
+    """What of the shared models is there, and what is to be made."""
+    missing = {path: left for path, shared in wanted.items() if (left := _left(shared))}
+    begun = sum(Path(path).exists() for path in missing)
+    ranges = [key for key, found in config.dimensions.items() if found.values is None]
+    unknown = config.search == "optuna" and any(key.partition(".")[0] not in METHOD_SECTIONS for key in ranges)
+    least = "at least " if unknown else ""  # what optuna will propose of them is not known
+    parts = [f"{len(wanted) - len(missing)} of {least}{len(wanted)} are in {config.store}"]
+    if missing:
+        rounds = sum(sum(left.values()) for left in missing.values())
+        parts.append(f"{len(missing)} to make ({rounds} full rounds)" + (f", {begun} of them begun" if begun else ""))
+    return f"Shared models: {'; '.join(parts)}."
 
-    def cost(run: RunConfig) -> Costs:
-        key = run.model.name, run.data.name
-        if key not in costs:
-            costs[key] = measure(run)
-        return costs[key]
 
-    seconds = sum(_rounds(shared) * _round(shared, cost(shared), _first(shared)) for shared in models)
-    for run in runs:
-        seconds += run.unlearn.rounds * _round(run, cost(run), lowest(run) or _first(run))
-        seconds += _test(run) * cost(run).forward
-    cores = usable_cpus()
-    total = seconds / cores + _TRIAL * len(runs) / (cores if config.max_concurrent != 1 else 1) + _START
-    about = f"{total:.0f} s" if total < 120 else f"{total / 60:.0f} min"
+# -- time
+
+
+def _estimate(config: SweepConfig, runs: Sequence[RunConfig], wanted: dict[str, RunConfig]) -> str:
+    if any(registry.DATASETS[run.data.name] is None for run in runs):
+        return "How long it takes cannot be said beforehand with data of one's own."
+    costs: dict[object, Costs] = {}
+    of_model: dict[str, Costs] = {}
+    work = 0.0
+    try:
+        for run in runs:
+            kind = estimate.key(run)
+            if kind not in costs:
+                costs[kind] = estimate.measure(run)
+            for path in _shared(config, [run]):
+                of_model.setdefault(path, costs[kind])
+            work += estimate.seconds(run, schedule.on_shared(run), costs[kind])
+    except FusedRayError as error:
+        return f"How long it takes cannot be said: a miniature of it failed: {error}"
+    missing = [(shared, of_model[path], left) for path, shared in wanted.items() if (left := _left(shared))]
+    work += sum(estimate.seconds(shared, left, cost) for shared, cost, left in missing)
+    work += _RUN * (len(runs) + len(missing))
+    local = config.base.engine.backend == "local"
+    cores = 1 if local else usable_cpus()
+    begin = _BEGIN if local else _BEGIN_RAY + _PROCESS * _processes(config, cores, bool(missing)) / cores
+    where = "one core" if local else f"the {cores} core(s) of this machine"
     return (
-        f"About {about} on the {cores} core(s) of this machine, from a few training steps timed on one of them "
-        "just now; other work beside it, a GPU or another machine make it another time."
+        f"About {told(begin + work / cores)} on {where} if nothing else runs: {told(begin)} until all processes are "
+        f"there, {told(work / cores)} of work, by a miniature of each kind of trial timed just now. It supposes that "
+        "rankings choose the last layers; a GPU or another machine make it another time."
     )
 
 
-def _first(run: RunConfig) -> str:
-    return registry.MODELS[run.model.name].layers[0]
-
-
-def _round(run: RunConfig, cost: Costs, bottom: str) -> float:
-    """Core seconds of a round: training, and evaluation (above a frozen prefix about a third of a training step)."""
-    forward = cost.forward if bottom == _first(run) else cost.step[bottom] / 3
-    return _train(run) * run.train.local_epochs * cost.step[bottom] + _test(run) * forward
-
-
-def _data(run: RunConfig) -> registry.DatasetInfo:
-    found = registry.DATASETS[run.data.name]
-    assert found is not None, "own data have no estimate"
-    return found
-
-
-def _train(run: RunConfig) -> int:
-    return min(run.data.limit or _data(run).train_examples, _data(run).train_examples)
-
-
-def _test(run: RunConfig) -> int:
-    return min(run.data.limit or _data(run).test_examples, _data(run).test_examples)
-
-
-def measure(run: RunConfig) -> Costs:
-    """Time a few steps of a run's model on random images, at each depth, on one core."""
-    import time
-
-    import numpy as np
-    import torch
-
-    from fused_ray import models
-    from fused_ray.core.rounds import one_thread
-    from fused_ray.models import anatomy
-    from fused_ray.seeding import generator
-
-    info = _data(run)
-    model = models.initialise(run.model, info.shape, info.classes, 0, "plan")
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pixels = generator(0, "plan").standard_normal((run.train.batch_size, *info.shape)).astype(np.float32)
-    x, stages = (
-        torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last),
-        anatomy.stages(model, info.shape),
-    )
-    y = torch.zeros(len(x), dtype=torch.int64)
-
-    def suffix(x: torch.Tensor, cut: int) -> torch.Tensor:
-        for stage in stages[cut:]:
-            x = stage.forward(x)
-        return x
-
-    def timed(work: Callable[[], object]) -> float:
-        work()
-        best, until = math.inf, time.perf_counter() + 0.3
-        while time.perf_counter() < until:
-            began = time.perf_counter()
-            work()
-            best = min(best, time.perf_counter() - began)
-        return best / len(x)
-
-    with one_thread():
-        inputs = [x]
-        with torch.no_grad():
-            for stage in stages:
-                inputs.append(stage.forward(inputs[-1]))
-        step: dict[str, float] = {}
-        for cut, stage in enumerate(stages):
-
-            def train(cut: int = cut) -> None:
-                model.zero_grad()
-                torch.nn.functional.cross_entropy(suffix(inputs[cut], cut), y).backward()
-
-            took = timed(train) if stage.layers else 0.0
-            step |= dict.fromkeys(stage.layers, took)
-        with torch.inference_mode():
-            return Costs(step, timed(lambda: suffix(x, 0)))
+def _processes(config: SweepConfig, cores: int, models: bool) -> int:
+    """How many Ray starts: the driver, actors of clients for the models and for trials, and per trial at a time two."""
+    auto = 1 if config.search == "optuna" else _RUNNERS
+    wanted = auto if config.max_concurrent == "auto" else config.max_concurrent
+    runners = min(wanted, cores, config.count)
+    actors = min(cores, config.base.federation.clients)
+    return 1 + actors * models + max(actors, runners) + 2 * runners + 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from fused_ray.results.display import size
-from fused_ray.results.plots import new_figure
+from fused_ray.config import Plots, RunConfig
+from fused_ray.results import figures
 from fused_ray.results.sweep.directory import SweepDirectory
 from fused_ray.results.sweep.front import Case, Setting
 
@@ -16,130 +16,139 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart
-_BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#999999"
-_LABELS = {"ra": "kept data (RA)", "fa": "forgotten data (FA)"}
+_LABELS = {"ra": "kept data (RA), higher is better", "fa": "forgotten data (FA), lower is better"}
 _K, _SPARSITY = "unlearn.layers", "unlearn.sparsity"
+_STANDARDS = {"retrained": ("retrained without the data", "--"), "before": ("before unlearning", ":")}
+"""What settings are seen against: its name, and the line that stands for it."""
 
 
-def draw(directory: SweepDirectory, cases: Sequence[Case]) -> None:
+def draw(directory: SweepDirectory, cases: Sequence[Case], base: RunConfig, form: Plots) -> None:
     """Draw into plots/; a picture with nothing to show is left out."""
-    pictures = {"front": _front(cases), "rounds": _rounds(cases)}
-    pictures |= {f"layers-sparsity-{number}": _heat(case) for number, case in enumerate(cases)}
-    for name, figure in pictures.items():
-        if figure is not None:
-            content = io.BytesIO()
-            figure.savefig(content, format="png", dpi=120)
-            directory.write(f"plots/{name}.png", content.getvalue())
+    if form == "none":
+        return
+    pictures = {"front": _front(cases, base), "rounds": _rounds(cases, base)}
+    pictures |= {f"layers-sparsity-{number}": _heat(case, base) for number, case in enumerate(cases)}
+    figures.draw(directory, pictures, form)
 
 
-def _grid(cases: Sequence[Case]) -> tuple[Figure, Any]:
+def _panels(cases: Sequence[Case], base: RunConfig, x_label: str, draw: Callable[[Axes, Case, str], None]) -> Figure:
     """A column per case, RA above FA."""
-    figure = new_figure(1.0 + 4.2 * len(cases), 6.6)
-    return figure, figure.subplots(2, len(cases), squeeze=False, sharex="col")
+    figure = figures.new(1.4 + 4.2 * len(cases), 6.8)
+    panels = figure.subplots(2, len(cases), squeeze=False, sharex="col")
+    for column, case in enumerate(cases):
+        for axes, name in zip(panels[:, column], _LABELS, strict=True):
+            draw(axes, case, name)
+            shown = [setting[name] for setting in case.settings] + _standards(axes, case, name)
+            axes.set_ylim(figures.accuracy_limits(shown))
+            axes.grid(alpha=0.3)
+            if column == 0:
+                axes.set_ylabel(_LABELS[name])
+        panels[0, column].set_title(_title(case, base, 42), fontsize="medium")
+        panels[1, column].set_xlabel(x_label, fontsize="small")
+    figures.legend_below(figure, figures.entries_of(panels.flat))
+    return figure
 
 
-def _front(cases: Sequence[Case]) -> Figure | None:
+def _front(cases: Sequence[Case], base: RunConfig) -> Figure | None:
     """Every setting and round as a point, those on the front in colour, the recommended setting ringed.
 
     No line joins the front: it is one of three objectives, of which a panel shows two.
     """
-    if not cases:
-        return None
-    figure, panels = _grid(cases)
-    for column, case in enumerate(cases):
-        for axes, name in zip(panels[:, column], _LABELS, strict=True):
-            points = [s for s in case.settings if s["bytes_up_total"] > 0]
-            axes.plot(*_xy(points, name), ".", color=_GREY, markersize=4, label="settings, every round")
-            front = [s for s in case.front if s["bytes_up_total"] > 0]
-            axes.plot(*_xy(front, name), "o", color=_VERMILION, markersize=4, label="Pareto front of RA, FA and bytes")
-            if case.recommended is not None and case.recommended["bytes_up_total"] > 0:
-                axes.plot(*_xy([case.recommended], name), "o", color="none", markeredgecolor="black", markersize=11,
-                          label="recommended")  # fmt: skip
-            _retrained(axes, case, name)
-            axes.set_xscale("log")
-            axes.minorticks_off()
-            axes.xaxis.set_major_formatter(lambda value, _: size(value))
-        _dress(panels, column, case, "bytes that all clients sent up for it")
-    _legend(figure, panels)
-    return figure
+    cases = [case for case in cases if _sending(case.settings)]
+
+    def panel(axes: Axes, case: Case, name: str) -> None:
+        points, front = _sending(case.settings), _sending(case.front)
+        axes.plot(*_xy(points, name), ".", color=figures.GREY, markersize=4, label="settings, every round")
+        axes.plot(
+            *_xy(front, name), "o", color=figures.VERMILION, markersize=4, label="Pareto front of RA, FA and bytes"
+        )
+        if ringed := _sending([case.recommended] if case.recommended else []):
+            axes.plot(
+                *_xy(ringed, name), "o", color="none", markeredgecolor="black", markersize=11, label="recommended"
+            )
+        figures.bytes_axis(axes, [s["bytes_up_total"] for s in points])
+
+    return _panels(cases, base, "bytes that all clients sent up for it", panel) if cases else None
+
+
+def _sending(settings: Sequence[Setting]) -> list[Setting]:
+    """Those that a logarithmic axis of bytes has a place for."""
+    return [setting for setting in settings if setting["bytes_up_total"] > 0]
 
 
 def _xy(settings: Sequence[Setting], name: str) -> tuple[list[float], list[float]]:
     return [s["bytes_up_total"] for s in settings], [s[name] for s in settings]
 
 
-def _rounds(cases: Sequence[Case]) -> Figure | None:
+def _rounds(cases: Sequence[Case], base: RunConfig) -> Figure | None:
     """A line per setting over I, the recommended one's in colour."""
     from matplotlib.ticker import MaxNLocator
 
     if not cases or max(setting.round for case in cases for setting in case.settings) < 1:
         return None
-    figure, panels = _grid(cases)
-    for column, case in enumerate(cases):
+
+    def panel(axes: Axes, case: Case, name: str) -> None:
         curves: dict[str, list[Setting]] = {}
         for setting in case.settings:
             curves.setdefault(json.dumps(setting.values), []).append(setting)
-        for axes, name in zip(panels[:, column], _LABELS, strict=True):
-            for curve in curves.values():
-                best = case.recommended is not None and curve[0].values == case.recommended.values
-                axes.plot([s.round for s in curve], [s[name] for s in curve], color=_BLUE if best else _GREY,
-                          linewidth=2 if best else 0.8, zorder=3 if best else 1, alpha=1 if best else 0.6,
-                          label="recommended setting" if best else "settings")  # fmt: skip
-            _retrained(axes, case, name)
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        _dress(panels, column, case, "rounds I (0: as the adapter starts)")
-    _legend(figure, panels)
-    return figure
+        for curve in curves.values():
+            best = case.recommended is not None and curve[0].values == case.recommended.values
+            axes.plot([s.round for s in curve], [s[name] for s in curve],
+                      color=figures.BLUE if best else figures.GREY, linewidth=2 if best else 0.8,
+                      zorder=3 if best else 1, alpha=1 if best else 0.6, marker="." if len(curve) == 1 else None,
+                      label="recommended setting" if best else "settings")  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+    return _panels(cases, base, "rounds I (0: as the adapter starts)", panel)
 
 
-def _heat(case: Case) -> Figure | None:
+def _heat(case: Case, base: RunConfig) -> Figure | None:
     """RA and FA over K and sparsity, the mean over everything else that was swept; None unless both were swept."""
     last = [s for s in case.settings if s.last and _K in s.values and _SPARSITY in s.values]
     rows = list(dict.fromkeys(json.dumps(s.values[_K]) for s in last))
     columns = sorted({float(s.values[_SPARSITY]) for s in last})
     if len(rows) < 2 or not 2 <= len(columns) <= 30:
         return None
-    figure = new_figure(2.0 + 1.1 * len(columns) * 2, 1.8 + 0.6 * len(rows))
+    figure = figures.new(2.4 + 1.1 * len(columns) * 2, 2.2 + 0.6 * len(rows))
     for axes, name in zip(figure.subplots(1, 2), _LABELS, strict=True):
         cells = [[[s[name] for s in last if json.dumps(s.values[_K]) == k and s.values[_SPARSITY] == c]
                   for c in columns] for k in rows]  # fmt: skip
         means = [[sum(found) / len(found) if found else float("nan") for found in line] for line in cells]
-        axes.imshow(means, cmap="cividis", aspect="auto")
-        low, high = (f(v for line in means for v in line if v == v) for f in (min, max))
-        for y, line in enumerate(means):
-            for x, value in enumerate(line):
-                dark = value < (low + high) / 2
-                axes.text(x, y, f"{value:.3f}", ha="center", va="center", color="white" if dark else "black")
+        _cells(axes, means)
         axes.set_xticks(range(len(columns)), [f"{column:g}" for column in columns])
-        axes.set_yticks(range(len(rows)), [row.strip('"') for row in rows])
+        axes.set_yticks(range(len(rows)), [figures.text(row.strip('"')) for row in rows])
         axes.set(xlabel="sparsity", ylabel="K, adapted layers")
-        axes.set_title(_LABELS[name], fontsize="medium")
+        axes.set_title(_LABELS[name].replace(", ", "\n"), fontsize="medium")
     others = [key.removeprefix("unlearn.") for key in last[0].values if key not in (_K, _SPARSITY)]
     over = f"; mean over {', '.join(others)}" if others else ""
-    figure.suptitle((case.name or "K x sparsity") + f", after the last round{over}", fontsize="medium")
+    figure.suptitle(_title(case, base, 40 + 24 * len(columns), f", after the last round{over}"), fontsize="medium")
     return figure
 
 
-def _retrained(axes: Axes, case: Case, name: str) -> None:
-    value = case.settings[0].mean[f"{name}_retrained"]
-    if value is not None:
-        axes.axhline(value, color="black", linestyle="--", linewidth=1, label="retrained")
+def _cells(axes: Axes, values: Sequence[Sequence[float]]) -> None:
+    """Numbers on their colours, white where these are dark. What was not tried, NaN, stays empty."""
+    known = [value for line in values for value in line if value == value]
+    low, high = min(known), max(max(known), min(known) + 0.05)
+    image = axes.imshow(values, cmap="cividis", aspect="auto", vmin=low, vmax=high)
+    for y, line in enumerate(values):
+        for x, value in enumerate(line):
+            if value == value:
+                red, green, blue, _ = image.cmap((value - low) / (high - low))
+                dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+                axes.text(x, y, f"{value:.3f}", ha="center", va="center", color="white" if dark else "black")
 
 
-def _dress(panels: Any, column: int, case: Case, x_label: str) -> None:
-    panels[0, column].set_title(case.name, fontsize="medium")
-    panels[1, column].set_xlabel(x_label, fontsize="small")
-    for axes, label in zip(panels[:, column], _LABELS.values(), strict=True):
-        axes.grid(alpha=0.3)
-        if column == 0:
-            axes.set_ylabel(label)
+def _standards(axes: Axes, case: Case, name: str) -> list[float]:
+    """Lines where the retrained model and the one before are, and these values."""
+    found = {kind: case.settings[0].mean[f"{name}_{kind}"] for kind in _STANDARDS}
+    known = {kind: value for kind, value in found.items() if value is not None}
+    for kind, value in known.items():
+        label, style = _STANDARDS[kind]
+        axes.axhline(value, color="black", linestyle=style, linewidth=1, label=label)
+    return list(known.values())
 
 
-def _legend(figure: Figure, panels: Any) -> None:
-    """One legend for all panels, each kind once."""
-    found: dict[str, Any] = {}
-    for axes in panels.flat:
-        handles, labels = axes.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=4, frameon=False)
+def _title(case: Case, base: RunConfig, width: int, more: str = "") -> str:
+    """What a case is called, in lines of so many letters."""
+    lines = textwrap.wrap((case.name or f"scenario {base.forget.scenario}") + more, width)
+    return "\n".join(map(figures.text, lines))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from fused_ray.config import RunConfig
-from fused_ray.results.display import size
-from fused_ray.results.sweep.front import Audited, Case, Setting, short
+from fused_ray.results.screen import Screen, fits, make_table, size
+from fused_ray.results.sweep.front import Audited, Case, Setting, rounded, short
 from fused_ray.results.sweep.rows import DONE
+
+_LEFT = ("setting", "adapted", "front")
+_DROPPED = ("adapted", "up / client / round", "seconds")
+"""Columns that a narrow terminal has no room for; they are in table.md."""
+_MEANINGS = (
+    "I: rounds of unlearning. RA: accuracy on the data that stay (higher is better). FA: accuracy on what is forgotten "
+    "(lower is better). Bytes: what clients send up."
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class Layout:
     head: tuple[str, ...]
     body: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+    swept: int
+    """How many columns, from the left, are swept fields."""
 
 
 def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
@@ -37,20 +44,26 @@ def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
         last = [setting for setting in case.settings if setting.last]
         front = {id(setting) for setting in case.front}
         body = [(*_row(setting, keys), "*" if id(setting) in front else "") for setting in last]
-        yield Layout(f"{title}: every setting after its last round", (*head, "front"), tuple(body), tuple(_notes(case)))
+        yield Layout(
+            f"{title}: every setting after its last round",
+            (*head, "front"),
+            tuple(body),
+            tuple(_notes(case)),
+            len(keys),
+        )
         yield Layout(
             f"{title}: Pareto front of RA, FA and bytes over all rounds I",
             head,
             tuple(_row(setting, keys) for setting in case.front),
             (_recommendation(case), *map(_audited, case.audited)),
+            len(keys),
         )
 
 
 def _row(setting: Setting, keys: Sequence[str]) -> tuple[str, ...]:
     values = [setting.values[key] for key in keys]
     return (
-        *(f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-          for value in values),
+        *map(rounded, values),
         setting.layers or "-",
         str(setting.round),
         spread(setting, "ra"),
@@ -98,17 +111,28 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"trial {row['trial']} ({row['values']}): {row['status']}"
 
 
-def show(console: Console, cases: Sequence[Case], base: RunConfig) -> None:
-    """The tables in a terminal."""
+def show(screen: Screen, cases: Sequence[Case], base: RunConfig) -> None:
+    """The tables in a terminal, those that are too wide for it with less in them."""
     for layout in layouts(cases, base):
-        table = Table(title=layout.title)
-        for name in layout.head:
-            table.add_column(name, justify="left" if name in ("adapted", "front") else "right")
-        for line in layout.body:
-            table.add_row(*map(escape, line))
-        console.print(table)
+        screen.tell(layout.title)
+        whole = make_table(layout.head, layout.body, _LEFT)
+        screen.print(whole if fits(screen, whole) else _narrow(layout))
         for note in layout.notes:
-            console.print(note, highlight=False, soft_wrap=True, markup=False)
+            screen.tell(note)
+        screen.say("")
+    if cases:
+        screen.tell(_MEANINGS)
+
+
+def _narrow(layout: Layout) -> Table:
+    """The swept fields of a setting in one column, and of the figures those that a setting is chosen by."""
+    kept = [i for i, name in enumerate(layout.head) if i >= layout.swept and name not in _DROPPED]
+    body = []
+    for line in layout.body:
+        fields = zip(layout.head[: layout.swept], line, strict=False)
+        setting = ", ".join(f"{name} {value}" for name, value in fields)
+        body.append((setting, *(line[i].replace(" ± ", "±") for i in kept)))
+    return make_table(("setting", *(layout.head[i] for i in kept)), body, _LEFT)
 
 
 def markdown(cases: Sequence[Case], base: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
