@@ -336,7 +336,8 @@ class SweepConfig(Section):
         """The run that pre-trains for a trial, and ranks the layers, which is the same for all trials on its model."""
         history = config.keeps_history
         folder = config.pretrain_key()[:24] + ("-history" if history else "")
-        settings: dict[str, Any] = {"unlearn": {"layers": 1, "rounds": 0}, "retrain": {"rounds": 0}}
+        rank = {"layers": 1, "selection": "critical", "mask": "random", "start": "zero", "rounds": 0}
+        settings: dict[str, Any] = {"unlearn": rank, "retrain": {"rounds": 0}}
         return self._shared(config, f"models/{folder}", settings, {"pretrain.history": history})
 
     def reference(self, config: RunConfig) -> RunConfig | None:

@@ -502,6 +502,6 @@ def test_a_plan_says_what_would_run_and_starts_nothing(tmp_path: Path, capsys: p
     with pytest.raises(SystemExit):
         main(["plan", str(tmp_path / "s.yaml"), *[part for field in proposed for part in ("--set", field)]])
     assert re.search(
-        r"one by one.*\n.*\nIn the end, of each case at most 5 candidates are audited.*\nAbout \d+ s on the \d+ core\(s\)",
+        r"one by one.*\n.*\nIn the end, of each case at most 5 candidates are audited.*\nAbout \d+ s on the \d+ core",
         capsys.readouterr().out,
     )
