@@ -68,9 +68,10 @@ def plan(
     time: Annotated[bool, typer.Option(help="Time a few training steps here for an estimate.")] = True,
 ) -> None:
     """Show what a sweep would run, and about how long it would take, without starting anything."""
-    from fused_ray.results.sweep.plan import show_plan
+    settings = SweepConfig.from_yaml(_named(config), set_ or [], preset)
+    from fused_ray.results.sweep.plan import show_plan  # imports PyTorch
 
-    show_plan(SweepConfig.from_yaml(_named(config), set_ or [], preset), timed=time)
+    show_plan(settings, timed=time)
 
 
 def _named(config: Path | None) -> Path:
