@@ -16,8 +16,8 @@ stage where the model after has less than the retrained one counts with its nega
 
 Each draw fits on half of the training images, at most MOST_FITTED, and scores on half of the test images, at most
 MOST_SCORED, both drawn from the seed with Y's share kept. So the draws differ as much as such estimates do: the
-standard deviation over halves is about that of the mean over the whole. The control fits on shuffled Y and must find
-nothing; it is shown, not taken off: it is 0 or less, and what it costs to fit noise is the same in every model.
+standard deviation over halves is about that of the mean over the whole. In the control Y is shuffled among the images,
+and there is nothing to find. It is shown, not taken off: it is below 0, by what fitting noise costs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Information:
     stages: tuple[tuple[float, ...], ...]
     """H(Y) - held-out cross-entropy, nats [draws][stages]."""
     shuffled: tuple[tuple[float, ...], ...]
-    """The same of probes fitted on shuffled Y."""
+    """The same for a Y that is shuffled among the images."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,10 @@ def information(space: Workspace, payload: Payload, draws: int = 5) -> Informati
     control: list[tuple[float, ...]] = []
     for draw in range(draws):
         (pixels, y), (tested, truth) = samples(space, draw)
-        shuffled = y[permutation(len(y), space.config.seed, "information/shuffled", client=draw)]
         pairs = list(zip(stage_outputs(space, pixels), stage_outputs(space, tested), strict=True))
-        for target, row in ((y, found), (shuffled, control)):
-            row.append(tuple(gain(fitted(x, target).log_odds(t), truth) for x, t in pairs))
+        found.append(tuple(gain(fitted(x, y).log_odds(t), truth) for x, t in pairs))
+        y, truth = (one[permutation(len(one), space.config.seed, f"information/shuffled/{draw}")] for one in (y, truth))
+        control.append(tuple(gain(fitted(x, y).log_odds(t), truth) for x, t in pairs))
     names = tuple((stage.layers or (str(number),))[-1] for number, stage in enumerate(below(space)))
     return Information(names, entropy(truth), tuple(found), tuple(control))
 

@@ -93,9 +93,9 @@ def head_recovery(space: Workspace, payload: Payload, draws: int = 5) -> Recover
 
 
 def output_layer(space: Workspace) -> str:
-    """The name of the model's last layer."""
-    _, channels, height, width = space.data.train_images.shape
-    return anatomy.anatomy(space.config.model, (channels, height, width), space.data.classes).layers[-1]
+    """The name of the last layer that the logits depend on."""
+    found = anatomy.anatomy(space.config.model, space.data.train_images.shape[1:], space.data.classes)
+    return next(name for name in reversed(found.layers) if name not in found.idle)
 
 
 def below(space: Workspace) -> list[Stage]:
@@ -108,9 +108,10 @@ def stage_outputs(space: Workspace, pixels: Pixels) -> list[Features]:
 
     Raises NumericsError where it is not finite.
     """
+    stages = below(space)
 
     def run(x: torch.Tensor) -> Iterator[torch.Tensor]:
-        for stage in below(space):
+        for stage in stages:
             x = stage.forward(x)
             yield x
 
