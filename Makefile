@@ -23,7 +23,7 @@ export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test quick-tests test-all lint types format docs bench clean distclean
+.PHONY: help install demo test quick-tests test-all mutants lint types format docs bench clean distclean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ quick-tests: $(VENV)/.installed-dev
 
 test-all: test  ## The same, then the slow tests one by one, full Fashion-MNIST among them (up to an hour more)
 	$(BIN)/python -m pytest -m slow --durations=0 --durations-min=30
+
+mutants: $(VENV)/.installed-dev  ## See which small faults in core/ and audit/ no test notices (half an hour)
+	$(BIN)/python benchmarks/mutants.py
 
 lint: $(VENV)/.installed-dev  ## Check style and format
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ def removal_hash(model: nn.Module, base: Arrays, adapter: Adapter, values: Float
     """SHA-256 of a live model after the adapter went on, answered, and came off.
 
     The model answers on images [n, channels, height, width] in evaluation mode. Raises NumericsError unless its
-    logits have, with the adapter on, the bits of M_f = M_r + A_f merged, and afterwards those of M_r.
+    logits have, with the adapter on, the bits of M_f = M_r + A_f merged, and afterwards those of M_r, as its state has.
     """
     model.eval()
 
@@ -35,6 +35,8 @@ def removal_hash(model: nn.Module, base: Arrays, adapter: Adapter, values: Float
     found = state.state_hash(state.arrays(model))
     if worn != merged:
         raise NumericsError("with the adapter on, the model does not answer as M_r + A_f: a fault of this program")
+    if found != state.state_hash(base):
+        raise NumericsError("with the adapter off, the model is not M_r: a fault of this program")
     if answers() != before:
         raise NumericsError("with the adapter off, the model does not answer as M_r: a fault of this program")
     return found

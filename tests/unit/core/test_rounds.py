@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -16,6 +17,7 @@ from fused_ray.core.adapter import random_masks, start_values
 from fused_ray.core.aggregate import scale_bits
 from fused_ray.core.layers import layer_vector
 from fused_ray.core.methods import fedavg, fused
+from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.metrics import halves
 from fused_ray.core.rounds import Federation, LocalPool, Phase, Saved
 from fused_ray.core.simulation import simulate
@@ -28,8 +30,12 @@ from fused_ray.types import Payload
 ROUNDS = {"pretrain": 2, "rank": 1, "unlearn": 3, "retrain": 2}
 
 
+def initial_arrays(data, seed=0):
+    return state.arrays(models.initialise("lenet", (1, 28, 28), data.classes, seed, "init"))
+
+
 def initial(data, seed=0):
-    return state.read(models.initialise("lenet", (1, 28, 28), data.classes, seed, "init"))
+    return state.flatten(initial_arrays(data, seed))
 
 
 @pytest.fixture
@@ -337,6 +343,45 @@ def test_a_partial_sum_reports_each_client_and_keeps_updates_only_if_asked(make_
     assert (found.weight, done, found.updates) == (sum(sizes), [2, 0], {})
     kept = compute(space, Fixed([1, 2]), payload, [2, 0], keep_updates=True).updates
     assert {client: values.tolist() for client, values in kept.items()} == {0: [1, 2], 2: [1, 2]}
+
+
+def test_a_change_that_the_exact_sum_cannot_tell_is_none(make_config, data, scenario):
+    space, half = Workspace(make_config(), data, scenario), 2.0 ** -(scale_bits(200) + 1)
+    work = Fixed([half, -half, 1.5 * half, -1.5 * half, 0.25])
+    (report,) = compute(space, work, Payload(np.zeros(5, np.float32)), [3]).reports
+    assert report.values_changed == 3
+
+
+class Slow(LocalPool):
+    """Sleeps for 0.1 s before a training, 0.2 s before an evaluation."""
+
+    def train(self, work, payload, clients, done, keep_updates=False):
+        time.sleep(0.1)
+        yield from super().train(work, payload, clients, done, keep_updates)
+
+    def evaluate(self, evaluation, payload):
+        time.sleep(0.2)
+        return super().evaluate(evaluation, payload)
+
+
+def test_a_rounds_seconds_are_those_that_passed(make_config, data, scenario, recorder):
+    config = make_config("pretrain.rounds=2")
+    federation = Federation(config, data, scenario, Slow(config, data, scenario), recorder())
+    started = time.perf_counter()
+    base = state.unflatten(fedavg.pretrain(federation, initial(data)).payload, initial_arrays(data))
+    fused.rank_layers(federation, base, ("conv1", "fc3"))
+    passed, records = time.perf_counter() - started, federation.recorder.records
+    assert [(record.phase, record.round) for record in records] == [("pretrain", 1), ("pretrain", 2), ("rank", 1)]
+    assert all(record.train_seconds >= 0.1 and record.aggregate_seconds > 0 for record in records)
+    assert [record.evaluate_seconds >= 0.2 for record in records] == [True, True, False]
+    assert records[-1].evaluate_seconds == 0
+    found = sum(record.train_seconds + record.aggregate_seconds + record.evaluate_seconds for record in records)
+    assert 0.7 < found <= passed
+    assert sum(record.aggregate_seconds for record in records) < passed - 0.7
+    total, adding = federation.gather(FullTraining("x", 1, 0, config.train, "held"), initial(data), [0, 3])
+    ours = [(report.train_seconds, report.aggregate_seconds) for report in total.reports]
+    assert all(0 < seconds < time.perf_counter() - started - passed for pair in ours for seconds in pair)
+    assert 0 < adding < time.perf_counter() - started - passed - 0.1
 
 
 def test_workers_with_other_numerics_are_refused_only_when_asked(make_config, data, scenario):
