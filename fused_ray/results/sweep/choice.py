@@ -12,27 +12,34 @@ from fused_ray.results.sweep.front import NOTHING, Audited, Candidate, Case
 def choose(case: Case, judge: Callable[[Candidate], Audited], most: int) -> Case:
     """Audit a case's candidates, best first and at most so many, until one may be recommended.
 
-    Where a change of one layer turned out to leave everything below the output layer as it was, other changes of that
-    layer are passed over: they do, too.
+    What an earlier verdict rules out is passed over: other changes of one layer that turned out to be the output layer,
+    and other candidates on models that had nothing to forget.
     """
     audited: list[Audited] = []
-    hopeless: set[str] = set()
-    for number, candidate in enumerate(case.candidates):
-        layers = candidate.setting.layers
-        if layers in hopeless:
-            continue
-        if len(audited) == most:
-            left = sum(later.setting.layers not in hopeless for later in case.candidates[number:])
-            more = f"; {left} more were not audited (audits: at most {most})"
-            return replace(case, audited=audited, reason=_none(case, audited) + more)
+    heads: set[str] = set()
+    vacuous: set[tuple[int, ...]] = set()
+
+    def left(candidates: Sequence[Candidate]) -> list[Candidate]:
+        settings = ((each, each.setting) for each in candidates)
+        return [each for each, setting in settings if setting.layers not in heads and setting.seeds not in vacuous]
+
+    waiting = left(case.candidates)
+    while waiting and len(audited) < most:
+        candidate, layers = waiting[0], waiting[0].setting.layers
         found = judge(candidate)
         audited.append(found)
         if recommended(found.verdict):
             reason = f"{case.best} that is {found.verdict}: {candidate.why}; {found.sentence}"
             return replace(case, audited=audited, recommended=found.setting, reason=reason)
         if len(layers.split()) == 1 and any(finding["name"] == HEAD_ONLY for finding in found.findings):
-            hopeless.add(layers)
-    return replace(case, audited=audited, reason=_none(case, audited)) if audited else case
+            heads.add(layers)
+        if found.verdict == "vacuous":
+            vacuous.add(found.setting.seeds)
+        waiting = left(waiting[1:])
+    if not audited:
+        return case
+    more = f"; {len(waiting)} more were not audited (audits: at most {most})" if waiting else ""
+    return replace(case, audited=audited, reason=_none(case, audited) + more)
 
 
 def unaudited(case: Case) -> Case:

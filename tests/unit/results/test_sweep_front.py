@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -159,13 +160,24 @@ def test_what_changes_the_same_output_layer_is_not_audited_again(three: Case) ->
     assert listed(found)[-1] == (1, 2, "forgotten")
 
 
-@pytest.mark.parametrize("word", ["unjudged", "vacuous", "damaged", "not forgotten", "shallow"])
+@pytest.mark.parametrize("word", ["unjudged", "damaged", "not forgotten", "shallow"])
 def test_nothing_is_recommended_that_is_not_forgotten(three: Case, word: str) -> None:
     found = choose(three, judging(dict.fromkeys([(0, 1), (0, 2), (1, 1), (2, 1), (1, 2)], word)), 5)
     assert len(found.audited) == 5
     assert found.recommended is None
     none = "nothing is recommended: none of 5 audited candidate(s) is forgotten; the best, layers 0, I = 1"
     assert found.reason == f"{none} (1 B {WHY}), is {word}: SAID"
+
+
+def test_where_nothing_was_to_be_forgotten_the_same_models_are_not_audited_again(three: Case) -> None:
+    words = {(0, 1): "vacuous", (3, 1): "shallow"}
+    found = choose(three, judging(words), 5)
+    assert listed(found) == [(0, 1, "vacuous")]
+    assert found.recommended is None
+    assert found.reason.endswith("is vacuous: SAID")
+    other = Candidate(cases([row(3, 0.8, 0.0, 9, seed=1)], 0.01, 0.02)[0].settings[0], "")
+    found = choose(replace(three, candidates=[*three.candidates, other]), judging(words), 5)
+    assert listed(found) == [(0, 1, "vacuous"), (3, 1, "shallow")]
 
 
 def test_where_the_limit_ends_it_the_reason_says_so(three: Case) -> None:
