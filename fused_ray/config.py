@@ -183,13 +183,13 @@ class FederationConfig(Section):
 class TrainConfig(Section):
     """Local training, in pre-training, ranking and retraining; SGD with a fresh optimiser each round."""
 
-    lr: Rate = 0.05
+    lr: Rate = 0.02
     """Learning rate."""
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
     """SGD momentum."""
     weight_decay: Decay = 5e-4
     """L2 penalty."""
-    batch_size: Count = 32
+    batch_size: Count = 16
     """Examples a step."""
     local_epochs: Count = 1
     """Passes over a client's data a round, in unlearning too."""

@@ -628,7 +628,7 @@ def test_pretrain_key_knows_defaults() -> None:
         drawn = make(f"forget.scenario={scenario}")
         assert make(f"forget.scenario={scenario}", f"forget.share={share}").pretrain_key() == drawn.pretrain_key()
         assert make(f"forget.scenario={scenario}", "forget.share=0.5").pretrain_key() != drawn.pretrain_key()
-    assert RunConfig.from_dict({"train": {"lr": 0.05}}).pretrain_key() == RunConfig().pretrain_key()
+    assert RunConfig.from_dict({"train": {"lr": 0.02}}).pretrain_key() == RunConfig().pretrain_key()
 
 
 def test_defaults_that_depend_on_other_fields() -> None:

@@ -17,7 +17,15 @@ from fused_ray.types import ImageData, PartialSum, Scenario, TestView
 FAST = {
     "train": {"lr": 0.05, "batch_size": 16},
     "pretrain": {"rounds": 2},
-    "unlearn": {"rounds": 3, "selection": "critical", "sparsity": 0.5, "mask": "random", "start": "zero", "lr": 0.5},
+    "unlearn": {
+        "rounds": 3,
+        "selection": "critical",
+        "sparsity": 0.5,
+        "mask": "random",
+        "saliency": "forget",
+        "start": "zero",
+        "lr": 0.5,
+    },
     "retrain": {"rounds": 2},
 }
 

@@ -225,7 +225,7 @@ def test_the_layers_biases_and_the_other_layers_need_no_gradient():
 
 # -- through a whole simulation
 
-LORA = ["unlearn.adapter=lora", "unlearn.layers=[fc3, conv2]", "unlearn.rank=4", "retrain.rounds=0"]
+LORA = ["unlearn.adapter=lora", "unlearn.layers=[fc3, conv2]", "unlearn.rank=4", "unlearn.lr=0.05", "retrain.rounds=0"]
 
 
 @pytest.fixture(scope="module")

@@ -204,7 +204,7 @@ def test_batches_cover_every_example_once_an_epoch(examples, batch_size, epochs)
 
 @pytest.mark.parametrize(("examples", "last"), [(64, 64), (65, 1), (66, 2), (67, 3), (127, 63), (128, 64), (1, 1)])
 def test_the_last_batch_may_be_short(examples, last):
-    sizes = [len(batch) for batch in batches(examples, TrainConfig(), 0, "pretrain", 1, 0)]
+    sizes = [len(batch) for batch in batches(examples, TrainConfig(batch_size=64), 0, "pretrain", 1, 0)]
     assert sizes == [64] * ((examples - 1) // 64) + [last]
 
 

@@ -18,7 +18,7 @@ SMALL = [
 ]
 RUNS = {
     "lora": ["forget.scenario=sample", "unlearn.adapter=lora", "unlearn.rank=2"],
-    "saliency": ["forget.scenario=client", "unlearn.mask=saliency", "unlearn.budget=9"],
+    "saliency": ["forget.scenario=client", "unlearn.mask=saliency", "unlearn.saliency=forget", "unlearn.budget=9"],
     "finetune": ["forget.scenario=client", "forget.poison=false", "unlearn.method=finetune"],
 }
 
