@@ -9,10 +9,10 @@ The information that a stage has of Y is H(Y) - CE in nats: the entropy of Y on 
 cross-entropy there of a probe of the stage's output. That is at most what the stage knows, and held out, so that a
 probe that learned noise is below 0. Y has its natural share, nothing is weighed; with the trigger that is one half.
 
-A good encoder tells any class apart, also one that it never saw. So a retrained model is the zero, and the model before
-the one: index = (after - retrained) / (before - retrained), differences of information summed over the stages where the
-model before has more than the retrained one in the mean over the draws. The same stages count for every model, and a
-stage where the model after has less than the retrained one counts with its negative difference.
+A good encoder tells any class apart, also one that it never saw. So retrained models are the zero (their mean, where
+there are several), and the model before is the one: index = (after - retrained) / (before - retrained), differences of
+information summed over the stages where the model before has more than retrained ones in the mean over the draws. The
+same stages count for every model, and a stage where the model after has less counts with its negative difference.
 
 Each draw fits on half of the training images, at most MOST_FITTED, and scores on half of the test images, at most
 MOST_SCORED, both drawn from the seed with Y's share kept. So the draws differ as much as such estimates do: the
@@ -67,7 +67,7 @@ class Index:
     """How much more than a retrained model's stages those of a model say, as a share of what was more before."""
 
     value: float | None
-    """1: all is still there; 0: no more than in the retrained model; below: less. None where it cannot be told."""
+    """1: all is still there; 0: no more than in retrained models; below: less. None where it cannot be told."""
     told: bool
     why: str = ""
     """Why it is not told."""
@@ -117,8 +117,8 @@ def information(space: Workspace, payload: Payload, draws: int = 5) -> Informati
 
 
 def index(before: Information, retrained: Sequence[Information], after: Information) -> Index:
-    """The index of a model; the first retrained one is the reference, the others say how far such models differ."""
-    zero = np.array(retrained[0].stages)
+    """The index of a model. Zero is the mean of the retrained ones, who also say how far such models differ."""
+    zero = np.mean([model.stages for model in retrained], axis=0)
     above = np.array(before.stages) - zero
     counted = above.mean(0) > 0
     names = tuple(compress(before.names, counted))
