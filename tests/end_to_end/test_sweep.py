@@ -232,7 +232,7 @@ def test_candidates_are_audited_best_first_until_one_is_forgotten(
     ends = min(int(name.partition("-r")[2].partition("/")[0]) for name in before)  # forgotten before the last round
     assert sorted(before) == [f"audited/000{n}-r{ends}/{name}.json" for n in (0, 2) for name in ("audit", "result")]
     show_sweep(load_sweep(path))
-    assert f'the smallest upload, not audited yet: method "fused", I = {ends}' in capsys.readouterr().out
+    assert f"the smallest upload, not audited yet: method fused, I = {ends}" in capsys.readouterr().out
 
     (case,) = resume_sweep(path)["cases"]
     assert {name: when for name, when in kept_by_audits(path).items() if name in before} == before
@@ -257,9 +257,9 @@ def test_candidates_are_audited_best_first_until_one_is_forgotten(
     assert verdicts['{"unlearn.method": "fused"}', ends] == "shallow"
     assert set(verdicts.values()) <= {None, "shallow", "forgotten"}
     assert None in verdicts.values()
-    assert f'- method "fused", I = {ends} is shallow: seed 0: its outputs forgot' in (path / "table.md").read_text()
+    assert f"- method fused, I = {ends} is shallow: seed 0: its outputs forgot" in (path / "table.md").read_text()
     show_sweep(load_sweep(path))
-    assert 'Recommended: method "retrain"' in capsys.readouterr().out
+    assert "Recommended: method retrain" in capsys.readouterr().out
 
     # fewer may be audited, and what is known is not found out again
     everything = kept_by_audits(path)
