@@ -198,7 +198,7 @@ AUDITED: dict[str, Any] = {
         "train": {"batch_size": 16, "lr": 0.02},
         "pretrain": {"rounds": 5},
         "unlearn": {"rounds": 2, "layers": ["fc3"], "start": "reset", "mask": "random", "sparsity": 0.5, "lr": 0.05},
-        "audit": {"relearn_repeats": 1},
+        "audit": {"relearn_steps": 12, "relearn_repeats": 1},
         "engine": {"backend": "local"},
     },
     "space": {"unlearn.method": {"grid": ["fused", "retrain"]}},
