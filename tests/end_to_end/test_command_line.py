@@ -267,12 +267,13 @@ def test_init_writes_a_preset_out(tmp_path: Path) -> None:
     assert RunConfig.from_yaml(tmp_path / "c.yaml") == RunConfig.from_yaml(None, preset="paper")
     lines = (tmp_path / "c.yaml").read_text().splitlines()
     assert lines[0] == "# fused_ray configuration; every field is at its default, but for what the preset paper says."
-    assert "preset paper, default 20)" in lines[lines.index("  clients: 50") - 1]
+    assert 'preset paper, default "last")' in lines[lines.index('  selection: "critical"') - 1]
     assert "preset" not in lines[lines.index("  momentum: 0.9") - 1]
 
 
-def test_a_run_takes_a_preset(tmp_path: Path) -> None:
-    given = fields(*SMALL, "retrain.rounds=0", f"output.dir={tmp_path / 'run'}")
+def test_a_run_takes_a_preset(finished: Path, tmp_path: Path) -> None:
+    own = ["engine.backend=local", "unlearn.rounds=1", "retrain.rounds=0", "output.plots=false", "audit.enabled=false"]
+    given = fields(*own, f"pretrain.from={finished}", f"output.dir={tmp_path / 'run'}")
     done = fused_ray("run", "--preset", "paper", "--json", *given)
     assert done.returncode == 0, done.stderr
     adapter = json.loads(done.stdout)["adapter"]
