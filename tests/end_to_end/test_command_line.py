@@ -313,6 +313,7 @@ def test_any_text_is_shown_on_a_terminal_that_knows_ascii_alone(
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
     own = ["data.name=npz", f"data.root={place}", "model.factory=own:猫", "federation.clients=3", "pretrain.rounds=1"]
     own += ["retrain.rounds=1", "unlearn.layers=1", "unlearn.rounds=1", "engine.backend=local"]
+    own += ["unlearn.selection=critical"]
     path = tmp_path / "[/runs]猫"
     done = fused_ray("run", *fields(*own, "forget.classes=[0, 2]", f"output.dir={path}"))
     assert done.returncode == 0, done.stderr
