@@ -16,6 +16,7 @@ from fused_ray.results.screen import Screen, number
 SMALL = [
     *("engine.backend=local", "federation.clients=3", "data.limit=200", "output.plots=none", "train.batch_size=32"),
     *("pretrain.rounds=2", "unlearn.rounds=2", "unlearn.layers=1", "retrain.rounds=2"),
+    *("audit.relearn_steps=2", "audit.relearn_repeats=1"),
 ]
 
 
