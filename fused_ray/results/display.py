@@ -64,6 +64,9 @@ class _Live:
         self._notes(progress.notes)
         if not progress.rounds:
             return
+        if progress.phase == "audit":
+            self._bar.update(self._task, total=None, phase="audit", text=left(progress.seconds_left).strip())
+            return
         done = progress.round - 1 + progress.clients_done / max(1, progress.clients)
         phase = TITLES.get(progress.phase, progress.phase)
         text = (  # what a narrow terminal cuts off comes last

@@ -86,8 +86,8 @@ def test_a_terminal_shows_it_in_80_columns(heard: Any, terminal: Any, monkeypatc
             listener(progress)
         last = told[-1]
     assert f"fused-ray: {path}" in stream.text
-    assert "1/1  about " in stream.text
-    assert " s left  RA " in stream.text
+    assert " about " in stream.text
+    assert " s left" in stream.text
     assert f"RA {number(last.ra)}" in stream.text
     assert f"FA {number(last.fa)}" in stream.text
     assert "[bold]run" in stream.text
