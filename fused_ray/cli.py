@@ -168,13 +168,13 @@ def data(
     """Show who holds what, and what of it must be forgotten."""
     from fused_ray.data import datasets, scenarios, summary
     from fused_ray.results import clients
+    from fused_ray.results.screen import Notes, make_screen
 
     settings = RunConfig.from_yaml(config, set_ or [])
     loaded = datasets.load(settings.data, settings.seed)
     scenario = scenarios.build(settings, loaded)
     names = loaded.class_names
-    for note in (*loaded.notes, *scenario.notes):
-        print(f"note: {note}")
+    Notes(make_screen())((*loaded.notes, *scenario.notes))
     clients.show_clients(summary.rows(scenario, loaded), names, scenario.partition_sha256)
     if picture is not None:
         clients.picture(scenario, names, expanded(picture))

@@ -16,10 +16,10 @@ COST: Mapping[str, float] = {
     "replay": 1.0,
     "unlearn": 1.0,
     "retrain": 1.0,
-    "audit": 3.0,
+    "audit": 4.0,
 }
 """A guess of what a round of each phase takes, against a round of pre-training."""
-ADAPTER_COST = 0.5
+ADAPTER_COST = 0.3
 """The same of a round of an adapter above frozen layers."""
 
 

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.remaining import told
-from fused_ray.results.screen import Notes, Screen, number, progress_screen, size
+from fused_ray.results.screen import Notes, Screen, make_screen, number, progress_screen, size
 
 if TYPE_CHECKING:
     from fused_ray.results.recorder import Finished, Progress
@@ -64,6 +64,9 @@ class _Live:
         self._notes(progress.notes)
         if not progress.rounds:
             return
+        if progress.phase == "audit":
+            self._bar.update(self._task, total=None, phase="audit", text=left(progress.seconds_left).strip())
+            return
         done = progress.round - 1 + progress.clients_done / max(1, progress.clients)
         phase = TITLES.get(progress.phase, progress.phase)
         text = (  # what a narrow terminal cuts off comes last
@@ -105,4 +108,5 @@ def show_unfinished(directory: RunDirectory) -> None:
     rows = directory.table("rounds").to_pylist()
     last = rows[-1] if rows else None
     reached = f"it reached {last['phase']} round {last['round']}" if last else "no round is finished yet"
-    print(f"{directory.path} is not finished: {reached}; continue it with: fused-ray run --resume {directory.path}")
+    how = f"continue it with: fused-ray run --resume {directory.path}"
+    make_screen().say(f"{directory.path} is not finished: {reached}; {how}")
