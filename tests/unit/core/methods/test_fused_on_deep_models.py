@@ -93,7 +93,7 @@ def test_a_frozen_model_works_in_evaluation_mode_after_a_whole_one_was_trained(o
     """In training mode BatchNorm would normalise by the batch, and every pass would move its statistics."""
     federation, base = on("model.name=tiny", "engine.prefix_cache_mb=0")
     config = federation.config
-    shape, start, _ = fused.make_adapter(federation, base, {"fc": None})
+    shape, start, _ = fused.make_adapter(federation, base, {"fc": None}, Delivery(0))
     work = fused.AdapterTraining("unlearn", 1, 0, config.train, fused.AdapterStep(0.1, 0.9, 0.0), shape)
     gradient = saliency.Gradient("saliency", 1, "retained", ("conv", "fc"))
     found = []
