@@ -2,7 +2,7 @@
 
 A miniature is the real program on noise: two clients with a few batches each, a few rounds of pre-training and of
 unlearning by the run's own method, layers and batch size. What it took an example is multiplied by the examples of the
-run's rounds. Which layers a ranking will choose it can only suppose: the last ones.
+run's rounds.
 """
 
 from __future__ import annotations
@@ -45,18 +45,6 @@ class Costs:
     """For one test example."""
 
 
-def supposed(config: RunConfig) -> tuple[str, ...] | None:
-    """The layers that a run will adapt; the last K ones where a ranking or a draw decides. None: not known yet."""
-    model, unlearn = config.model.known, config.unlearn
-    if not isinstance(unlearn.layers, int):
-        return unlearn.layers
-    if model is None or unlearn.method != "fused":
-        return None
-    if unlearn.selection == "budget":
-        return model.ranked if unlearn.input_layer else model.ranked[1:]
-    return model.ranked[len(model.ranked) - unlearn.layers :]
-
-
 def seconds(config: RunConfig, rounds: Mapping[str, int], costs: Costs) -> float:
     """Of one core, for so many rounds of each phase; where a phase was not in the miniature, as pre-training."""
     info = _data(config)
@@ -89,8 +77,8 @@ def _data(config: RunConfig) -> DatasetInfo:
     return found
 
 
-def key(config: RunConfig) -> object:
-    """What the costs of a run depend on, and nothing else; saliency masks are chosen in a phase of their own."""
+def key(config: RunConfig, layers: tuple[str, ...] | None) -> object:
+    """What the costs of a run that adapts these layers depend on, and nothing else."""
     unlearn = config.unlearn
     return (
         config.model,
@@ -100,7 +88,7 @@ def key(config: RunConfig) -> object:
         config.train.local_epochs,
         _visit(config),
         unlearn.method,
-        unlearn.method == "fused" and (supposed(config), unlearn.adapter, config.adapter_mask, unlearn.wire),
+        unlearn.method == "fused" and (layers, unlearn.adapter, config.adapter_mask, unlearn.wire),
         config.forget.scenario == "client",
     )
 
@@ -112,11 +100,11 @@ def _visit(config: RunConfig) -> int:
     return max(2, held // config.federation.clients)
 
 
-def measure(config: RunConfig) -> Costs:
-    """A miniature of a run. Raises what building or training its model raises."""
+def measure(config: RunConfig, layers: tuple[str, ...] | None) -> Costs:
+    """A miniature of a run on these layers; None: as it chooses. Raises what building or training its model raises."""
     for batches in _BATCHES:
         began = time.thread_time()
-        rounds = _miniature(config, min(_visit(config), batches * config.train.batch_size))
+        rounds = _miniature(config, layers, min(_visit(config), batches * config.train.batch_size))
         if time.thread_time() - began > _QUICK:
             break
     train, evaluate, prefix = {}, {}, 0.0
@@ -159,7 +147,7 @@ class _Clock(MemoryRecorder):
         self.rounds.append(_Round(record.phase, total.weight, train, evaluate))
 
 
-def _miniature(config: RunConfig, examples: int) -> list[_Round]:
+def _miniature(config: RunConfig, layers: tuple[str, ...] | None, examples: int) -> list[_Round]:
     """Two clients with so many examples of noise each; the first must forget some, in `client` all."""
     info, unlearn = _data(config), config.unlearn
     few = {
@@ -170,7 +158,8 @@ def _miniature(config: RunConfig, examples: int) -> list[_Round]:
                 "method": "finetune" if unlearn.method == "retrain" else unlearn.method,
                 "rounds": _ROUNDS,
                 "lr": _RATE,
-                "layers": unlearn.layers if unlearn.selection == "budget" else supposed(config) or unlearn.layers,
+                "start": "zero",  # no cost depends on it either
+                "layers": unlearn.layers if unlearn.selection == "budget" else layers or unlearn.layers,
             }
         ),
         "federaser": config.federaser.model_copy(update={"interval": 1}),

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fused_ray import registry, schedule
 from fused_ray.config import RunConfig
+from fused_ray.core.layers import Sensitivity
 from fused_ray.errors import FusedRayError
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.environment import usable_cpus
 from fused_ray.results.remaining import told
 from fused_ray.results.screen import Screen, fits, make_screen, make_table
-from fused_ray.results.sweep import estimate
-from fused_ray.results.sweep.estimate import Costs, supposed
+from fused_ray.results.sweep.foreseen import Foreseen, foresee
 from fused_ray.results.sweep.front import rounded, short
 from fused_ray.trials import METHOD_SECTIONS, SweepConfig, Trial
+
+if TYPE_CHECKING:
+    from fused_ray.results.sweep.estimate import Costs
 
 # measured on two cores, in processor seconds
 _RUN = 0.2
@@ -43,7 +47,7 @@ def show_plan(config: SweepConfig, *, timed: bool) -> None:
         screen.tell("optuna proposes its trials one by one; the estimate takes every value as often")
     wanted = _shared(config, runs or [trial.config for trial in config.likely if trial.config is not None])
     if runs:
-        screen.tell(_rounds_of(runs))
+        screen.tell(_rounds_of(config, runs))
     screen.say(_store(config, wanted))
     corners = [trial.config for trial in config.corners if trial.config is not None]
     expected = runs or [corners[number % len(corners)] for number in range(config.count) if corners]
@@ -60,7 +64,7 @@ def _show_trials(screen: Screen, config: SweepConfig, trials: Sequence[Trial]) -
     """A row per trial; the swept values in one column where the terminal has no room for more."""
     names = list(map(short, config.dimensions))
     values = [list(map(rounded, trial.values.values())) for trial in trials]
-    ends = [_says(trial) for trial in trials]
+    ends = [_says(trial, _foresee(config, trial.config)) for trial in trials]
     whole = [(str(t.number), *found, *end) for t, found, end in zip(trials, values, ends, strict=True)]
     left = ("setting", "frozen prefix")
     table = make_table(("trial", *names, "rounds", "frozen prefix"), whole, left)
@@ -71,33 +75,19 @@ def _show_trials(screen: Screen, config: SweepConfig, trials: Sequence[Trial]) -
     screen.print(table)
 
 
-def _says(trial: Trial) -> tuple[str, str]:
+def _says(trial: Trial, found: Foreseen | None) -> tuple[str, str]:
     """Rounds, and what lies below the adapter."""
     if trial.config is None:
         return "-", f"not run: {trial.reason}"
-    rounds, model, bottom = str(_unlearning(trial.config)), trial.config.model.known, lowest(trial.config)
-    if model is None or bottom is None:
+    rounds = str(_unlearning(trial.config))
+    if found is None or trial.config.model.known is None:
         return rounds, "known when the model is built"
-    if bottom == model.layers[0]:
+    if not found.below:
         return rounds, "none: full rounds"
-    below = [name for name in model.ranked if model.layers.index(name) < model.layers.index(bottom)]
+    norms = trial.config.model.known.norms
+    below = [name for name in found.below if name not in norms]
     said = ", ".join(below) if len(below) < 6 else f"{below[0]} ... {below[-1]}"
-    return rounds, "unless ranked otherwise: none" if may_reach_input(trial.config) else said
-
-
-def lowest(config: RunConfig) -> str | None:
-    """The lowest layer that a trial trains, if the model is known; a ranking is taken to choose the last K ones."""
-    model = config.model.known
-    if model is None:
-        return None
-    layers = supposed(config) if config.unlearn.method == "fused" else model.layers
-    return min(layers or model.layers, key=model.layers.index)
-
-
-def may_reach_input(config: RunConfig) -> bool:
-    """Whether a ranking or a draw could choose the input layer although fewer than all are adapted."""
-    unlearn = config.unlearn
-    return unlearn.method == "fused" and isinstance(unlearn.layers, int) and unlearn.input_layer
+    return rounds, said if found.known else f"at most {said}"
 
 
 def _unlearning(config: RunConfig) -> int:
@@ -106,8 +96,20 @@ def _unlearning(config: RunConfig) -> int:
     return found.get("unlearn", 0) + found.get("retrain", 0)
 
 
-def _rounds_of(runs: Sequence[RunConfig]) -> str:
-    full = sum(run.model.known is not None and lowest(run) == run.model.known.layers[0] for run in runs)
+def _foresee(config: SweepConfig, run: RunConfig | None) -> Foreseen | None:
+    """The layers of a trial's run, by its shared model's ranking if that is in the store."""
+    if run is None:
+        return None
+    ranking: list[Sensitivity] = []
+    place = Path(config.model(run).output.dir)
+    if run.unlearn.selection == "critical" and (place / "result.json").exists():
+        ranking = [Sensitivity(**item) for item in RunDirectory.open(place).result["layers"]["ranking"]]
+    return foresee(run, ranking)
+
+
+def _rounds_of(config: SweepConfig, runs: Sequence[RunConfig]) -> str:
+    found = [_foresee(config, run) for run in runs if run.model.known is not None]
+    full = sum(layers is not None and layers.known and not layers.below for layers in found)
     return (
         f"{sum(map(_unlearning, runs))} unlearning rounds in {len(runs)} trials; {full} trials train the input layer, "
         "have no frozen prefix and cost full rounds."
@@ -159,17 +161,22 @@ def _store(config: SweepConfig, wanted: dict[str, RunConfig]) -> str:
 def _estimate(config: SweepConfig, runs: Sequence[RunConfig], wanted: dict[str, RunConfig]) -> str:
     if any(registry.DATASETS[run.data.name] is None for run in runs):
         return "How long it takes cannot be said beforehand with data of one's own."
+    from fused_ray.results.sweep import estimate  # imports PyTorch
+
     costs: dict[object, Costs] = {}
     of_model: dict[str, Costs] = {}
     work = 0.0
     try:
         for run in runs:
-            kind = estimate.key(run)
-            if kind not in costs:
-                costs[kind] = estimate.measure(run)
-            for path in _shared(config, [run]):
-                of_model.setdefault(path, costs[kind])
-            work += estimate.seconds(run, schedule.on_shared(run), costs[kind])
+            found = _foresee(config, run)
+            choices = found.choices if found else (None,)
+            for layers in choices:
+                kind = estimate.key(run, layers)
+                if kind not in costs:
+                    costs[kind] = estimate.measure(run, layers)
+                for path in _shared(config, [run]):
+                    of_model.setdefault(path, costs[kind])
+                work += estimate.seconds(run, schedule.on_shared(run), costs[kind]) / len(choices)
     except FusedRayError as error:
         return f"How long it takes cannot be said: a miniature of it failed: {error}"
     missing = [(shared, of_model[path], left) for path, shared in wanted.items() if (left := _left(shared))]
@@ -181,8 +188,8 @@ def _estimate(config: SweepConfig, runs: Sequence[RunConfig], wanted: dict[str, 
     where = "one core" if local else f"the {cores} core(s) of this machine"
     return (
         f"About {told(begin + work / cores)} on {where} if nothing else runs: {told(begin)} until all processes are "
-        f"there, {told(work / cores)} of work, by a miniature of each kind of trial timed just now. It supposes that "
-        "rankings choose the last layers; a GPU or another machine make it another time."
+        f"there, {told(work / cores)} of work, by a miniature of each kind of trial timed just now. Where layers are "
+        "still to be ranked, any are as likely; a GPU or another machine make it another time."
     )
 
 

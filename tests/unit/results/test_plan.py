@@ -10,11 +10,13 @@ import pyarrow as pa
 import pytest
 
 from fused_ray.config import RunConfig
+from fused_ray.core.layers import Sensitivity, choose
 from fused_ray.results import schemas
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.sweep import estimate
-from fused_ray.results.sweep.estimate import Costs, kept, measure, seconds, supposed
-from fused_ray.results.sweep.plan import lowest, show_plan
+from fused_ray.results.sweep.estimate import Costs, kept, measure, seconds
+from fused_ray.results.sweep.foreseen import foresee
+from fused_ray.results.sweep.plan import show_plan
 from fused_ray.trials import SweepConfig
 
 BASE = {
@@ -119,15 +121,57 @@ def test_the_share_that_stays(settings: list[str], share: float) -> None:
     assert kept(RunConfig.from_dict(BASE, settings)) == pytest.approx(share)
 
 
-def test_layers_that_a_ranking_is_supposed_to_choose() -> None:
-    def of(*settings: str) -> RunConfig:
-        return RunConfig.from_dict(BASE, settings)
+UPPER = ("conv1", "conv2", "fc1", "fc2")
 
-    assert supposed(of("unlearn.layers=2")) == ("fc2", "fc3")
-    assert supposed(of("unlearn.layers=[conv1, fc3]")) == ("conv1", "fc3")
-    assert supposed(of("unlearn.selection=budget", "unlearn.budget=100")) == ("conv2", "fc1", "fc2", "fc3")
-    assert lowest(of("unlearn.layers=2")) == "fc2"
-    assert lowest(of("unlearn.method=finetune")) == "conv1"
+
+@pytest.mark.parametrize(
+    ("settings", "choices", "below"),
+    [
+        (["unlearn.layers=2"], [("fc2", "fc3")], ("conv1", "conv2", "fc1")),
+        (["unlearn.layers=5"], [("conv1", "conv2", "fc1", "fc2", "fc3")], ()),
+        (["unlearn.layers=[conv2, fc3]"], [("conv2", "fc3")], ("conv1",)),
+        (["unlearn.selection=budget", "unlearn.budget=100"], [("conv2", "fc1", "fc2", "fc3")], ("conv1",)),
+        (["unlearn.method=finetune"], [("conv1", "conv2", "fc1", "fc2", "fc3")], ()),
+        # of the six pairs of four layers, conv2 is the lower one of three, fc1 of two, fc2 of one
+        (["unlearn.selection=critical"], [("conv2", "fc3"), ("conv2", "fc3"), ("fc1", "fc3")], UPPER[:3]),
+        (["unlearn.layers=1", "unlearn.sparsity=0", "unlearn.start=reset"], [("fc3",)], UPPER),
+        (["unlearn.selection=critical", "unlearn.layers=1"], [("conv2",), ("fc1",), ("fc3",)], UPPER),
+        (["unlearn.selection=critical", "unlearn.layers=4"], [("conv2", "fc1", "fc2", "fc3")], ("conv1",)),
+    ],
+)
+def test_layers_as_far_as_they_are_known(settings: list[str], choices: Any, below: Any) -> None:
+    found = foresee(RunConfig.from_dict(BASE, settings))
+    assert found is not None
+    assert (list(found.choices), found.below, found.known) == (choices, below, len(choices) == 1)
+
+
+def test_the_table_says_what_is_known_of_the_frozen_prefix(tmp_path: Path, shown: Any) -> None:
+    space = {"unlearn.selection": ["last", "critical"], "unlearn.layers": [2, 5]}
+    lines = said(shown, plan(tmp_path / "s", space))
+    ends = [line.split("  2  ")[-1].strip() for line in lines[3:7]]
+    assert ends == ["conv1, conv2, fc1", "none: full rounds", "at most conv1, conv2, fc1", "none: full rounds"]
+
+
+def test_a_ranking_tells_the_layers() -> None:
+    """By change per parameter fc2 and conv2 lead, by change in all fc1 does; the input layer comes last."""
+    figures = {"conv1": (9, 9), "conv2": (3, 1), "fc1": (1, 5), "fc2": (4, 2), "fc3": (2, 3)}
+    ranking = [Sensitivity(layer, mean, total, 0.0) for layer, (mean, total) in figures.items()]
+
+    def chosen(*settings: str) -> Any:
+        found = foresee(RunConfig.from_dict(BASE, ["unlearn.selection=critical", *settings]), ranking)
+        return found and found.choices
+
+    assert chosen() == (("conv2", "fc2"),)
+    assert chosen("unlearn.ranking=sum") == (("fc1", "fc3"),)
+    assert chosen("unlearn.ranking=sum", "unlearn.input_layer=true") == (("conv1", "fc1"),)
+
+
+def test_drawn_layers_are_those_that_the_run_draws() -> None:
+    config = RunConfig.from_dict(BASE, ["unlearn.selection=random", "seed=3", "unlearn.draw=1"])
+    found = foresee(config)
+    assert found is not None
+    names = ("conv1", "conv2", "fc1", "fc2", "fc3")
+    assert found.choices == (tuple(choose("random", names, 2, [], "conv1", 3, 1)),)
 
 
 METHODS = [
@@ -141,7 +185,7 @@ METHODS = [
 def test_a_miniature_measures_every_kind_of_round(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "_BATCHES", (1,))
     config = RunConfig.from_dict(BASE, settings)
-    costs = measure(config)
+    costs = measure(config, ("fc3",) if settings == ["unlearn.layers=1"] else None)
     assert costs.train.keys() >= {"pretrain", "unlearn"}
     assert min(costs.train.values()) > 0
     assert costs.evaluate["pretrain"] > 0
