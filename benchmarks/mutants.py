@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -187,15 +188,19 @@ def drawn(only: str, count: int, seed: int) -> tuple[list[Mutant], int]:
 # --- tests in forked processes ---------------------------------------------------------------------------
 
 
+Places = set[tuple[str, int]]
+"""Functions that were run: their files, and the lines where they begin."""
+
+
 class Trace:
     """A pytest plugin that notes which functions each test runs, in its fixtures too, and its seconds of CPU."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = tuple(f"{folder / source}/" for source in SOURCES)
         self._skip = len(str(folder)) + 1
-        self._open: list[set[tuple[str, int]]] = []
-        self._fixtures: dict[Any, set[tuple[str, int]]] = {}
-        self.tests: dict[str, tuple[float, list[tuple[str, int]]]] = {}
+        self._open: list[Places] = []
+        self._fixtures: dict[Any, Places] = {}
+        self._tests: dict[str, tuple[float, Places, list[Any]]] = {}
 
     def call(self, frame: FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
@@ -213,17 +218,32 @@ class Trace:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
-        places: set[tuple[str, int]] = set()
+        places: Places = set()
         self._open.append(places)
         started = time.process_time()
         try:
             return (yield)
         finally:
             self._open.pop()
-            for name in item.fixturenames:
-                for fixture in item._fixtureinfo.name2fixturedefs.get(name, ()):
-                    places |= self._fixtures.get(fixture, set())
-            self.tests[item.nodeid] = time.process_time() - started, sorted(places)
+            used = [
+                fixture for name in item.fixturenames for fixture in item._fixtureinfo.name2fixturedefs.get(name, ())
+            ]
+            for fixture in used:
+                if fixture.cached_result and remembers(fixture.cached_result[0]):
+                    self._fixtures[fixture] |= places
+            self._tests[item.nodeid] = time.process_time() - started, places, used
+
+    def tests(self) -> dict[str, tuple[float, list[tuple[str, int]]]]:
+        """By test its seconds and its places."""
+        return {
+            test: (seconds, sorted(places.union(*(self._fixtures.get(fixture, set()) for fixture in used))))
+            for test, (seconds, places, used) in self._tests.items()
+        }
+
+
+def remembers(value: Any) -> bool:
+    """Whether a fixture's value keeps what one test made it compute, so that another one only reads it."""
+    return any(isinstance(found, cached_property) for found in vars(type(value)).values())
 
 
 class Chosen:
@@ -277,10 +297,14 @@ def forked(folder: Path, work: Callable[[], int], seconds: float) -> int:
         finally:
             os._exit(code)
     deadline = time.monotonic() + 10 * seconds + 60
-    while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)  # what the tests started too
+    ended = (0, 0)
+    try:
+        while ended == (0, 0) and time.monotonic() < deadline:
+            time.sleep(0.02)
+            ended = os.waitpid(pid, os.WNOHANG)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # what the tests started too
     return os.waitstatus_to_exitcode((ended if ended[0] else os.waitpid(pid, 0))[1])
 
 
@@ -292,7 +316,7 @@ def traced(folder: Path) -> dict[str, tuple[float, list[tuple[str, int]]]]:
         sys.settrace(trace.call)
         code = run_tests(TESTS, trace)
         sys.settrace(None)
-        (folder / "trace.json").write_text(json.dumps(trace.tests))
+        (folder / "trace.json").write_text(json.dumps(trace.tests()))
         return code
 
     if code := forked(folder, work, 3600):
@@ -301,20 +325,23 @@ def traced(folder: Path) -> dict[str, tuple[float, list[tuple[str, int]]]]:
     return found
 
 
-def tests_for(mutant: Mutant, traces: dict[str, tuple[float, list[tuple[str, int]]]]) -> tuple[list[str], float]:
-    """The tests that run the mutant's function, that file's own first, then the quicker files'; and their seconds."""
+def tests_for(mutant: Mutant, traces: dict[str, tuple[float, list[tuple[str, int]]]]) -> list[tuple[list[str], float]]:
+    """The tests that run the mutant's function and their seconds; then the others of their files, which may share.
+
+    Tests of the file of the same name come first, then those of the quicker files.
+    """
     first, last = mutant.function
-    chosen = {
-        test: seconds
-        for test, (seconds, places) in traces.items()
-        if any(file == mutant.file and first <= line <= last for file, line in places)
-    }
     files: dict[str, float] = {}
-    for test, seconds in chosen.items():
-        files[test.partition("::")[0]] = files.get(test.partition("::")[0], 0) + seconds
-    own = f"test_{Path(mutant.file).name}"
-    order = sorted(files, key=lambda file: (Path(file).name != own, files[file]))
-    return [test for file in order for test in chosen if test.startswith(f"{file}::")], sum(chosen.values())
+    direct, others = [], []
+    for test, (seconds, places) in traces.items():
+        if any(file == mutant.file and first <= line <= last for file, line in places):
+            direct.append(test)
+            files[test.partition("::")[0]] = files.get(test.partition("::")[0], 0) + seconds
+    others = [test for test in traces if test.partition("::")[0] in files and test not in direct]
+    order = sorted(files, key=lambda file: (Path(file).name != f"test_{Path(mutant.file).name}", files[file]))
+    rank = {file: place for place, file in enumerate(order)}
+    parts = [sorted(tests, key=lambda test: rank[test.partition("::")[0]]) for tests in (direct, others)]
+    return [(part, sum(traces[test][0] for test in part)) for part in parts if part]
 
 
 def tried(folder: Path, mutant: Mutant, tests: Sequence[str], seconds: float) -> str:
@@ -330,8 +357,6 @@ def tried(folder: Path, mutant: Mutant, tests: Sequence[str], seconds: float) ->
         told.write_text(chosen.failed)
         return code
 
-    if not tests:
-        return ""
     place.write_text(mutant.source)
     try:
         code = forked(folder, work, 3 * seconds + 20)
@@ -386,7 +411,7 @@ def main() -> None:
         print(f"{len(traces)} tests pass in {time.monotonic() - started:.0f} s; {made} mutants, {len(chosen)} drawn")
         for number, mutant in enumerate(chosen, 1):
             clock = time.monotonic()
-            by = tried(folder, mutant, *tests_for(mutant, traces))
+            by = next(filter(None, (tried(folder, mutant, *part) for part in tests_for(mutant, traces))), "")
             if not by:
                 missed.append(mutant)
             seconds, end = time.monotonic() - clock, f"noticed by {by}" if by else "NOT NOTICED"

@@ -430,6 +430,7 @@ def test_every_phase_is_recorded_with_its_clients_and_bytes(whole):
     assert up["rank"] < 200
     assert 4 * outcome.unlearned.adapter.size < up["unlearn"] < 4 * outcome.unlearned.adapter.size + 200
     assert up["pretrain"] == up["retrain"] > 4 * 43_910
+    assert (outcome.unlearned.storage_bytes, outcome.unlearned.figures, outcome.unlearned.before) == (0, {}, None)
     assert outcome.retrained == keeps.rounds["retrain", 2].metrics
     assert outcome.unlearned.metrics == keeps.rounds["unlearn", 3].metrics
 
