@@ -32,7 +32,8 @@ def show_result(path: Path, config: RunConfig, result: Mapping[str, Any], *, to_
     screen = make_screen(to_error)
     if "verdict" in result:
         screen.say(f"Verdict: {result['verdict']}", style=f"bold {COLOURS.get(result['verdict'], '')}".strip())
-        screen.tell(result["verdict_sentence"])
+        sentence = result["verdict_sentence"]
+        screen.tell(sentence[:1].upper() + sentence[1:])
         for finding in result["findings"]:
             screen.tell(f"- {finding['name']}: {finding['sentence']}")
     else:

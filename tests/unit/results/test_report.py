@@ -80,7 +80,7 @@ def test_the_verdict_is_the_first_word(shown: Any) -> None:
     lines = told(shown, result(**JUDGED))
     assert lines[:4] == [
         "Verdict: shallow",
-        JUDGED["verdict_sentence"],
+        "Half of the old FA is back after 3 steps of relearning, the retrained model takes 33.",
         "- leaky: the attack's AUC is 0.61, the retrained model's 0.50",
         "- [head only]: nothing below the output layer changed",
     ]
