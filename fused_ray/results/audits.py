@@ -24,7 +24,6 @@ from fused_ray.core.rounds import Federation, RoundRecord, Saved, one_thread
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import FusedRayError, Interrupted
-from fused_ray.models.anatomy import anatomy
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.export import model_that_forgot
 from fused_ray.results.files import read_adapter, read_state
@@ -123,7 +122,6 @@ def yardstick(
     return Yardstick(
         space=space,
         before=read_state(base / "base.safetensors"),
-        layers=anatomy(config.model, data.train_images.shape[1:], data.classes).layers,
         retrained=None if retrained is None else read_state(retrained),
         others=[*trained.retrained, *map(read_state, others if alike else ())],
         shadows=trained.shadows,
