@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from fused_ray.audit.information import Index
 from fused_ray.audit.relearning import Ratio, Relearning, ratio
-from fused_ray.core.simulation import VACUOUS_MARGIN
+from fused_ray.core.simulation import VACUOUS_MARGIN, vacuous
 
 Word = Literal["unjudged", "vacuous", "damaged", "not forgotten", "shallow", "forgotten"]
 WORDS: tuple[Word, ...] = get_args(Word)
@@ -144,11 +144,6 @@ def _conditions(f: Figures) -> Iterator[tuple[Word, str]]:
             f"its outputs forgot (FA {f.fa:.3f}, retrained {f.fa_retrained:.3f}), the model did not: "
             + ", ".join(reasons),
         )
-
-
-def vacuous(fa_before: float, fa_retrained: float) -> bool:
-    """Whether there was nothing to forget."""
-    return fa_before - fa_retrained <= VACUOUS_MARGIN
 
 
 def _forgotten(f: Figures) -> str:
