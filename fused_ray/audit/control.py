@@ -7,8 +7,6 @@ Where the same inputs are both remembered and forgotten (`client`), no bias help
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from fused_ray.audit.outputs import Logits
@@ -24,9 +22,9 @@ FORGOT = 0.05
 """A method has forgotten something if its FA is more than this below FA before."""
 
 
-def output_bias(state: Arrays, layers: Sequence[str]) -> FloatVector | None:
-    """The output layer's bias [C], that is of the last of `layers` (in the model's order); None if it has none."""
-    found = state.get(f"{layers[-1]}.bias")
+def output_bias(state: Arrays, layer: str) -> FloatVector | None:
+    """The bias [C] of the output layer, whose name is given; None if it has none."""
+    found = state.get(f"{layer}.bias")
     return None if found is None else np.array(found, np.float32)
 
 

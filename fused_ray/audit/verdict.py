@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from fused_ray.audit.information import Index
 from fused_ray.audit.relearning import Ratio, Relearning, ratio
-from fused_ray.core.simulation import VACUOUS_MARGIN
+from fused_ray.core.simulation import VACUOUS_MARGIN, vacuous
 
 Word = Literal["unjudged", "vacuous", "damaged", "not forgotten", "shallow", "forgotten"]
 WORDS: tuple[Word, ...] = get_args(Word)
@@ -146,19 +146,23 @@ def _conditions(f: Figures) -> Iterator[tuple[Word, str]]:
         )
 
 
-def vacuous(fa_before: float, fa_retrained: float) -> bool:
-    """Whether there was nothing to forget."""
-    return fa_before - fa_retrained <= VACUOUS_MARGIN
-
-
 def _forgotten(f: Figures) -> str:
-    looked = [name for name, found in (("relearning", f.relearning), ("head recovery", f.recovery), ("index", f.index))
-              if found is not None]  # fmt: skip
+    speed = relearning_ratio(f)
+    told = {
+        "relearning": speed is not None and speed.low >= RELEARNING_RATIO,
+        "head recovery": f.recovery is not None and f.recovery_retrained is not None,
+        "index": f.index is not None and f.index.told,
+    }
+    looked = [name for name, tells in told.items() if tells]
     assert f.ra_retrained is not None
     assert f.fa_retrained is not None
     return (
         f"RA {f.ra:.3f} and FA {f.fa:.3f} are those of retraining ({f.ra_retrained:.3f} and {f.fa_retrained:.3f})"
-        + (f", and {', '.join(looked)} found no more inside than there" if looked else "; inside, nothing was examined")
+        + (
+            f", and {', '.join(looked)} found no more inside than there"
+            if looked
+            else "; of its inside nothing can be told"
+        )
     )
 
 

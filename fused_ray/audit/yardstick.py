@@ -20,7 +20,7 @@ from fused_ray.audit.gradients import Gradients, Opposition, gradients, oppositi
 from fused_ray.audit.information import Index, Information, index, information
 from fused_ray.audit.membership import Adversary, Membership, prepare
 from fused_ray.audit.outputs import Logits, logits
-from fused_ray.audit.probes import Recovery, head_recovery
+from fused_ray.audit.probes import Recovery, head_recovery, output_layer
 from fused_ray.audit.relearning import REPEATS, STEPS, Relearning, relearn
 from fused_ray.audit.shadow import Shadow
 from fused_ray.core.adapter import Masks
@@ -45,8 +45,6 @@ class Yardstick:
     space: Workspace
     before: Arrays
     """M_r."""
-    layers: Sequence[str]
-    """The model's layers that own a weight, from the input to the output."""
     retrained: Arrays | None = None
     """A model that never saw D_u: the standard."""
     others: Sequence[Arrays] = ()
@@ -68,7 +66,7 @@ class Yardstick:
 
     @cached_property
     def seen_control(self) -> Seen:
-        outputs = control(self.space, self.seen_before.outputs, output_bias(self.before, self.layers))
+        outputs = control(self.space, self.seen_before.outputs, output_bias(self.before, output_layer(self.space)))
         return Seen(outputs, accuracies(self.space.scenario, outputs.argmax(1)))
 
     @cached_property
@@ -169,7 +167,7 @@ class Yardstick:
     def changed_head_alone(self, model: Arrays) -> bool:
         """Whether a model differs from M_r in the output layer and nowhere else."""
         changed = {name for name, array in model.items() if not np.array_equal(array, self.before[name])}
-        return bool(changed) and changed <= set(layer_parameters(model, self.layers[-1]))
+        return bool(changed) and changed <= set(layer_parameters(model, output_layer(self.space)))
 
     def opposition(self, masks: Masks | None) -> Opposition:
         """Gradient opposition at M_r, on masked entries or on all parameters."""

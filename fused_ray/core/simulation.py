@@ -77,12 +77,17 @@ def simulate(
         before=before,
         unlearned=unlearned,
         retrained=retrained,
-        vacuous=None if retrained is None else before["fa"] - retrained["fa"] <= VACUOUS_MARGIN,
+        vacuous=None if retrained is None else vacuous(before["fa"], retrained["fa"]),
         base_hash=base_hash,
         unlearned_hash=state.state_hash(unlearned.state),
         restored_hash=_restored_hash(config, data, scenario, base, unlearned),
         identities=pool.identities,
     )
+
+
+def vacuous(fa_before: float, fa_retrained: float) -> bool:
+    """Whether there was nothing to forget."""
+    return fa_before - fa_retrained <= VACUOUS_MARGIN
 
 
 def check_numerics(config: RunConfig, identities: Sequence[Identity]) -> bool:

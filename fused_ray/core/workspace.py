@@ -124,7 +124,7 @@ class Workspace:
         return self.normalised(pixels)
 
     def normalised(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """Images as the model takes them: float32, by the training images' mean and standard deviation."""
+        """Images as the model takes them: float32, less the data's mean and over its deviation, fixed numbers."""
         batch = torch.from_numpy(pixels).to(self.device, torch.float32)
         batch = batch.div_(255.0).sub_(self._mean).div_(self._std)
         return batch.contiguous(memory_format=torch.channels_last)

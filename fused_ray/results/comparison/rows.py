@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fused_ray.comparison import Cell
 from fused_ray.config import RunConfig
-from fused_ray.core.simulation import VACUOUS_MARGIN
+from fused_ray.core.simulation import VACUOUS_MARGIN, vacuous
 from fused_ray.results.directory import RunDirectory
 
 DONE, UNSUPPORTED, FAILED = "done", "unsupported", "failed: "
@@ -121,7 +121,7 @@ def finished(cell: Cell, run: RunDirectory, base: RunDirectory, audit: Mapping[s
         "fa_start": metrics["start"]["fa"],
         **_figures(metrics["before"], "_before"),
         **_figures(retrained, "_retrained"),
-        "vacuous": metrics["before"]["fa"] - retrained["fa"] <= VACUOUS_MARGIN,
+        "vacuous": vacuous(metrics["before"]["fa"], retrained["fa"]),
         **({} if audit is None else _audited(audit)),
         "bytes_up": main["up_per_client_per_round"],
         "bytes_down": main["down_per_client_per_round"],

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from fused_ray import registry
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import DataConfig, RunConfig
 from fused_ray.core.memory import MemoryRecorder
@@ -20,8 +19,6 @@ from fused_ray.core.state import Arrays, flatten, unflatten
 from fused_ray.core.workspace import Workspace
 from fused_ray.data import datasets, scenarios
 from fused_ray.types import ImageData, Scenario
-
-LAYERS = registry.MODELS["lenet"].layers
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -95,7 +92,6 @@ def yardstick(forgetting: World) -> Yardstick:
     return Yardstick(
         space=forgetting.space,
         before=arrays(before),
-        layers=LAYERS,
         retrained=arrays(retrained),
         others=[arrays(again)],
         repeats=1,

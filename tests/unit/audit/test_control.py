@@ -11,9 +11,9 @@ from fused_ray.audit.yardstick import Yardstick
 
 def test_the_bias_is_the_output_layers() -> None:
     state = {"a.weight": np.ones(4), "a.bias": np.ones(2), "b.weight": np.ones(4), "b.bias": np.array([1.0, 2.0])}
-    assert output_bias(state, ["a", "b"]).tolist() == [1.0, 2.0]
+    assert output_bias(state, "b").tolist() == [1.0, 2.0]
     del state["b.bias"]
-    assert output_bias(state, ["a", "b"]) is None  # another layer's is no output bias
+    assert output_bias(state, "b") is None  # another layer's is no output bias
 
 
 @pytest.mark.parametrize(

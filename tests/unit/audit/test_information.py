@@ -427,6 +427,19 @@ def test_the_input_of_the_output_layer(built: Any, forgetting: Any) -> None:
         assert features(pixels) == pytest.approx(expected, abs=1e-5)
 
 
+def test_the_layer_that_the_model_ends_with_is_not_the_output_layer_if_nothing_depends_on_it(built: Any) -> None:
+    space = built("Reading")
+    before = arrays(space.model)
+    yardstick = Yardstick(space=space, before=before)
+
+    def changed(*names: str) -> Arrays:
+        return {name: array + 1 if name in names else array for name, array in before.items()}
+
+    assert yardstick.changed_head_alone(changed("part.out.weight"))
+    assert not yardstick.changed_head_alone(changed("idle.weight"))
+    assert not yardstick.changed_head_alone(changed("part.out.weight", "first.bias"))
+
+
 def test_a_model_that_cannot_be_cut(built: Any) -> None:
     space = built("Tokens")
     assert inapplicable(space) == "does not apply: the model cannot be cut below its output layer"

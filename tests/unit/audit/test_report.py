@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fused_ray import registry
 from fused_ray.audit.control import SHIFT
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.yardstick import Yardstick
@@ -156,7 +157,7 @@ def test_where_the_model_before_knew_nothing_it_is_vacuous(yardstick: Yardstick)
 
 
 def test_negating_every_layer_damages(yardstick: Yardstick) -> None:
-    masks = random_masks(0, yardstick.before, yardstick.layers, 1.0)
+    masks = random_masks(0, yardstick.before, registry.MODELS["lenet"].layers, 1.0)
     after = masks.apply(yardstick.before, start_values(masks, yardstick.before, "negate", ""))
     assert audit(Subject(yardstick=yardstick, method="negate", after=after))["verdict"] == "damaged"
 

@@ -47,7 +47,27 @@ def named(figures: Figures) -> list[str]:
 def test_level_with_retraining_is_forgotten() -> None:
     found = judge(GOOD)
     assert (found.word, found.findings) == ("forgotten", ())
-    assert all(text in found.sentence for text in ("0.815", "0.020", "0.820", "0.000", "relearning", "index"))
+    assert all(text in found.sentence for text in ("0.815", "0.020", "0.820", "0.000"))
+    assert found.sentence.endswith("and relearning, head recovery, index found no more inside than there")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"index": index(None, "cannot be told: noise")}, "relearning, head recovery found no more inside than there"),
+        ({"relearning_retrained": relearned(0.0)}, "and head recovery, index found no more inside than there"),
+        ({"relearning": relearned(None)}, "relearning, head recovery, index found no more inside than there"),
+        (
+            {"relearning": relearned(35.0), "relearning_retrained": relearned(None)},
+            "and head recovery, index found no more inside than there",
+        ),
+        ({"index": None, "recovery": None, "relearning": None}, "of its inside nothing can be told"),
+    ],
+)
+def test_a_check_that_cannot_tell_is_no_reason_to_say_forgotten(changes: dict[str, Any], told: str) -> None:
+    found = judge(replace(GOOD, **changes))
+    assert found.word == "forgotten"
+    assert found.sentence.endswith(told)
 
 
 @pytest.mark.parametrize(
