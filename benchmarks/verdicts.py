@@ -13,7 +13,6 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +73,9 @@ def subjects(path: Path) -> Iterator[tuple[str, Subject]]:
     base.lock(60)
     trained = audits.train(federation, SETTINGS)
     base.unlock()
-    measure = partial(audits.yardstick, base, data, scenario, SETTINGS)
-    yardstick = measure(trained, path / "retrained.safetensors")
-    before, layers = yardstick.before, yardstick.layers
+    retrained = path / "retrained.safetensors"
+    yardstick = audits.yardstick(config, path, data, scenario, SETTINGS, trained, retrained)
+    before, layers = yardstick.before, federation.anatomy.layers
     assert yardstick.retrained is not None
 
     def case(name: str, after: Arrays, by: Yardstick = yardstick) -> tuple[str, Subject]:
