@@ -181,8 +181,11 @@ def _against_before(f: Figures) -> Iterator[Finding]:
 
 
 def _depth(f: Figures) -> Iterator[Finding]:
-    """What tells that the knowledge is still inside; of no interest where there was none."""
-    if f.fa_retrained is None or vacuous(f.fa_before, f.fa_retrained):
+    """What tells that the knowledge is still inside; of no interest where there was none.
+
+    That the output layer alone changed is seen without a retrained model.
+    """
+    if f.fa_retrained is not None and vacuous(f.fa_before, f.fa_retrained):
         return
     if f.head_only:
         yield Finding(HEAD_ONLY, "nothing below the output layer changed, so whatever the features knew is there still")

@@ -53,7 +53,10 @@ def seconds(config: RunConfig, rounds: Mapping[str, int], costs: Costs) -> float
     total = 0.0
     for phase, count in rounds.items():
         like = phase if phase in costs.train else "pretrain"
-        share = {"unlearn": kept(config), "retrain": kept(config), "saliency": 1 - kept(config)}.get(phase, 1.0)
+        stays = kept(config)
+        # of two rounds of gradients, one is on what goes and one on what stays
+        salient = 0.5 if config.unlearn.saliency == "difference" else 1 - stays
+        share = {"unlearn": stays, "retrain": stays, "saliency": salient}.get(phase, 1.0)
         total += held * share * (count * costs.train[like] + (costs.prefix if phase == "unlearn" else 0.0))
         if phase not in ("rank", "saliency"):
             total += count * tests * costs.evaluate[like]

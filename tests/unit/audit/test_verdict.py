@@ -51,6 +51,12 @@ def test_level_with_retraining_is_forgotten() -> None:
     assert found.sentence.endswith("and relearning, head recovery, index found no more inside than there")
 
 
+def test_head_only_is_seen_without_a_retrained_model() -> None:
+    alone = {name: None for name in vars(GOOD) if name.endswith("_retrained")}
+    found = judge(replace(GOOD, **alone, index=None, head_only=True))
+    assert (found.word, [finding.name for finding in found.findings]) == ("unjudged", ["head only"])
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

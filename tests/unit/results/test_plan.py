@@ -105,6 +105,11 @@ def test_seconds_by_hand() -> None:
     assert seconds(config, {"rank": 1}, costs) == pytest.approx(evaluated + 200 * 1e-3)  # nothing is evaluated
     unlearned = 180 * (2 * 1e-4 + 1e-5) + 2 * 200 * 1e-4
     assert seconds(config, {"unlearn": 2}, costs) == pytest.approx(evaluated + unlearned)
+    gradients = [
+        seconds(RunConfig.from_dict(BASE, [f"unlearn.saliency={one}"]), {"saliency": rounds}, costs)
+        for one, rounds in (("forget", 1), ("difference", 2))
+    ]
+    assert gradients == pytest.approx([evaluated + 20 * 1e-3, evaluated + (20 + 180) * 1e-3])
     assert seconds(config, {"retrain": 2}, costs) == pytest.approx(evaluated + 2 * (180 * 1e-3 + 200 * 1e-3))
 
 
