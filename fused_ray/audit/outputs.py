@@ -1,7 +1,7 @@
 """What a model says about examples: its logits, which every other part of the audit reads.
 
-n examples, C classes. Evaluation mode, blocks of BLOCK rows as in any evaluation of this program, so that the
-predictions are those that a run's own figures come from.
+n examples, C classes. Evaluation mode, blocks of BLOCK rows, the last one filled up with rows once more. A run's own
+evaluation fills it with zeros: its figures are the same up to rounding.
 """
 
 from __future__ import annotations

@@ -31,6 +31,9 @@ from fused_ray.results.folder import Folder
 from fused_ray.results.recorder import Progress, encode_saved, read_saved
 from fused_ray.types import ImageData, IntVector, PartialSum, Scenario
 
+FAILED = "the audit failed: "
+"""What the sentence of a verdict begins with where an audit came to none."""
+
 
 class AuditRecorder(MemoryRecorder):
     """Keeps models trained for an audit in a folder, each with the number of examples that it was trained on."""
@@ -195,6 +198,11 @@ def concluded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except Interrupted:
         raise
     except Exception as error:  # the model may be the user's own
-        told = str(error) if isinstance(error, FusedRayError) else f"{type(error).__name__}: {error}"
-        word, sentence, findings = "unjudged", f"the audit failed: {' '.join(told.split())}", []
+        word, sentence, findings = "unjudged", f"{FAILED}{in_one_line(error)}", []
     return {"verdict": word, "verdict_sentence": sentence, "findings": findings}
+
+
+def in_one_line(error: Exception) -> str:
+    """What went wrong, and its kind where it is none of ours."""
+    told = str(error) if isinstance(error, FusedRayError) else f"{type(error).__name__}: {error}"
+    return " ".join(told.split())

@@ -15,6 +15,7 @@ from fused_ray.core.rounds import ClientPool, Federation
 from fused_ray.core.simulation import check_numerics, simulate
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
+from fused_ray.errors import RunDirectoryError
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.results import audits, plots
 from fused_ray.results.directory import RunDirectory
@@ -121,7 +122,10 @@ def audit(
     stopped: Callable[[], bool] = lambda: False,
     prepare: Prepare = prepared,
 ) -> dict[str, Any]:
-    """Judge the model of a finished run once more, as `config.audit` says, and return the content of result.json."""
+    """Judge the model of a finished run once more, as `config.audit` says, and return the content of result.json.
+
+    Raises RunDirectoryError, and leaves the earlier verdict, where the audit fails.
+    """
     result = directory.result
     directory.lock(LOCK_WAIT)
     try:
@@ -129,9 +133,11 @@ def audit(
         mean, std = directory.constants  # as its models were fed, whatever this version would feed them
         data = replace(data, mean=mean, std=std)
         with contextlib.closing(make_pool(config, data, scenario)) as pool:
-            result = _judged(directory, result, config, data, scenario, pool, listener, stopped)
-        directory.write_json("result.json", result)
-        return result
+            judged = _judged(directory, result, config, data, scenario, pool, listener, stopped)
+        if judged["verdict_sentence"].startswith(audits.FAILED):  # what was known before stays
+            raise RunDirectoryError(f"{directory.path}: {judged['verdict_sentence']}")
+        directory.write_json("result.json", judged)
+        return judged
     finally:
         directory.unlock()
 

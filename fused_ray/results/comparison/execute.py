@@ -231,8 +231,7 @@ class _Group:
             except Interrupted:
                 raise
             except Exception as error:  # the model may be the user's own: the other cells' figures are not lost for it
-                told = str(error) if isinstance(error, FusedRayError) else f"{type(error).__name__}: {error}"
-                reason = f"{rows.FAILED}its audit: {' '.join(told.split())}"
+                reason = f"{rows.FAILED}its audit: {audits.in_one_line(error)}"
         return rows.finished(cell, run, self.base, found) | ({"status": reason} if reason else {})
 
     def _examined(self, run: RunDirectory, label: str) -> dict[str, Any]:

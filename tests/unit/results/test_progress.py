@@ -73,7 +73,7 @@ def test_time_left_is_that_of_the_whole_run(heard: Any) -> None:
     assert first.seconds_left == pytest.approx(8.6 * took, rel=0.2)
     assert all(progress.seconds_left is not None for progress in told[told.index(first) :])
     last = next(progress for progress in told if progress.phase == "audit")
-    assert last.seconds_left == pytest.approx(schedule.COST["audit"] * took, rel=0.9)  # nothing else is to come
+    assert 0 < last.seconds_left < schedule.COST["audit"] * last.seconds  # nothing else, of some rounds' mean length
 
 
 @pytest.mark.parametrize("phase", ["retrain", "audit"])
