@@ -103,7 +103,7 @@ class Faults(cst.CSTVisitor):
         self._seen: Counter[str] = Counter()
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, cst.Annotation | cst.Decorator | cst.Raise | cst.FormattedString) or is_alias(node):
+        if isinstance(node, cst.Annotation | cst.Decorator | cst.Raise | cst.FormattedString) or names_types(node):
             return False
         if isinstance(node, cst.Assert):
             node.test.visit(self)
@@ -141,8 +141,10 @@ class Faults(cst.CSTVisitor):
         return int(self.get_metadata(PositionProvider, node).end.line)
 
 
-def is_alias(node: cst.CSTNode) -> bool:
-    """Whether a statement names a type, `Name = ...`: such names are used in annotations alone."""
+def names_types(node: cst.CSTNode) -> bool:
+    """Whether a statement serves annotations alone: a protocol, or another name of a type, `Name = ...`."""
+    if isinstance(node, cst.ClassDef):
+        return any(isinstance(base.value, cst.Name) and base.value.value == "Protocol" for base in node.bases)
     return (
         isinstance(node, cst.Assign)
         and isinstance(target := node.targets[0].target, cst.Name)
