@@ -103,6 +103,8 @@ class Faults(cst.CSTVisitor):
         self._seen: Counter[str] = Counter()
 
     def on_visit(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, cst.FunctionDef | cst.ClassDef):
+            self._names.append(node.name.value)
         if isinstance(node, cst.Annotation | cst.Decorator | cst.Raise | cst.FormattedString) or names_types(node):
             return False
         if isinstance(node, cst.Assert):
@@ -110,8 +112,6 @@ class Faults(cst.CSTVisitor):
             return False
         if isinstance(node, cst.FunctionDef):
             self._functions.append((self._line(node.decorators[0] if node.decorators else node), self._end(node)))
-        if isinstance(node, cst.FunctionDef | cst.ClassDef):
-            self._names.append(node.name.value)
         for kind, operator in mutation_operators:
             if isinstance(node, kind) and operator is not operator_string:
                 for new in operator(node):
