@@ -103,15 +103,15 @@ class Faults(cst.CSTVisitor):
         self._seen: Counter[str] = Counter()
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, cst.Annotation | cst.Decorator | cst.Raise | cst.FormattedString) or is_alias(node):
+        if isinstance(node, cst.FunctionDef | cst.ClassDef):
+            self._names.append(node.name.value)
+        if isinstance(node, cst.Annotation | cst.Decorator | cst.Raise | cst.FormattedString) or names_types(node):
             return False
         if isinstance(node, cst.Assert):
             node.test.visit(self)
             return False
         if isinstance(node, cst.FunctionDef):
             self._functions.append((self._line(node.decorators[0] if node.decorators else node), self._end(node)))
-        if isinstance(node, cst.FunctionDef | cst.ClassDef):
-            self._names.append(node.name.value)
         for kind, operator in mutation_operators:
             if isinstance(node, kind) and operator is not operator_string:
                 for new in operator(node):
@@ -141,8 +141,10 @@ class Faults(cst.CSTVisitor):
         return int(self.get_metadata(PositionProvider, node).end.line)
 
 
-def is_alias(node: cst.CSTNode) -> bool:
-    """Whether a statement names a type, `Name = ...`: such names are used in annotations alone."""
+def names_types(node: cst.CSTNode) -> bool:
+    """Whether a statement serves annotations alone: a protocol, or another name of a type, `Name = ...`."""
+    if isinstance(node, cst.ClassDef):
+        return any(isinstance(base.value, cst.Name) and base.value.value == "Protocol" for base in node.bases)
     return (
         isinstance(node, cst.Assign)
         and isinstance(target := node.targets[0].target, cst.Name)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from fused_ray import models
-from fused_ray.core import simulation, state
+from fused_ray.core import adapter, simulation, state
 from fused_ray.core.adapter import random_masks, start_values
 from fused_ray.core.aggregate import scale_bits
 from fused_ray.core.layers import layer_vector
@@ -22,6 +22,7 @@ from fused_ray.core.metrics import halves
 from fused_ray.core.rounds import Federation, LocalPool, Phase, Saved
 from fused_ray.core.simulation import simulate
 from fused_ray.core.training import AdapterStep, batches
+from fused_ray.core.wire import Delivery
 from fused_ray.core.work import AdapterEvaluation, Update, compute
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import ConfigError, Interrupted, NumericsError
@@ -596,6 +597,19 @@ def test_a_phase_that_was_finished_is_not_run_again(federate, data):
     federation.recorder.saved["pretrain"] = end
     assert fedavg.pretrain(federation, initial(data, 1)) is end
     assert federation.recorder.records == []
+
+
+def test_random_masks_are_those_of_the_seed_and_the_draw(federate, data):
+    base, layers = initial_arrays(data), ["fc2", "fc3"]
+    wanted = [
+        ({"fc2": None, "fc3": None}, "unlearn.budget=30", adapter.random_budget(5, base, layers, 30, 3)),
+        ({"fc2": 20, "fc3": 10}, "unlearn.budget=30", adapter.random_counts(5, base, {"fc2": 20, "fc3": 10}, 3)),
+        ({"fc2": None, "fc3": None}, "unlearn.sparsity=0.9", random_masks(5, base, layers, 0.1, 3)),
+    ]
+    for chosen, field, expected in wanted:
+        federation = federate("seed=5", "unlearn.draw=3", "unlearn.mask=random", field)
+        masks, _, sent = fused.make_adapter(federation, base, chosen, Delivery(0))
+        assert (masks.digest, sent) == (expected.digest, 0)
 
 
 def test_a_budget_that_would_reset_two_whole_layers_is_refused(federate, data):

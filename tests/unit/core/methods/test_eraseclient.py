@@ -39,6 +39,7 @@ def test_a_short_gradient_is_not_clipped():
     theta, _ = eraseclient.ascend(torch.zeros(2), torch.zeros(2), torch.tensor([3.0, 4.0]), erase)
     assert theta.tolist() == [1.5, 2]
     assert eraseclient.ascend(theta, torch.zeros(2), torch.zeros(2), erase)[0].tolist() == [1.5, 2]
+    assert eraseclient.ascend(theta, torch.zeros(2), torch.tensor([0.0, 1.0]), erase)[0].tolist() == [1.5, 2.5]
 
 
 @pytest.fixture(scope="module")
