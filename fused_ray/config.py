@@ -296,7 +296,7 @@ class UnlearnConfig(Section):
     """Unlearning rounds: of the adapter, of fine-tuning, or of recovery after a method's first step."""
     layers: Count | Names = 2
     """K, the number of layers to adapt, or the layers' names (ranking is then skipped)."""
-    selection: Literal["critical", "random", "last", "budget"] = "last"
+    selection: Literal["critical", "random", "last", "budget"] = "critical"
     """Which K layers: critical (most sensitive), random, last; or budget: all layers share `budget` by sensitivity."""
     ranking: Literal["mean", "sum", "relative"] = "mean"
     """Sensitivity of a layer: change per parameter (mean), in all (sum), or against its own size (relative)."""
@@ -304,7 +304,7 @@ class UnlearnConfig(Section):
     """Let the input layer be chosen too; else it comes last."""
     adapter: Literal["sparse", "lora"] = "sparse"
     """sparse: single entries of the layers; lora: a low-rank product beside each layer's weight."""
-    sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] = 0.9
+    sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] = 0.95
     """Share of each adapted layer's entries that a sparse adapter leaves alone; 0 adapts them all."""
     budget: Count | None = None
     """Number of values of a sparse adapter, over all its layers together, instead of `sparsity`."""

@@ -69,7 +69,7 @@ OTHER: dict[str, str | None] = {
     "unlearn.method": "finetune",
     "unlearn.rounds": "0",
     "unlearn.layers": "[fc3, conv2]",
-    "unlearn.selection": "critical",
+    "unlearn.selection": "last",
     "unlearn.ranking": "sum",
     "unlearn.input_layer": "true",
     "unlearn.adapter": "lora",
