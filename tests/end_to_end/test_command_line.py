@@ -267,7 +267,7 @@ def test_init_writes_a_preset_out(tmp_path: Path) -> None:
     assert RunConfig.from_yaml(tmp_path / "c.yaml") == RunConfig.from_yaml(None, preset="paper")
     lines = (tmp_path / "c.yaml").read_text().splitlines()
     assert lines[0] == "# fused_ray configuration; every field is at its default, but for what the preset paper says."
-    assert 'preset paper, default null)' in lines[lines.index('  start: "zero"') - 1]
+    assert "preset paper, default null)" in lines[lines.index('  start: "zero"') - 1]
     assert "preset" not in lines[lines.index("  momentum: 0.9") - 1]
 
 
