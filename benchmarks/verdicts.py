@@ -126,6 +126,8 @@ def judged(path: Path, show: Callable[[str], None]) -> Iterator[tuple[str, dict[
         report = audit(subject)
         index = report["index"] or {}
         show(f"{path.name:14} {name:38} {report['verdict']:14} index {index.get('value')} {report['sentence']}")
+        for finding in report["findings"]:
+            show(f"{'':14} - {finding['name']}: {finding['sentence']}")
         yield name, report
 
 
