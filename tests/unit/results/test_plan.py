@@ -20,7 +20,8 @@ from fused_ray.results.sweep.plan import show_plan
 from fused_ray.trials import SweepConfig
 
 BASE = {
-    "data": {"limit": 200}, "federation": {"clients": 4}, "pretrain": {"rounds": 3}, "unlearn": {"rounds": 2},
+    "data": {"limit": 200}, "federation": {"clients": 4}, "pretrain": {"rounds": 3},
+    "unlearn": {"rounds": 2, "selection": "last"},
     "engine": {"backend": "local"},
 }  # fmt: skip
 
