@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,6 +39,8 @@ class Subject:
     method: str
     after: Arrays
     """M_f."""
+    before: Mapping[str, float] | None = None
+    """`ra` and `fa` of the model that the method forgot from, where that is one of its own (exactfun); None: M_r's."""
     masks: Masks | None = None
     """The coordinates of its adapter if that is a sparse one: gradient opposition is measured there too."""
     restored: Restored | None = None
@@ -105,13 +108,14 @@ def _figures(
     index: Index | None,
 ) -> Figures:
     yardstick, restored = subject.yardstick, subject.restored
-    before, control, retrained = yardstick.seen_before, yardstick.seen_control, yardstick.seen_retrained
+    control, retrained = yardstick.seen_control, yardstick.seen_retrained
+    before = subject.before or {view: _weighted(yardstick.seen_before, view) for view in ("ra", "fa")}
     standard, recovered = yardstick.membership_retrained, yardstick.recovery_retrained
     fa, ra = _weighted(after, "fa"), _weighted(after, "ra")
     return Figures(
         classes=yardstick.space.data.classes,
-        ra_before=_weighted(before, "ra"),
-        fa_before=_weighted(before, "fa"),
+        ra_before=before["ra"],
+        fa_before=before["fa"],
         ra=ra,
         fa=fa,
         ra_retrained=None if retrained is None else _weighted(retrained, "ra"),
@@ -127,7 +131,7 @@ def _figures(
         recovery_retrained=None if recovered is None else recovered.accuracy,
         head_only=yardstick.changed_head_alone(subject.after),
         restored=None if restored is None else restored.expected == restored.found,
-        trivial=is_trivial(_weighted(before, "fa"), fa, ra, _weighted(control, "fa"), _weighted(control, "ra")),
+        trivial=is_trivial(before["fa"], fa, ra, _weighted(control, "fa"), _weighted(control, "ra")),
         membership_possible=membership is not None,
         comparable=subject.comparable,
     )

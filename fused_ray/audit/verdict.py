@@ -19,6 +19,8 @@ Word = Literal["unjudged", "vacuous", "damaged", "not forgotten", "shallow", "fo
 WORDS: tuple[Word, ...] = get_args(Word)
 """Worst first."""
 
+RULES = 1
+"""Counts changes of what an audit measures and of the thresholds below: an audit by other rules is made again."""
 RA_MARGIN = 0.05
 """RA may be this much below the retrained model's before the model counts as damaged."""
 RA_NEAR = 0.01

@@ -6,6 +6,7 @@ an audit that is killed goes on.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any
 
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.shadow import Shadow, train_shadows
+from fused_ray.audit.verdict import RULES
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import AuditConfig, RunConfig
 from fused_ray.core import state
@@ -28,7 +30,7 @@ from fused_ray.results.directory import RunDirectory
 from fused_ray.results.export import model_that_forgot
 from fused_ray.results.files import read_adapter, read_state
 from fused_ray.results.folder import Folder
-from fused_ray.results.recorder import Progress, encode_saved, read_saved
+from fused_ray.results.recorder import RECENT, Finished, Progress, encode_saved, read_saved
 from fused_ray.types import ImageData, IntVector, PartialSum, Scenario
 
 FAILED = "the audit failed: "
@@ -49,13 +51,15 @@ class AuditRecorder(MemoryRecorder):
         self._directory, self._folder = directory, folder
         self._listener, self._stopped = listener, stopped
         self._progress = Progress()
+        self._started = time.monotonic()
 
     def resume(self, phase: str) -> Saved | None:
         path = self._directory.path / self._folder / f"{phase}.safetensors"
         return read_saved(path) if path.exists() else None
 
     def begin_round(self, phase: str, round: int, rounds: int, clients: int) -> None:
-        self._progress = Progress(phase=phase, round=round, rounds=rounds, clients=clients)
+        recent = self._progress.recent
+        self._progress = Progress(phase=phase, round=round, rounds=rounds, clients=clients, recent=recent)
         self.clients_done(0)
 
     def clients_done(self, count: int) -> None:
@@ -69,6 +73,17 @@ class AuditRecorder(MemoryRecorder):
         examples = total.weight + (earlier.figures["examples"] if earlier else 0)
         kept = encode_saved(replace(saved, figures={"examples": examples}))
         self._directory.write(f"{self._folder}/{record.phase}.safetensors", kept)
+        over = Finished(
+            phase=record.phase,
+            round=record.round,
+            rounds=self._progress.rounds,
+            ra=record.metrics.get("ra"),
+            fa=record.metrics.get("fa"),
+            bytes_up=record.bytes_up * record.clients_used,
+            seconds=time.monotonic() - self._started,
+        )
+        self._progress = replace(self._progress, recent=(*self._progress.recent[1 - RECENT :], over))
+        self._listener(self._progress)
 
 
 @dataclass(frozen=True)
@@ -134,18 +149,37 @@ def yardstick(
     )
 
 
+@dataclass(frozen=True)
+class Standard:
+    """What a run's model is measured against: the files that it rests on, and the yardstick made of them."""
+
+    files: Sequence[Path]
+    """Of M_r and of retrained models; those that do not exist count as absent."""
+    yardstick: Callable[[], Yardstick]
+
+    @property
+    def digests(self) -> list[str | None]:
+        """SHA-256 of each file."""
+        return [hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None for path in self.files]
+
+
 def examine(
     run: RunDirectory,
     result: dict[str, Any],
-    measure: Callable[[], Yardstick],
+    standard: Standard,
     settings: AuditConfig,
     label: str,
 ) -> dict[str, Any]:
-    """The audit of a run's model: the one that is there if it is of this kind, else a new one, kept as audit.json.
+    """The audit of a run's model, kept as audit.json: the one that is there, if all that it rests on is the same.
 
     `result` is what the run came to. Only for the holder of the run's lock. Raises what an audit raises.
     """
-    about = {"settings": settings.model_dump(mode="json"), "sha256": result["hash"]["unlearned"]}
+    about = {
+        "rules": RULES,
+        "settings": settings.model_dump(mode="json"),
+        "sha256": result["hash"]["unlearned"],
+        "standard": standard.digests,
+    }
     if (run.path / "audit.json").exists():
         earlier = run.read_json("audit.json")
         if all(earlier.get(name) == value for name, value in about.items()):
@@ -154,8 +188,9 @@ def examine(
     adapter = read_adapter(run.path / "adapter.safetensors")[0] if result["adapter"] else None
     report = audit(
         Subject(
-            yardstick=measure(),
+            yardstick=standard.yardstick(),
             method=label,
+            before=result["metrics"]["before"],
             after=model_that_forgot(run),
             masks=adapter if isinstance(adapter, Masks) else None,
             restored=Restored(result["hash"]["base"], result["hash"]["restored"]) if adapter else None,
@@ -170,7 +205,7 @@ def examine(
 def judged(
     run: RunDirectory,
     result: dict[str, Any],
-    measure: Callable[[], Yardstick],
+    standard: Standard,
     settings: AuditConfig,
 ) -> dict[str, Any]:
     """What the audit adds to result.json. Whatever goes wrong in it, the run's own figures are not lost.
@@ -181,7 +216,7 @@ def judged(
     took: list[float] = []
 
     def work() -> dict[str, Any]:
-        report = examine(run, result, measure, settings, result["method"])
+        report = examine(run, result, standard, settings, result["method"])
         took.append(report["seconds"])
         return report
 

@@ -82,13 +82,14 @@ class _Lines:
 
     def __init__(self, screen: Screen) -> None:
         self._screen, self._notes = screen, Notes(screen)
-        self._last, self._auditing = -1.0, False
+        self._said: set[tuple[str, int]] = set()
+        self._auditing = False
 
     def __call__(self, progress: Progress) -> None:
         self._notes(progress.notes)
-        fresh = [finished for finished in progress.recent if finished.seconds > self._last]
+        fresh = [finished for finished in progress.recent if (finished.phase, finished.round) not in self._said]
         for finished in fresh:
-            self._last = finished.seconds
+            self._said.add((finished.phase, finished.round))
             self._screen.say(_line(finished) + (left(progress.seconds_left) if finished is fresh[-1] else ""))
         if progress.phase == "audit" and not self._auditing:
             self._auditing = True

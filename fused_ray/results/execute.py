@@ -132,7 +132,10 @@ def audit(
         data, scenario = prepare(config)
         mean, std = directory.constants  # as its models were fed, whatever this version would feed them
         data = replace(data, mean=mean, std=std)
-        with contextlib.closing(make_pool(config, data, scenario)) as pool:
+        with contextlib.ExitStack() as held:
+            pool = None
+            if config.audit.trains:
+                pool = held.enter_context(contextlib.closing(make_pool(config, data, scenario)))
             judged = _judged(directory, result, config, data, scenario, pool, listener, stopped)
         if judged["verdict_sentence"].startswith(audits.FAILED):  # what was known before stays
             raise RunDirectoryError(f"{directory.path}: {judged['verdict_sentence']}")
@@ -148,20 +151,23 @@ def _judged(
     config: RunConfig,
     data: ImageData,
     scenario: Scenario,
-    pool: ClientPool,
+    pool: ClientPool | None,
     listener: Callable[[Progress], None],
     stopped: Callable[[], bool],
 ) -> dict[str, Any]:
-    """A run's result with its verdict."""
-    recorder = audits.AuditRecorder(directory, "audit", listener, stopped)
+    """A run's result with its verdict. `pool` trains what the audit asks for; None if that is nothing."""
     retrained = directory.path / "retrained.safetensors"
 
     def measure() -> Yardstick:
-        trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
+        trained = audits.Trained()
+        if config.audit.trains and pool is not None:
+            recorder = audits.AuditRecorder(directory, "audit", listener, stopped)
+            trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
         known = retrained if retrained.exists() else None
         return audits.yardstick(config, directory.path, data, scenario, config.audit, trained, known)
 
-    return audits.judged(directory, result, measure, config.audit)
+    standard = audits.Standard([directory.path / "base.safetensors", retrained], measure)
+    return audits.judged(directory, result, standard, config.audit)
 
 
 def _about(config: RunConfig, model: Anatomy) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from fused_ray import schedule
@@ -235,9 +236,12 @@ class _Group:
         return rows.finished(cell, run, self.base, found) | ({"status": reason} if reason else {})
 
     def _examined(self, run: RunDirectory, label: str) -> dict[str, Any]:
+        assert self.base is not None
+        files = [self.base.path / "base.safetensors", self.base.path / RETRAINED, *self._retrained_by_others]
+        standard = audits.Standard(files, lambda: self._yardstick)
         run.lock(LOCK_WAIT)
         try:
-            return audits.examine(run, run.result, lambda: self._yardstick, self._of.config.audit, label)
+            return audits.examine(run, run.result, standard, self._of.config.audit, label)
         finally:
             run.unlock()
 
@@ -252,5 +256,9 @@ class _Group:
             recorder = audits.AuditRecorder(of.directory, f"shadows/{name}", of.hear(f"{name} shadows"), of.stopped)
             with contextlib.closing(of.make_pool(config, data, scenario)) as pool:
                 trained = audits.train(Federation(config, data, scenario, pool, recorder), settings)
-        folder, others = self.base.path, [group.base.path / RETRAINED for group in self.others if group.base]
+        folder, others = self.base.path, self._retrained_by_others
         return audits.yardstick(config, folder, data, scenario, settings, trained, folder / RETRAINED, others)
+
+    @property
+    def _retrained_by_others(self) -> list[Path]:
+        return [group.base.path / RETRAINED for group in self.others if group.base]

@@ -57,7 +57,7 @@ class Auditor:
         run.lock(LOCK_WAIT)
         try:
             label = config.unlearn.method
-            return audits.examine(run, run.result, lambda: self._yardstick(config, trials), config.audit, label)
+            return audits.examine(run, run.result, self._standard(config, trials), config.audit, label)
         finally:
             run.unlock()
 
@@ -68,9 +68,14 @@ class Auditor:
         shorter = sweep.config.shorter(trial, rounds)
         return single.finish(shorter, self._make_pool, self._listener, sweep.stopped, (), sweep.prepare)
 
-    def _yardstick(self, config: RunConfig, trials: Sequence[Trial]) -> Yardstick:
+    def _standard(self, config: RunConfig, trials: Sequence[Trial]) -> audits.Standard:
         model, own = self._sweep.config.model(config).output.dir, self._reference(config)
         others = tuple(dict.fromkeys(path for path in map(self._reference, map(_of, trials)) if path != own))
+        retrained = [Path(path) / "retrained.safetensors" for path in (own, *others)]
+        base = Path(model) / "base.safetensors"
+        return audits.Standard([base, *retrained], lambda: self._yardstick(config, model, own, others))
+
+    def _yardstick(self, config: RunConfig, model: str, own: str, others: tuple[str, ...]) -> Yardstick:
         key = model, own, others
         if key not in self._yardsticks:
             data, scenario = self._sweep.prepare(config)

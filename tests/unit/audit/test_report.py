@@ -156,6 +156,17 @@ def test_where_the_model_before_knew_nothing_it_is_vacuous(yardstick: Yardstick)
     assert report["verdict"] == "vacuous"
 
 
+def test_a_method_with_a_model_of_its_own_is_judged_from_that_one(yardstick: Yardstick) -> None:
+    """Whatever M_r knew, there was nothing to forget in the method's own model."""
+    assert yardstick.retrained is not None
+    known = yardstick.seen_retrained
+    assert known is not None
+    own = {"ra": 0.5, "fa": known.accuracy["fa"].weighted}
+    report = audit(Subject(yardstick=yardstick, method="exactfun", after=yardstick.retrained, before=own))
+    assert report["verdict"] == "vacuous"
+    assert f"FA before, {own['fa']:.3f}" in report["sentence"]
+
+
 def test_negating_every_layer_damages(yardstick: Yardstick) -> None:
     masks = random_masks(0, yardstick.before, registry.MODELS["lenet"].layers, 1.0)
     after = masks.apply(yardstick.before, start_values(masks, yardstick.before, "negate", ""))

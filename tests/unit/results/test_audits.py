@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fused_ray import audit_run, load_run, run
 from fused_ray.audit.yardstick import Yardstick
-from fused_ray.config import AuditConfig, RunConfig
+from fused_ray.config import RunConfig
 from fused_ray.errors import RunDirectoryError
-from fused_ray.results import audits
-from fused_ray.results.directory import RunDirectory
-
-
-def test_an_audit_that_is_there_is_taken_with_the_seconds_that_it_took(tmp_path: Path) -> None:
-    directory, settings = RunDirectory.create(tmp_path / "run", RunConfig()), AuditConfig()
-    said = {"verdict": "forgotten", "sentence": "as retraining", "findings": []}
-    directory.lock(0)
-    about = {"settings": settings.model_dump(mode="json"), "sha256": "f00"}
-    directory.write_json("audit.json", about | said | {"seconds": 12.5})
-
-    def measure() -> Yardstick:
-        raise AssertionError("it is there")
-
-    result = {"method": "fused", "hash": {"unlearned": "f00"}, "seconds": {"unlearn": {"train": 1.0}}}
-    found = audits.judged(directory, result, measure, settings)
-    directory.unlock()
-    assert found["verdict"] == "forgotten"
-    assert found["seconds"] == {"unlearn": {"train": 1.0}, "audit": 12.5}
+from fused_ray.results import audits, display
+from fused_ray.results.screen import Screen
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +27,56 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }  # fmt: skip
     run(RunConfig.from_dict(values))
     return place
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def test_an_audit_is_taken_again_only_while_all_that_it_rests_on_is_the_same(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_run(copied)
+    settings = run.config.audit
+    made = run.read_json("audit.json")
+
+    class Measured(Exception):
+        pass
+
+    def measure() -> Yardstick:
+        raise Measured
+
+    def judged(**changed: Any) -> dict[str, Any]:
+        files = [run.path / "base.safetensors", run.path / "retrained.safetensors"]
+        parts = {"settings": settings, "files": files, **changed}
+        return audits.examine(run, run.result, audits.Standard(parts["files"], measure), parts["settings"], "fused")
+
+    run.lock(0)
+    assert judged() == made
+    with pytest.raises(Measured):
+        judged(settings=settings.model_copy(update={"relearn_steps": 3}))
+    with pytest.raises(Measured):
+        judged(files=[run.path / "base.safetensors", run.path / "base.safetensors"])
+    with pytest.raises(Measured):
+        judged(files=[run.path / "base.safetensors", run.path / "gone.safetensors"])
+    monkeypatch.setattr(audits, "RULES", audits.RULES + 1)
+    with pytest.raises(Measured):
+        judged()
+    run.unlock()
+
+
+def test_the_seconds_of_an_audit_are_those_that_it_took_when_it_was_made(copied: Path) -> None:
+    audited = audit_run(copied)
+    assert audit_run(copied)["seconds"]["audit"] == audited["seconds"]["audit"]
+
+
+def test_what_an_audit_trains_is_told_line_by_line(copied: Path, terminal: Any) -> None:
+    stream = terminal()
+    audit_run(copied, full=True, listener=display._Lines(Screen(stream)))
+    titles = [line.split(" s  ", 1)[1].split("  ")[0] for line in stream.text.splitlines()]
+    for title in ("shadow-1", "shadow-2", "retrain-2", "retrain-3"):
+        assert f"{title} round 1/1" in titles
 
 
 def test_a_run_is_judged_and_may_be_judged_again_inside(finished: Path) -> None:
