@@ -304,8 +304,8 @@ class UnlearnConfig(Section):
     """Let the input layer be chosen too; else it comes last."""
     adapter: Literal["sparse", "lora"] = "sparse"
     """sparse: single entries of the layers; lora: a low-rank product beside each layer's weight."""
-    sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] = 0.95
-    """Share of each adapted layer's entries that a sparse adapter leaves alone; 0 adapts them all."""
+    sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] | None = None
+    """Share of each layer's entries that a sparse adapter leaves alone; unset: 0.95, or 0.5 where it starts at zero."""
     budget: Count | None = None
     """Number of values of a sparse adapter, over all its layers together, instead of `sparsity`."""
     mask: Literal["random", "saliency"] | None = None
@@ -315,13 +315,13 @@ class UnlearnConfig(Section):
     draw: Annotated[int, Field(strict=True, ge=0)] = 0
     """Which of the seed's random masks or layers is taken; masks of one density differ in what they forget."""
     start: Literal["zero", "reset", "negate"] | None = None
-    """A sparse adapter's start: zero, reset (masked weights read 0), negate (they change sign); unset: negate."""
+    """Start: zero, reset (masked weights read 0), negate (they change sign); unset: negate; for flipped labels zero."""
     rank: Count = 16
     """Rank of a lora adapter's product."""
     alpha: Rate = 32.0
     """A lora adapter's product is scaled by alpha / rank."""
     lr: Rate | None = None
-    """Learning rate of the adapter's values; unset: train.lr."""
+    """Learning rate of the adapter's values; unset: 2.5 times train.lr; train.lr for lora and selection=budget."""
     weight_decay: Decay = 0.0
     """L2 penalty on the adapter's values; it pulls the weights back towards the model that remembers."""
     wire: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
@@ -334,11 +334,6 @@ class UnlearnConfig(Section):
             near = did_you_mean(name, registry.METHODS)
             raise ValueError(f"unknown method {name!r}{near or ';'} choose one of {', '.join(registry.METHODS)}")
         return name
-
-    @property
-    def density(self) -> float:
-        """Share of an adapted layer's entries that the adapter may change."""
-        return 1.0 - self.sparsity
 
 
 class FedEraserConfig(Section):
@@ -493,8 +488,11 @@ class RunConfig(Section):
 
     @property
     def adapter_lr(self) -> float:
-        """`unlearn.lr` with its default filled in."""
-        return self.train.lr if self.unlearn.lr is None else self.unlearn.lr
+        """`unlearn.lr` with its default filled in: few values bear larger steps than many."""
+        if self.unlearn.lr is not None:
+            return self.unlearn.lr
+        many = self.unlearn.adapter == "lora" or self.unlearn.selection == "budget"
+        return self.train.lr * (1.0 if many else 2.5)
 
     @property
     def adapter_mask(self) -> Literal["random", "saliency"] | None:
@@ -503,8 +501,24 @@ class RunConfig(Section):
 
     @property
     def adapter_start(self) -> Literal["zero", "reset", "negate"]:
-        """`unlearn.start` with its default filled in; a lora adapter starts at zero."""
-        return self.unlearn.start or ("zero" if self.unlearn.adapter == "lora" else "negate")
+        """`unlearn.start` with its default filled in; a lora adapter starts at zero.
+
+        So does one against flipped labels, which the remaining data contradict: to train on these is enough.
+        """
+        contradicted = self.forget.scenario == "client" and self.forget.poison
+        return self.unlearn.start or ("zero" if self.unlearn.adapter == "lora" or contradicted else "negate")
+
+    @property
+    def adapter_sparsity(self) -> float:
+        """`unlearn.sparsity` with its default filled in: what starts at zero needs more values to forget by."""
+        return (
+            (0.5 if self.adapter_start == "zero" else 0.95) if self.unlearn.sparsity is None else self.unlearn.sparsity
+        )
+
+    @property
+    def adapter_density(self) -> float:
+        """Share of an adapted layer's entries that the adapter may change."""
+        return 1.0 - self.adapter_sparsity
 
     @property
     def puf_eta(self) -> float:

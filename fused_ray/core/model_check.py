@@ -79,5 +79,5 @@ def _covered(config: RunConfig, model: Anatomy) -> list[str]:
     if unlearn.budget is not None:
         whole = names if unlearn.budget >= sum(entries[name] for name in names) else []
     else:
-        whole = [name for name in names if density_count(unlearn.density, entries[name]) == entries[name]]
+        whole = [name for name in names if density_count(config.adapter_density, entries[name]) == entries[name]]
     return [name for name in whole if name != input_layer]

@@ -78,11 +78,11 @@ def masks(
 
     Clients that send a gradient are sent M_r if they lack it.
     """
-    wanted = federation.config.unlearn
+    config, wanted = federation.config, federation.config.unlearn
     gradient = _mean_gradient(federation, base, layers, delivery, 1, "forgotten")
     if wanted.saliency == "difference":
         gradient = gradient - _mean_gradient(federation, base, layers, delivery, 2, "retained")
-    return choose(base, layers, gradient, wanted.budget, wanted.density, counts)
+    return choose(base, layers, gradient, wanted.budget, config.adapter_density, counts)
 
 
 def choose(

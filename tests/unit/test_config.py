@@ -684,10 +684,18 @@ def test_defaults_that_depend_on_other_fields() -> None:
     assert make("forget.classes=[3, 4]").forget_classes == (3, 4)
     assert make("pretrain.rounds=7").retrain_rounds == 7
     assert make("pretrain.rounds=7", "retrain.rounds=0").retrain_rounds == 0
-    assert make("train.lr=0.1").adapter_lr == 0.1
+    assert make("train.lr=0.1").adapter_lr == 0.25
     assert make("train.lr=0.1", "unlearn.lr=0.3").adapter_lr == 0.3
+    assert make("unlearn.selection=budget", "unlearn.budget=85").adapter_lr == RunConfig().train.lr
     plain, lora = RunConfig(), make("unlearn.adapter=lora")
-    assert (plain.adapter_mask, plain.adapter_start) == ("saliency", "negate")
+    assert (plain.adapter_lr, lora.adapter_lr) == (2.5 * plain.train.lr, lora.train.lr)
+    assert (plain.adapter_mask, plain.adapter_start, plain.adapter_density) == ("saliency", "negate", 1 - 0.95)
+    flipped, clean = make("forget.scenario=client"), make("forget.scenario=client", "forget.poison=false")
+    assert (flipped.adapter_start, flipped.adapter_sparsity) == ("zero", 0.5)
+    assert (clean.adapter_start, clean.adapter_sparsity) == ("negate", 0.95)
+    assert make("unlearn.start=zero").adapter_sparsity == 0.5
+    assert make("unlearn.start=reset").adapter_sparsity == 0.95
+    assert make("unlearn.start=zero", "unlearn.sparsity=0").adapter_sparsity == 0
     assert (lora.adapter_mask, lora.adapter_start) == (None, "zero")
     chosen = make("unlearn.mask=random", "unlearn.start=reset")
     assert (chosen.adapter_mask, chosen.adapter_start) == ("random", "reset")

@@ -163,7 +163,7 @@ def make_adapter(
     elif wanted.budget is not None:
         masks = adapter.random_budget(config.seed, base, names, wanted.budget, wanted.draw)
     else:
-        masks = adapter.random_masks(config.seed, base, names, wanted.density, wanted.draw)
+        masks = adapter.random_masks(config.seed, base, names, config.adapter_density, wanted.draw)
     input_layer = federation.anatomy.layers[0]
     whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
     check_reset(config, federation.data.train_images.shape[1:], federation.data.classes, whole)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import nn
 
-from fused_ray.config import UnlearnConfig
+from fused_ray.config import RunConfig
 from fused_ray.core import state
 from fused_ray.core.adapter import (
     AttachedMasks,
@@ -93,7 +93,7 @@ def test_a_mask_depends_on_seed_layer_size_density_and_draw():
 
 @pytest.mark.parametrize(("sparsity", "values"), [(0.0, 850), (0.5, 425), (0.9, 85), (0.95, 43), (0.999999, 1)])
 def test_a_mask_keeps_the_nearest_whole_number_of_entries_and_at_least_one(sparsity, values):
-    mask = random_mask(0, "fc3", 850, UnlearnConfig(sparsity=sparsity).density)
+    mask = random_mask(0, "fc3", 850, RunConfig.from_dict({"unlearn": {"sparsity": sparsity}}).adapter_density)
     assert len(mask.positions) == values
     assert mask.positions.dtype == np.int64
     assert (np.diff(mask.positions) > 0).all()
