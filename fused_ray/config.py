@@ -305,7 +305,7 @@ class UnlearnConfig(Section):
     adapter: Literal["sparse", "lora"] = "sparse"
     """sparse: single entries of the layers; lora: a low-rank product beside each layer's weight."""
     sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] | None = None
-    """Share of each layer's entries that a sparse adapter leaves alone; unset: 0.95, or 0.5 where it starts at zero."""
+    """Share of each layer's entries that a sparse adapter leaves alone; unset: 0.9, or 0.5 where it starts at zero."""
     budget: Count | None = None
     """Number of values of a sparse adapter, over all its layers together, instead of `sparsity`."""
     mask: Literal["random", "saliency"] | None = None
@@ -511,9 +511,9 @@ class RunConfig(Section):
     @property
     def adapter_sparsity(self) -> float:
         """`unlearn.sparsity` with its default filled in: what starts at zero needs more values to forget by."""
-        return (
-            (0.5 if self.adapter_start == "zero" else 0.95) if self.unlearn.sparsity is None else self.unlearn.sparsity
-        )
+        if self.unlearn.sparsity is not None:
+            return self.unlearn.sparsity
+        return 0.5 if self.adapter_start == "zero" else 0.9
 
     @property
     def adapter_density(self) -> float:

@@ -689,12 +689,12 @@ def test_defaults_that_depend_on_other_fields() -> None:
     assert make("unlearn.selection=budget", "unlearn.budget=85").adapter_lr == RunConfig().train.lr
     plain, lora = RunConfig(), make("unlearn.adapter=lora")
     assert (plain.adapter_lr, lora.adapter_lr) == (2.5 * plain.train.lr, lora.train.lr)
-    assert (plain.adapter_mask, plain.adapter_start, plain.adapter_density) == ("saliency", "negate", 1 - 0.95)
+    assert (plain.adapter_mask, plain.adapter_start, plain.adapter_density) == ("saliency", "negate", 1 - 0.9)
     flipped, clean = make("forget.scenario=client"), make("forget.scenario=client", "forget.poison=false")
     assert (flipped.adapter_start, flipped.adapter_sparsity) == ("zero", 0.5)
-    assert (clean.adapter_start, clean.adapter_sparsity) == ("negate", 0.95)
+    assert (clean.adapter_start, clean.adapter_sparsity) == ("negate", 0.9)
     assert make("unlearn.start=zero").adapter_sparsity == 0.5
-    assert make("unlearn.start=reset").adapter_sparsity == 0.95
+    assert make("unlearn.start=reset").adapter_sparsity == 0.9
     assert make("unlearn.start=zero", "unlearn.sparsity=0").adapter_sparsity == 0
     assert (lora.adapter_mask, lora.adapter_start) == (None, "zero")
     chosen = make("unlearn.mask=random", "unlearn.start=reset")
