@@ -302,6 +302,7 @@ def test_without_shadows_the_loss_alone_is_used(memory: Memory) -> None:
     assert membership.shadow is None
     assert membership.gaussian is None
     assert membership.loss.auc > 0.8
+    assert membership.strongest is membership.loss
 
 
 def test_few_forgotten_examples_are_judged_by_all(memory: Memory) -> None:
@@ -341,6 +342,7 @@ def test_each_attack_uses_a_score_of_its_own(forgetting: Any) -> None:
     scores = {"loss": -seen[:, 0], "shadow": seen[:, 3], "gaussian": (seen[:, 1] - usual)}
     found = Adversary(sample, Uncertain(), usual).attack(space, read(model))
     assert found.examples == n
+    assert found.strongest is found.shadow
     for name, score in scores.items():
         others = [attack(sign * seen[:, k], member).auc for k in range(5) for sign in (-1, 1)]
         expected = attack(score[known], member[known]) if name == "gaussian" else attack(score, member)

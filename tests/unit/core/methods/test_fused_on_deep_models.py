@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from fused_ray import consistency
+from fused_ray.audit import probes
+from fused_ray.audit.gradients import gradients
+from fused_ray.audit.outputs import logits
 from fused_ray.core import lora, saliency, state, wire
 from fused_ray.core.adapter import attached
 from fused_ray.core.methods import fedavg, fused
@@ -107,6 +110,28 @@ def test_a_frozen_model_works_in_evaluation_mode_after_a_whole_one_was_trained(o
             found.append(each.update(space, state.Payload(start), 4).payload.values.tobytes())
             assert set(space.base_hashes()) == {state.state_hash(base)}
     assert found[:2] == found[2:]
+
+
+def test_models_are_judged_in_evaluation_mode_after_one_was_trained(on, data, scenario):
+    federation, base = on("model.name=tiny")
+    config, payload = federation.config, state.flatten(base)
+    shape, start, _ = fused.make_adapter(federation, base, {"fc": None}, Delivery(0))
+    space = Workspace(config, data, scenario)
+    space.install(payload)
+
+    asked = (
+        lambda: space.predict_model(payload, [0])[0],
+        lambda: space.predict_adapter(shape, start, [0])[0],
+        lambda: logits(space, payload, "test", np.arange(40)),
+        lambda: gradients(space, payload).g_r,
+        lambda: np.array(probes.head_recovery(space, payload).accuracy),
+    )
+    for ask in asked:
+        answer = ask().tobytes()
+        fedavg.FullTraining("rank", 1, 0, config.train, "held").update(space, payload, 4)
+        assert space.model.training
+        assert ask().tobytes() == answer
+        assert state.state_hash(state.arrays(space.model)) == state.state_hash(base)  # running statistics, too
 
 
 @pytest.mark.parametrize("mask", ["random", "saliency"])
