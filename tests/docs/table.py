@@ -64,7 +64,9 @@ LONG = {"sweep": _sets(_SWEEP)}
 """What is too long for `make test-all`, too: 64 trials on the full data take half an hour."""
 
 WHOLE = ("README.md",)
-"""Pages that `make test-all` follows word by word."""
+"""Pages that `make test-all` follows word by word, too."""
+LATER = ("docs/sweeps.md",)
+"""Pages that only `make test-all` follows."""
 
 _INSTALLS = "makes an environment, with a network"
 _HOURS = "measures for hours"

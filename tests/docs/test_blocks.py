@@ -10,7 +10,7 @@ import pytest
 from tests.docs.blocks import LANGUAGES, PAGES, ROOT, blocks, commands, commands_in_text
 from tests.docs.commands import check
 from tests.docs.follow import Hasty, Patient, follow
-from tests.docs.table import ROWS, WHOLE, row_of
+from tests.docs.table import LATER, ROWS, WHOLE, row_of
 
 ELSEWHERE = ("docs/data.md",)
 """Followed at its full size in tests/end_to_end/test_own_data.py."""
@@ -36,7 +36,13 @@ def test_every_block_has_one_row_and_every_row_a_block() -> None:
         assert row.why or row.how in ("runs", "printed"), row
 
 
-@pytest.mark.parametrize("page", sorted({row.page for row in ROWS if row.how == "runs"} - set(ELSEWHERE)))
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page in LATER else ())
+        for page in sorted({row.page for row in ROWS if row.how == "runs"} - set(ELSEWHERE))
+    ],
+)
 def test_a_page_can_be_followed(page: str, folder: Path) -> None:
     follow(page, folder, Hasty())
 
