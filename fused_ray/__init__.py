@@ -1,4 +1,4 @@
-"""Reversible federated unlearning with sparse adapters, simulated on Ray.
+"""Reversible federated unlearning with sparse adapters, on Ray.
 
     from fused_ray import RunConfig, run
     result = run(RunConfig.from_dict({"forget": {"classes": [3]}}))
@@ -13,7 +13,7 @@ load_run         a run's directory: .result, .config, .table("rounds")
 
 CompareConfig    methods x scenarios x seeds, for compare,
                  resume_comparison, load_comparison
-SweepConfig      a space over any fields, for sweep, resume_sweep, load_sweep
+SweepConfig      a space over fields, for sweep, resume_sweep, load_sweep
 FusedRayError    the base of all errors that one line explains
 
 help() of each tells more. Importing them loads neither PyTorch nor Ray.

@@ -21,6 +21,7 @@ from fused_ray.paths import expanded
 
 app = typer.Typer(
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Reversible federated unlearning with sparse adapters, simulated on Ray.",
 )
@@ -219,7 +220,9 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # what a terminal has no sign for is no reason to fail
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
     try:
-        code = app(given, standalone_mode=False)  # an exit that a command asks for comes back as its code
+        code = app(
+            given, prog_name="fused-ray", standalone_mode=False
+        )  # an exit that a command asks for comes back as its code
         sys.exit(code if isinstance(code, int) else 0)
     except Exception as error:
         reported = _report(error, debug)
@@ -245,6 +248,8 @@ def _report(error: Exception, debug: bool) -> int | None:
         return None
     if debug:
         traceback.print_exception(error)
+    if (context := getattr(error, "ctx", None)) and not str(message).endswith("?"):  # it ends in "did you mean" already
+        message = f"{str(message).rstrip('.')}; see {context.command_path} --help"
     line = " ".join(str(message).split())  # others' errors, quoted in it, may be of several lines
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     print(f"fused-ray: {line}", file=sys.stderr)
