@@ -5,8 +5,8 @@
 
 RunConfig        every field of a run: RunConfig.from_yaml(path, overrides),
                  RunConfig.from_dict(values), overrides such as ["seed=1"]
-run              pre-train, unlearn, compare with a retrained model, restore;
-                 returns what result.json holds
+run              pre-train, unlearn, compare with a retrained model; returns
+                 what result.json holds
 resume           goes on with an interrupted run
 audit_run        judges a finished run once more
 load_run         a run's directory: .result, .config, .table("rounds")

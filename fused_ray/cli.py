@@ -220,9 +220,8 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # what a terminal has no sign for is no reason to fail
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
     try:
-        code = app(
-            given, prog_name="fused-ray", standalone_mode=False
-        )  # an exit that a command asks for comes back as its code
+        # an exit that a command asks for comes back as its code
+        code = app(given, prog_name="fused-ray", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except Exception as error:
         reported = _report(error, debug)

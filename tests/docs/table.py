@@ -73,7 +73,7 @@ _HOURS = "measures for hours"
 
 ROWS = (
     Row("README.md", "make demo", "checked", f"{_INSTALLS}; its run is in the next block"),
-    Row("README.md", "python -m venv .venv", "runs"),
+    Row("README.md", "python3 -m venv .venv", "runs"),
     Row("README.md", "fused-ray init my.yaml", "runs", later=("audit", "compare", "sweep")),
     Row("README.md", "fused-ray run --set pretrain.from", "runs"),
     Row("README.md", "from fused_ray", "runs", instead={'"runs/three"}}': f'"runs/three"}}}}, {_JUDGED}'}),
