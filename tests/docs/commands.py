@@ -34,14 +34,8 @@ def check(words: list[str]) -> None:
     for word in arguments:
         if (ROOT / word.split("/")[0]).exists() and not word.startswith(("runs", ".")):
             assert (ROOT / word).exists(), f"there is no {word}"
-    checks = {
-        "fused-ray": _fused_ray,
-        "make": _make,
-        "python": _python,
-        "python3": _python,
-        "ray": _ray,
-        "sbatch": _sbatch,
-    }
+    checks = {"fused-ray": _fused_ray, "make": _make, "python": _python, "ray": _ray, "sbatch": _sbatch}
+    program = program.removesuffix("3")
     if program in checks:
         checks[program](arguments)
 
