@@ -25,9 +25,8 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object,
 def test_the_readme_starts_with_a_picture_of_a_run() -> None:
     title, picture, *_ = (ROOT / "README.md").read_text(encoding="utf-8").split("\n\n")
     assert title == "# fused_ray"
-    found = re.fullmatch(r"!\[.+\]\((docs/images/.+\.svg)\)", picture)
+    found = re.fullmatch(r"!\[.+\]\((docs/images/.+\.(?:svg|png))\)", picture)
     assert found, picture
-    assert "<svg" in (ROOT / found[1]).read_text(encoding="utf-8")
     assert (ROOT / found[1]).stat().st_size < 100_000
 
 
