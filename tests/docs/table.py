@@ -40,7 +40,8 @@ _RUN = {
     "engine.backend": "local",
     "output.plots": "none",
 }
-_JUDGED = [*(f"{key}={value}" for key, value in _RUN.items()), "audit.enabled=true", "audit.relearn_steps=2"]
+_PLAIN = [f"{key}={value}" for key, value in _RUN.items()]
+_JUDGED = [*_PLAIN, "audit.enabled=true", "audit.relearn_repeats=1"]
 _SWEEP = {
     "base.data.name": "fashion-mnist-mini",
     "space.unlearn.layers": "{grid: [1, 2]}",
@@ -74,7 +75,7 @@ _HOURS = "measures for hours"
 ROWS = (
     Row("README.md", "make demo", "checked", f"{_INSTALLS}; its run is in the next block"),
     Row("README.md", "python3 -m venv .venv", "runs"),
-    Row("README.md", "fused-ray init my.yaml", "runs", later=("audit", "compare", "sweep")),
+    Row("README.md", "fused-ray init my.yaml", "runs", later=("audit", "compare", "plan", "sweep")),
     Row("README.md", "fused-ray run --set pretrain.from", "runs"),
     Row("README.md", "from fused_ray", "runs", instead={'"runs/three"}}': f'"runs/three"}}}}, {_JUDGED}'}),
     Row("CONTRIBUTING.md", "make install", "checked", _INSTALLS),
@@ -113,7 +114,7 @@ ROWS = (
     Row("docs/sweeps.md", "fused-ray plan examples", "runs"),
     Row(
         *("docs/sweeps.md", "from ray import tune", "runs"),
-        instead={"RunConfig()": f"RunConfig.from_dict({{}}, {_JUDGED[:-2]})", "samples=3": "samples=1"},
+        instead={"RunConfig()": f"RunConfig.from_dict({{}}, {_PLAIN})", "samples=3": "samples=1"},
     ),
     Row("docs/sweeps.md", "# my-sweep.yaml", "runs"),
     Row("docs/sweeps.md", "fused-ray init my-run.yaml", "runs"),
