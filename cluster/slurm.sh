@@ -19,6 +19,9 @@ set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 bin="$PWD/.venv/bin"
 export PATH="$bin:$PATH" RAY_USAGE_STATS_ENABLED=0
+# Others share the network: Ray takes a token, which this job alone has, from whoever talks to it.
+export RAY_AUTH_MODE="${RAY_AUTH_MODE:-token}"
+export RAY_AUTH_TOKEN="${RAY_AUTH_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}"
 # Nodes of a busy machine come up slowly; Ray waits half a minute unless told otherwise.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=180
 

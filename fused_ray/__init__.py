@@ -1,31 +1,39 @@
-"""fused_ray: reversible federated unlearning with sparse adapters, simulated on Ray.
+"""Reversible federated unlearning with sparse adapters, on Ray.
 
-The public names; importing them loads neither PyTorch nor Ray.
+    from fused_ray import RunConfig, run
+    result = run(RunConfig.from_dict({"forget": {"classes": [3]}}))
+
+RunConfig        every field of a run: RunConfig.from_yaml(path, overrides),
+                 RunConfig.from_dict(values), overrides such as ["seed=1"]
+run              pre-train, unlearn, compare with a retrained model; returns
+                 what result.json holds
+resume           goes on with an interrupted run
+audit_run        judges a finished run once more
+load_run         a run's directory: .result, .config, .table("rounds")
+
+CompareConfig    methods x scenarios x seeds, for compare,
+                 resume_comparison, load_comparison
+SweepConfig      a space over fields, for sweep, resume_sweep, load_sweep
+FusedRayError    the base of all errors that one line explains
+
+help() of each tells more. Importing them loads neither PyTorch nor Ray.
 """
 
-from fused_ray.compare import compare, load_comparison, resume_comparison
-from fused_ray.comparison import CompareConfig
-from fused_ray.config import RunConfig
-from fused_ray.errors import FusedRayError
-from fused_ray.run import audit_run, load_run, resume, run
-from fused_ray.sweep import load_sweep, resume_sweep, sweep
-from fused_ray.trials import SweepConfig
+# `as` makes a name public to type checkers. There is no __all__: with one, help(fused_ray) would print every member of
+# every class, 1,800 lines.
+from fused_ray.compare import compare as compare
+from fused_ray.compare import load_comparison as load_comparison
+from fused_ray.compare import resume_comparison as resume_comparison
+from fused_ray.comparison import CompareConfig as CompareConfig
+from fused_ray.config import RunConfig as RunConfig
+from fused_ray.errors import FusedRayError as FusedRayError
+from fused_ray.run import audit_run as audit_run
+from fused_ray.run import load_run as load_run
+from fused_ray.run import resume as resume
+from fused_ray.run import run as run
+from fused_ray.sweep import load_sweep as load_sweep
+from fused_ray.sweep import resume_sweep as resume_sweep
+from fused_ray.sweep import sweep as sweep
+from fused_ray.trials import SweepConfig as SweepConfig
 
 __version__ = "0.1.0"
-__all__ = [
-    "CompareConfig",
-    "FusedRayError",
-    "RunConfig",
-    "SweepConfig",
-    "__version__",
-    "audit_run",
-    "compare",
-    "load_comparison",
-    "load_run",
-    "load_sweep",
-    "resume",
-    "resume_comparison",
-    "resume_sweep",
-    "run",
-    "sweep",
-]

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fused_ray import cli_compare, cli_sweep
+from fused_ray import __version__, cli_compare, cli_sweep
 from fused_ray.cli_options import AsJson, Overrides, Preset
 from fused_ray.config import RunConfig, describe
 from fused_ray.errors import FusedRayError, Interrupted
@@ -20,23 +20,30 @@ from fused_ray.kinds import COMPARISON, RUN, SWEEP
 from fused_ray.paths import expanded
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Reversible federated unlearning with sparse adapters, simulated on Ray.",
 )
-
-app.add_typer(cli_compare.app, name="compare")
-app.add_typer(cli_sweep.app, name="sweep")
-app.command()(cli_sweep.plan)
 
 ConfigFile = Annotated[Path | None, typer.Argument(help="YAML file; unset: all defaults.", show_default=False)]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"fused-ray {__version__}")
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+]
+
+
 @app.callback()
-def _common(debug: _Debug = False) -> None:
+def _common(debug: _Debug = False, version: _Version = False) -> None:
     """Options of every command; `main` reads --debug from argv itself, so that it also works behind a command."""
 
 
@@ -181,6 +188,11 @@ def data(
         print(f"drew {picture}")
 
 
+app.command()(cli_sweep.plan)
+app.add_typer(cli_sweep.app, name="sweep")
+app.add_typer(cli_compare.app, name="compare")
+
+
 def _commented(preset: str | None) -> str:
     """Every field with its docstring line and default, or what the preset says instead, as YAML."""
     values = RunConfig.from_yaml(None, preset=preset).model_dump(mode="json", by_alias=True)
@@ -206,9 +218,10 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # what a terminal has no sign for is no reason to fail
-    given = [argument for argument in given if argument != "--debug"]
+    given = [argument for argument in given if argument != "--debug"] or ["--help"]
     try:
-        code = app(given, standalone_mode=False)  # an exit that a command asks for comes back as its code
+        # an exit that a command asks for comes back as its code
+        code = app(given, prog_name="fused-ray", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except Exception as error:
         reported = _report(error, debug)
@@ -234,6 +247,8 @@ def _report(error: Exception, debug: bool) -> int | None:
         return None
     if debug:
         traceback.print_exception(error)
+    if (context := getattr(error, "ctx", None)) and not str(message).endswith("?"):  # it ends in "did you mean" already
+        message = f"{str(message).rstrip('.')}; see {context.command_path} --help"
     line = " ".join(str(message).split())  # others' errors, quoted in it, may be of several lines
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     print(f"fused-ray: {line}", file=sys.stderr)

@@ -45,6 +45,8 @@ def _not_bool(value: Any) -> Any:
 
 def _number_listed(value: Any) -> Any:
     """One number where a list of them may stand."""
+    if isinstance(value, str):
+        raise ValueError("write whole numbers, such as [0, 2]")
     return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -316,7 +316,7 @@ class SweepConfig(Section):
 
     @property
     def likely(self) -> list[Trial]:
-        """Trials that between them need all the models that any may need, but for drawn settings of training."""
+        """A subset of the trials that trains every shared model, but for drawn settings of training."""
         columns = {}
         for key, found in self.dimensions.items():
             values = found.samples

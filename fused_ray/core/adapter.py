@@ -285,7 +285,7 @@ def attached(model: nn.Module, adapter: Adapter, values: FloatVector) -> Iterato
 
 @contextmanager
 def worn(live: Attached, values: torch.Tensor) -> Iterator[tuple[Attached, torch.Tensor]]:
-    """The same for an adapter that has hold of a model already, which is at the base that it took hold of."""
+    """Put an adapter back onto its model, which is at the base; take it off again at the end."""
     theta = live.start(values)
     try:
         live.write(theta)  # inside: what broke off half-way comes off too

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from pyarrow.fs import FileSelector
+from pyarrow.fs import FileSelector, FileType
 
 from fused_ray.data.location import locate
 from fused_ray.data.parquet_file import ParquetFile
@@ -79,6 +79,8 @@ class _Tree:
     def content(self) -> str:
         """What there is instead, for a message."""
         files, folders = self._list("")
+        if not files and not folders and self._filesystem.get_file_info(self._folder).type is FileType.NotFound:
+            return "there is no such folder"
         names = sorted([*files, *(f"{folder}/" for folder in folders)])
         return f"there is {some(names) or 'nothing'}"
 

@@ -39,7 +39,8 @@ def session(address: str | None) -> Iterator[bool]:
         ray.init(address=where or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # Ray raises the bare class too, when a node does not start in time
         what = "start a private Ray" if private else f"join Ray at {where}"
-        raise SessionError(f"cannot {what}: {error}; is the machine overloaded, or the address wrong?") from None
+        reason = str(error).rstrip(".")
+        raise SessionError(f"cannot {what}: {reason}; is the machine overloaded, or the address wrong?") from None
     try:
         yield private
     finally:

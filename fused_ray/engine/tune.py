@@ -192,7 +192,7 @@ def _optuna(config: SweepConfig, sweep: Sweep) -> Searcher:
         import optuna
         from ray.tune.search.optuna import OptunaSearch
     except ImportError:
-        raise ConfigError("search: optuna is not installed on the cluster; pip install 'fused-ray[sweep]'") from None
+        raise ConfigError("search: optuna is not installed on the cluster: pip install optuna") from None
     names, modes = list(config.objectives), list(config.objectives.values())
     seed = derive(config.seed, "optuna", len(sweep.found)) % 2**32
     sampler = optuna.samplers.NSGAIISampler(seed=seed) if len(names) > 1 else optuna.samplers.TPESampler(seed=seed)

@@ -30,7 +30,8 @@ def show_clients(rows: Sequence[Row], class_names: Sequence[str], sha256: str) -
     """Who holds how many examples of which class, and how many of them must be forgotten.
 
     Where the terminal has no room for a column a class, columns have the classes' numbers; where there are too many for
-    that, the table says how many of them a client holds, and most of which.
+    that, the table says how many of them a client holds, and most of which. Below the others are the classes' numbers,
+    which `forget.classes` takes.
     """
     screen = make_screen()
     names = [name.replace("\n", "\\n") for name in class_names]
@@ -38,7 +39,7 @@ def show_clients(rows: Sequence[Row], class_names: Sequence[str], sha256: str) -
     tables = list(_tables(rows, names))
     chosen = next((table for table in tables if fits(screen, table)), tables[-1])
     screen.print(chosen)
-    if len(tables) > 1 and chosen is tables[1]:
+    if chosen is not tables[-1] and names != [str(number) for number in range(len(names))]:
         screen.say(f"classes: {', '.join(f'{number} {name}' for number, name in enumerate(names))}")
     screen.say(f"partition sha256 {sha256}")
 

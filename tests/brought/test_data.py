@@ -291,6 +291,13 @@ def test_files_that_are_missing_or_there_twice_are_refused(tmp_path: Path, names
     assert said in message
 
 
+def test_a_folder_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:
+    assert (
+        refusal(tmp_path / "photos")
+        == f"data.root: {tmp_path / 'photos'} has no train-*.parquet; there is no such folder"
+    )
+
+
 def test_an_empty_shard_has_nothing_to_say(tmp_path: Path) -> None:
     placed(tmp_path, FIRST, SECOND, TEST)
     pq.write_table(pa.table({"image": pa.nulls(0), "label": pa.nulls(0)}), tmp_path / FIRST)

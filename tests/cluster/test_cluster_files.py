@@ -206,7 +206,9 @@ def test_the_image_copies_what_there_is() -> None:
 # --- Slurm -----------------------------------------------------------------------------------------------
 
 
-def test_the_slurm_script_runs_the_job_and_returns_its_exit_code(tmp_path: Path) -> None:
+def test_the_slurm_script_runs_the_job_and_returns_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With stand-ins for Slurm and Ray: `srun` drops its own options, `ray` keeps what follows the `--`."""
     bin = tmp_path / ".venv" / "bin"
     script(bin / "scontrol", "#!/bin/sh\nprintf 'node1\\nnode2\\n'\n")
@@ -214,16 +216,21 @@ def test_the_slurm_script_runs_the_job_and_returns_its_exit_code(tmp_path: Path)
     srun = '#!/bin/bash\nwhile [[ $1 == -* ]]; do [ "$1" = -w ] && shift; shift; done\nexec "$@"\n'
     script(bin / "srun", srun)
     script(bin / "ray", '#!/bin/bash\necho "ray $*"\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n')
-    script(bin / "python", '#!/bin/sh\necho "python $*"\necho "joins $RAY_ADDRESS"\nexit 2\n')
+    script(
+        bin / "python",
+        '#!/bin/sh\necho "python $*"\necho "joins $RAY_ADDRESS"\necho "$RAY_AUTH_MODE $RAY_AUTH_TOKEN"\nexit 2\n',
+    )
     slurm = {
         "SLURM_SUBMIT_DIR": str(tmp_path),
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_CPUS_PER_TASK": "8",
     }
+    monkeypatch.delenv("RAY_AUTH_MODE")
     done = run("bash", CLUSTER / "slurm.sh", "run", "a.yaml", "--set", "forget.classes=[0]", **slurm)
     assert done.returncode == 2, done.stderr
-    ray, python, joins = done.stdout.splitlines()
+    ray, python, joins, token = done.stdout.splitlines()
     assert ray.startswith("ray symmetric-run --address 10.0.0.1:6379 --min-nodes 2 --num-cpus=8 -- ")
     assert python == "python cluster/job.py run a.yaml --set forget.classes=[0]"
     assert joins == "joins 10.0.0.1:6379"
+    assert re.fullmatch("token [0-9a-f]{32}", token)

@@ -7,14 +7,19 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.docs.blocks import blocks, commands
+
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).parent / "ray")
+SMALL = ["federation.clients=4", "data.limit=400", "pretrain.rounds=2", "unlearn.rounds=2", "output.plots=none"]
 
 
 def free_port() -> int:
@@ -23,23 +28,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Ray of this test's own; its processes end with the one that is started here."""
+@contextmanager
+def head(log: Path, environment: dict[str, str]) -> Iterator[str]:
+    """The dashboard's address of a Ray of this test's own; its processes end with the one that is started here."""
     port, address = free_port(), f"http://127.0.0.1:{(web := free_port())}"
     command = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={web}", "--num-cpus=2"]
     command += ["--include-dashboard=true", "--object-store-memory=200000000", "--disable-usage-stats"]
     # agents of several nodes on one machine would share these ports
     command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
-    log = tmp_path_factory.mktemp("ray") / "head.log"
     with log.open("w") as out:
-        head = subprocess.Popen(command, stdout=out, stderr=out, env=environment())
+        head = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
     try:
         deadline = time.monotonic() + 90
         while True:
             try:
                 urllib.request.urlopen(f"{address}/api/version", timeout=2)
                 break
+            except urllib.error.HTTPError:
+                break  # it answers, if only that it wants a token
             except OSError:
                 assert head.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
@@ -50,10 +56,17 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         head.wait(timeout=30)
 
 
-def environment() -> dict[str, str]:
-    """No RAY_ADDRESS and no proxies: the job talks to this machine alone."""
-    dropped = ("RAY_ADDRESS", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
-    return {name: value for name, value in os.environ.items() if name not in dropped}
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with head(tmp_path_factory.mktemp("ray") / "head.log", environment()) as address:
+        yield address
+
+
+def environment(*dropped: str, **added: str) -> dict[str, str]:
+    """No RAY_ADDRESS and no proxies: the job talks to this machine alone. `python` is the one that runs the tests."""
+    dropped = (*dropped, "RAY_ADDRESS", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **added}
 
 
 def submit(dashboard: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -66,8 +79,7 @@ def submit(dashboard: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_main_job_comes_back_with_its_table_and_a_bad_config_fails_it(dashboard: str, tmp_path: Path) -> None:
-    fields = ["federation.clients=4", "data.limit=400", "pretrain.rounds=2", "unlearn.rounds=2", "output.plots=false"]
-    settings = [part for field in [*fields, f"output.dir={tmp_path / 'run'}"] for part in ("--set", field)]
+    settings = [part for field in [*SMALL, f"output.dir={tmp_path / 'run'}"] for part in ("--set", field)]
     done = submit(dashboard, "run", *settings)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "retrained without the data" in done.stdout
@@ -78,6 +90,45 @@ def test_the_main_job_comes_back_with_its_table_and_a_bad_config_fails_it(dashbo
     printed = bad.stdout + bad.stderr
     assert "fused-ray: unlearn.layers: 9 is more than the 5 layers" in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.slow
+def test_tokens_are_as_cluster_README_says(tmp_path: Path) -> None:
+    """Its commands as they stand, but for the address, the folder and a small run."""
+
+    def documented(begins: str, address: str = "") -> list[list[str]]:
+        (block,) = [block for block in blocks("cluster/README.md") if block.text.startswith(begins)]
+        text = block.text.replace("http://HEAD:8265", address).replace("/data/runs", str(tmp_path))
+        return commands(text, tmp_path)
+
+    def run(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            words, capture_output=True, text=True, timeout=240, check=False, env=environment, cwd=ROOT
+        )
+
+    home = tmp_path / "home"
+    home.mkdir()
+    ours = environment(HOME=str(home), RAY_AUTH_MODE="token")
+    generate, start = documented("export RAY_AUTH_MODE=token ")
+    assert start == ["ray", "start", "--head"]
+    assert run(generate, ours).returncode == 0
+    assert (home / ".ray" / "auth_token").exists()
+    with head(tmp_path / "head.log", ours) as address:
+        (submit,) = documented("ray job submit", address)
+        submit += [part for field in SMALL for part in ("--set", field)]
+        done = run(submit, ours)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Reversible: with the adapter off" in done.stdout
+        assert (tmp_path / "demo" / "result.json").exists()
+        listing, stopping = documented("ray job list", address)
+        assert "SUCCEEDED" in run(listing, ours).stdout
+        assert "does not exist" in run(stopping, ours).stderr  # it asked with the token
+        silent = run(submit, environment("RAY_AUTH_MODE", HOME=str(home)))
+        assert silent.returncode != 0
+        assert "Missing authentication token" in silent.stderr
+        foreign = run(submit, {**ours, "RAY_AUTH_TOKEN": "0" * 32})
+        assert foreign.returncode != 0
+        assert "Invalid authentication token" in foreign.stderr
 
 
 @pytest.mark.slow

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,14 +10,7 @@ import pytest
 
 from fused_ray import load_run
 from fused_ray.cli import main
-
-PAGE = Path(__file__).parents[2] / "docs" / "data.md"
-
-
-def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """The fenced blocks of a page: their language and what is in them."""
-    for found in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield found[1], found[2]
+from tests.docs.follow import Hasty, follow
 
 
 def command(*arguments: str) -> int:
@@ -32,19 +22,11 @@ def command(*arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of somebody who did what the page says, all but the snippet about arrays."""
+    """The folder of somebody who did what the page says."""
     folder = tmp_path_factory.mktemp("user")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for language, content in blocks(PAGE.read_text(encoding="utf-8")):
-            if language == "yaml":
-                Path(content.partition("\n")[0].removeprefix("# ")).write_text(content)
-            elif language == "sh":
-                for line in content.splitlines():
-                    program, *arguments = shlex.split(line)
-                    assert (program, command(*arguments)) == ("fused-ray", 0), line
-            elif "savez" not in content:
-                exec(compile(content, str(PAGE), "exec"), {})
+        follow("docs/data.md", folder, Hasty(small={}))
     return folder
 
 

@@ -63,6 +63,7 @@ def test_a_column_for_each_class_or_a_summary(classes: int, shown: Any) -> None:
         first[3], first[7] = "40", "2"
         assert cells(lines)[0] == ["0", "42", *first, "5"]
         assert len(cells(lines)[2]) == classes + 3
+        assert "classes: 0 c0, 1 c1, 2 c2" in "\n".join(lines)
     assert lines[-1] == "partition sha256 abc"
 
 
