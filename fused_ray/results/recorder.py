@@ -226,6 +226,9 @@ class DirectoryRecorder:
             },
             "partition_sha256": self._scenario.partition_sha256,
             "pretrain_key": config.pretrain_key(),
+            "verdict": None,  # until it is audited
+            "verdict_sentence": None,
+            "findings": [],
             **extra,
         }
 

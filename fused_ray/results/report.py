@@ -30,7 +30,7 @@ _COLUMNS = {
 def show_result(path: Path, config: RunConfig, result: Mapping[str, Any], *, to_error: bool = False) -> None:
     """The verdict with its findings, the run's figures as a table, what was sent in all, and whether it comes off."""
     screen = make_screen(to_error)
-    if "verdict" in result:
+    if result.get("verdict"):
         screen.say(f"Verdict: {result['verdict']}", style=f"bold {COLOURS.get(result['verdict'], '')}".strip())
         sentence = result["verdict_sentence"]
         screen.tell(sentence[:1].upper() + sentence[1:])
