@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fused_ray import registry
@@ -222,12 +223,12 @@ def check_layers(
     config: RunConfig,
     layers: Sequence[str],
     ranked: Sequence[str],
-    idle: Sequence[str] = (),
+    barred: Mapping[str, str] = MappingProxyType({}),
     gated: Sequence[str] = (),
 ) -> None:
     """What `unlearn` says against a model's layers from the input to the output, and those that may be ranked.
 
-    `idle` are layers that no gradient reaches, `gated` those that none reaches once they are zero. Raises ValueError. A
+    `barred` says why layers cannot be adapted, `gated` are those that no gradient reaches once they are zero. Raises ValueError. A
     registered model's are known at once, those of a model of the user's own when it is built.
     """
     unlearn = config.unlearn
@@ -235,16 +236,13 @@ def check_layers(
         if unlearn.layers > len(ranked) and unlearn.selection != "budget":
             raise ValueError(
                 f"unlearn.layers: {unlearn.layers} is more than the {len(ranked)} layers of "
-                f"{config.model.label} ({', '.join(ranked)})"
+                f"{config.model.label} ({', '.join(ranked)})" + (f"; {'; '.join(barred.values())}" if barred else "")
             )
-        chosen = unlearn.layers - (unlearn.layers == len(ranked))
+        chosen = unlearn.layers - (unlearn.layers == len(ranked) and layers[0] in ranked)
     else:
         for name in unlearn.layers:
-            if name in idle:
-                raise ValueError(
-                    f"unlearn.layers: no gradient reaches {name} of {config.model.label} in evaluation mode, in which "
-                    f"adapters are trained (it serves training alone, or nothing); name others of {', '.join(ranked)}"
-                )
+            if name in barred:
+                raise ValueError(f"unlearn.layers: {barred[name]}; name others of {', '.join(ranked) or 'none'}")
             if name not in layers:
                 near = did_you_mean(name, layers) or ";"
                 raise ValueError(

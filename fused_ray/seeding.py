@@ -7,6 +7,9 @@ are computed, because no stream is ever shared between two computations.
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,3 +37,14 @@ def permutation(n: int, seed: int, purpose: str, round: int = 0, client: int = 0
 def bits(n: int, seed: int, purpose: str, round: int = 0, client: int = 0) -> NDArray[np.uint64]:
     """Random 64-bit numbers [n]: the raw stream of PCG64, which NumPy guarantees never to change (NEP 19)."""
     return np.random.PCG64(derive(seed, purpose, round, client)).random_raw(n)
+
+
+@contextmanager
+def process_generators() -> Iterator[Callable[[], bool]]:
+    """Python's and NumPy's generators, which a process shares: whether they were drawn from inside; then as before."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield lambda: repr((random.getstate(), np.random.get_state())) != repr((python, numpy))
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

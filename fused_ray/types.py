@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 FloatVector = NDArray[np.float32]
 IntVector = NDArray[np.int64]
+Spans = tuple[tuple[int, int], ...]
+"""Places in a vector: from, and up to."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,12 @@ class PartialSum:
     """Single clients' updates, for methods that ask for them."""
     states: dict[int, FloatVector] = field(default_factory=dict)
     """What clients keep for their next round, if anything; the driver stores it for them."""
+    high: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The same sum of what exceeds the fixed point's range (core.aggregate) [P]; empty where nothing does."""
+    fixed: Spans = ()
+    """Of a model: where the values lie that no optimiser moves."""
+    changed: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Which of these some client changed all the same, ascending positions; only they are averaged."""
 
 
 @dataclass(frozen=True)

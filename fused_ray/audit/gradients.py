@@ -19,6 +19,7 @@ from fused_ray.audit.outputs import Vector, forgotten, retained
 from fused_ray.core.adapter import Masks
 from fused_ray.core.layers import layer_parameters
 from fused_ray.core.numerics import dot, norm
+from fused_ray.core.state import asking
 from fused_ray.core.workspace import BLOCK, Workspace
 from fused_ray.seeding import permutation
 from fused_ray.types import IntVector, Payload
@@ -84,19 +85,23 @@ def opposition(
 
 
 def _mean_loss(space: Workspace, indices: IntVector, gradient: bool = True) -> tuple[float, Vector]:
-    """The mean loss on training examples, and its gradient over all parameters in the model's order (or zeros)."""
+    """The mean loss on training examples, and its gradient over all parameters in the model's order (or zeros).
+
+    Frozen ones have zeros, too: nothing that learns goes there.
+    """
     space.model.eval()
-    parameters = [p.requires_grad_(gradient) for p in space.model.parameters()]
-    sums = [torch.zeros_like(p, dtype=torch.float64) for p in parameters]
+    learned = [p for p in space.model.parameters() if p.requires_grad]
+    sums = {p: torch.zeros_like(p, dtype=torch.float64) for p in space.model.parameters()}
     loss = 0.0
-    for start in range(0, len(indices), BLOCK):
-        rows = indices[start : start + BLOCK]
-        part = F.cross_entropy(space.suffix(0, space.images("train", rows)), space.labels(rows), reduction="sum")
-        if gradient:
-            for total, found in zip(sums, torch.autograd.grad(part, parameters, materialize_grads=True), strict=True):
-                total += found
-        loss += part.item()
-    return loss / len(indices), torch.cat([total.reshape(-1) for total in sums]).cpu().numpy() / len(indices)
+    with asking(space.model, learned if gradient else ()):
+        for start in range(0, len(indices), BLOCK):
+            rows = indices[start : start + BLOCK]
+            part = F.cross_entropy(space.suffix(0, space.images("train", rows)), space.labels(rows), reduction="sum")
+            if gradient:
+                for p, found in zip(learned, torch.autograd.grad(part, learned, materialize_grads=True), strict=True):
+                    sums[p] += found
+            loss += part.item()
+    return loss / len(indices), torch.cat([total.reshape(-1) for total in sums.values()]).cpu().numpy() / len(indices)
 
 
 @torch.no_grad()

@@ -115,7 +115,7 @@ def _curve(space: Workspace, payload: Payload, labels: IntVector, steps: int, re
     old = _batches(space, forgotten(space.scenario), steps, f"relearn/forgotten/{repeat}")
     kept = _batches(space, retained(space.scenario), steps, f"relearn/retained/{repeat}")
     space.load(payload)
-    optimiser = SGD([p.requires_grad_(True) for p in space.model.parameters()], lr=LR, momentum=MOMENTUM)
+    optimiser = SGD([p for p in space.model.parameters() if p.requires_grad], lr=LR, momentum=MOMENTUM)
     curve = [_accuracy(space, x, y)]
     with seeded(derive(space.config.seed, f"relearn/dropout/{repeat}"), space.device):
         for rows in np.concatenate([old, kept], axis=1):

@@ -23,7 +23,7 @@ def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatom
         found = anatomy(config.model, shape, classes)
     try:
         stuck = never_reset(config, shape, classes, found)
-        consistency.check_layers(config, found.layers, found.ranked, found.idle, stuck)
+        consistency.check_layers(config, found.layers, found.ranked, found.barred(config.model.label), stuck)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     check_reset(config, shape, classes, _covered(config, found))

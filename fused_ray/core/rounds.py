@@ -33,6 +33,7 @@ from fused_ray.types import (
     PartialSum,
     Payload,
     Scenario,
+    Spans,
     TestView,
 )
 
@@ -265,11 +266,18 @@ class Federation:
         """Accuracy on every view of the scenario and its halves."""
         return accuracies(self.views, self.pool.evaluate(evaluation, payload))
 
-    def mean(self, work: Work, total: PartialSum) -> Payload:
-        """The weighted mean of what clients sent."""
+    def mean(self, work: Work, payload: Payload, total: PartialSum) -> Payload:
+        """The weighted mean of what clients sent; of what they all left as it was in `payload`, exactly that."""
         exact = ExactSum(len(total.total), round_bits(work, self.scenario))
-        exact.merge(total.total, total.weight)
-        return Payload(exact.mean(), total.counters)
+        exact.merge(total.total, total.weight, total.high)
+        values = exact.mean()
+        if total.fixed:
+            kept = np.zeros(len(values), bool)
+            for start, stop in total.fixed:
+                kept[start:stop] = True
+            kept[total.changed] = False
+            values[kept] = payload.values[kept]
+        return Payload(values, total.counters)
 
     def _round(self, phase: Phase, number: int, before: Saved) -> Saved:
         payload = before.payload
@@ -277,7 +285,7 @@ class Federation:
         work, clock = phase.with_states(phase.work(number), before.states), time.perf_counter()
         total, adding = self.gather(work, payload, phase.clients)
         trained = time.perf_counter()
-        mean = self.mean(work, total)
+        mean = self.mean(work, payload, total)
         # the mean alone would not tell: averaging rounds a payload that is finer than its resolution, and an adapter's
         # values are rounded where a client adds them to its weights
         if np.array_equal(mean.values, payload.values) or not any(report.values_changed for report in total.reports):
@@ -305,11 +313,14 @@ class Federation:
         reports: list[ClientReport] = []
         updates: dict[int, FloatVector] = {}
         states: dict[int, FloatVector] = {}
+        fixed: Spans = ()
+        changed: IntVector = np.zeros(0, np.int64)
         adding = 0.0
         for part in self.pool.train(work, payload, clients, self.recorder.clients_done, keep_updates):
             started = time.perf_counter()
             exact = exact or ExactSum(len(part.total), round_bits(work, self.scenario))
-            exact.merge(part.total, part.weight)
+            exact.merge(part.total, part.weight, part.high)
+            fixed, changed = part.fixed, np.union1d(changed, part.changed)
             counters = np.maximum(counters, part.counters) if counters.size else part.counters
             reports.extend(part.reports)
             updates.update(part.updates)
@@ -319,7 +330,10 @@ class Federation:
         assert exact is not None
         assert [report.client for report in reports] == sorted(clients), "a client is missing from the round, or twice"
         states = {client: states[client] for client in sorted(states)}
-        return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates, states), adding
+        whole = PartialSum(
+            exact.total, counters, exact.weight, tuple(reports), updates, states, exact.high, fixed, changed
+        )
+        return whole, adding
 
 
 def record_of(

@@ -20,7 +20,7 @@ from fused_ray.core import wire
 from fused_ray.core.adapter import Masks, masks_of
 from fused_ray.core.layers import layer_parameters, layer_vector
 from fused_ray.core.rounds import Federation, Saved
-from fused_ray.core.state import Arrays
+from fused_ray.core.state import Arrays, asking
 from fused_ray.core.wire import Delivery
 from fused_ray.core.work import Update
 from fused_ray.core.workspace import BLOCK, Workspace
@@ -44,19 +44,17 @@ class Gradient:
         indices = self.indices(space.scenario, client)
         named = dict(space.model.named_parameters())
         wanted = [named[name] for layer in self.layers for name in layer_parameters(named, layer)]
-        for parameter in named.values():
-            parameter.requires_grad_(False)
-        for parameter in wanted:
-            parameter.requires_grad_(True)
         sums = [torch.zeros_like(parameter) for parameter in wanted]
         loss = 0.0
-        for start in range(0, len(indices), BLOCK):  # in index order and evaluation mode, like the frozen prefix
-            rows = indices[start : start + BLOCK]
-            part = F.cross_entropy(space.suffix(0, space.images("train", rows)), space.labels(rows), reduction="sum")
-            found = torch.autograd.grad(part, wanted, materialize_grads=True)  # a batch may use a part of a layer only
-            for total, gradient in zip(sums, found, strict=True):
-                total += gradient
-            loss += part.item()
+        with asking(space.model, wanted):
+            for start in range(0, len(indices), BLOCK):  # in index order and evaluation mode, like the frozen prefix
+                rows = indices[start : start + BLOCK]
+                logits, labels = space.suffix(0, space.images("train", rows)), space.labels(rows)
+                part = F.cross_entropy(logits, labels, reduction="sum")
+                found = torch.autograd.grad(part, wanted, materialize_grads=True)  # it may use a part of a layer only
+                for total, gradient in zip(sums, found, strict=True):
+                    total += gradient
+                loss += part.item()
         flat = torch.cat([total.contiguous().reshape(-1) for total in sums]) / len(indices)
         return Update(Payload(flat.cpu().numpy()), loss / len(indices))
 
@@ -126,10 +124,12 @@ def _mean_gradient(
     earlier = federation.recorder.resume("saliency")
     before = earlier.payload.values[: size * (round - 1)] if earlier else np.zeros(0, np.float32)
 
+    nothing = Payload(np.zeros(size, np.float32))
+
     def conclude(total: PartialSum) -> Saved:
-        values = np.concatenate([before, federation.mean(work, total).values])
+        values = np.concatenate([before, federation.mean(work, nothing, total).values])
         return Saved(round=round, payload=Payload(values), metrics={})
 
     rounds = 2 if federation.config.unlearn.saliency == "difference" else 1
-    saved = federation.ask(work, Payload(np.zeros(size, np.float32)), clients, conclude, rounds, delivery.to(clients))
+    saved = federation.ask(work, nothing, clients, conclude, rounds, delivery.to(clients))
     return saved.payload.values[size * (round - 1) : size * round]

@@ -7,14 +7,15 @@ lists them in another order than a module does.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fused_ray.types import FloatVector, IntVector, Payload
+from fused_ray.types import FloatVector, IntVector, Payload, Spans
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -86,8 +87,8 @@ def write(model: nn.Module, payload: Payload) -> None:
 
 
 def spans(model: nn.Module) -> list[slice]:
-    """Where each parameter tensor lies in a payload's values [P]; what no span covers are buffers."""
-    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    """Where each parameter that learns lies in a payload's values [P]; the rest are buffers and frozen parameters."""
+    parameters = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad}
     found, at = [], 0
     for name, tensor in sorted(model.state_dict().items()):
         if tensor.is_floating_point():
@@ -98,12 +99,34 @@ def spans(model: nn.Module) -> list[slice]:
 
 
 def parameters(model: nn.Module) -> IntVector:
-    """The positions of all parameters in a payload's values, ascending."""
+    """The positions of all parameters that learn in a payload's values, ascending."""
     return np.concatenate([np.arange(span.start, span.stop) for span in spans(model)])
 
 
+def fixed(model: nn.Module) -> Spans:
+    """Where the values lie that no optimiser moves: buffers and frozen parameters."""
+    size = sum(tensor.numel() for tensor in model.state_dict().values() if tensor.is_floating_point())
+    free = spans(model)
+    starts, stops = [0, *(span.stop for span in free)], [*(span.start for span in free), size]
+    return tuple((start, stop) for start, stop in zip(starts, stops, strict=True) if start < stop)
+
+
+@contextmanager
+def asking(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Inside, gradients lead to these parameters alone; afterwards to those that the model's maker left free."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    model.requires_grad_(False)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter, free in before:
+            parameter.requires_grad_(free)
+
+
 def trained_change(model: nn.Module, before: Payload, after: Payload) -> FloatVector:
-    """What training changed of a model's values [P]; buffers, which every pass in training mode moves, read zero."""
+    """What training changed of a model's values [P]; the fixed ones, which a pass in training mode may move, read zero."""
     change = np.zeros_like(before.values)
     for span in spans(model):
         change[span] = after.values[span] - before.values[span]

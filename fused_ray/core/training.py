@@ -12,6 +12,7 @@ from fused_ray.config import TrainConfig
 from fused_ray.core.adapter import Attached
 from fused_ray.core.augment import Draws
 from fused_ray.core.sgd import SGD
+from fused_ray.core.state import asking
 from fused_ray.core.workspace import Workspace
 from fused_ray.seeding import permutation
 from fused_ray.types import IntVector
@@ -37,15 +38,17 @@ def batches(examples: int, train: TrainConfig, seed: int, phase: str, round: int
 def train_model(
     space: Workspace, train: TrainConfig, indices: IntVector, order: Iterator[IntVector], draws: Draws | None = None
 ) -> float:
-    """SGD with momentum on the whole working model, in place; a fresh optimiser. Returns the mean loss an example.
+    """SGD with momentum on the working model's free parameters, in place; a fresh optimiser. Returns the mean loss an
+    example.
 
     `draws` has a number for each time that an example is shown, if `data.augment` is to make a random view of it.
 
     A batch of one example is run in evaluation mode: it has no statistics that BatchNorm could normalise by.
     """
     model = space.model
-    parameters = [p for p in model.parameters() if p.requires_grad_(True).requires_grad]
-    optimiser = SGD(parameters, train.lr, train.momentum, train.weight_decay, fused=True)
+    optimiser = SGD(
+        [p for p in model.parameters() if p.requires_grad], train.lr, train.momentum, train.weight_decay, fused=True
+    )
     total, seen = torch.zeros((), device=space.device), 0
     for positions in order:
         rows = indices[positions]
@@ -75,21 +78,18 @@ def train_adapter(
     The model stays in evaluation mode, so that running statistics do not move. Weight decay pulls the values, not the
     weights, towards zero. Returns the values [V] and the mean loss an example.
     """
-    for parameter in space.model.parameters():
-        parameter.requires_grad_(False)
-    for parameter in adapter.parameters:
-        parameter.requires_grad_(True)
     velocity = torch.zeros_like(theta)
     total, seen = torch.zeros((), device=space.device), 0
-    for positions in order:
-        rows = torch.from_numpy(positions).to(space.device)
-        loss = F.cross_entropy(space.suffix(cut, x.index_select(0, rows)), y.index_select(0, rows))
-        gradient = adapter.gradient(theta, torch.autograd.grad(loss, adapter.parameters, materialize_grads=True))
-        if step.weight_decay:
-            gradient += step.weight_decay * adapter.values(theta)
-        velocity.mul_(step.momentum).add_(gradient)
-        theta.sub_(velocity, alpha=step.lr)
-        adapter.write(theta)
-        total += loss.detach() * len(rows)
-        seen += len(rows)
+    with asking(space.model, adapter.parameters):
+        for positions in order:
+            rows = torch.from_numpy(positions).to(space.device)
+            loss = F.cross_entropy(space.suffix(cut, x.index_select(0, rows)), y.index_select(0, rows))
+            gradient = adapter.gradient(theta, torch.autograd.grad(loss, adapter.parameters, materialize_grads=True))
+            if step.weight_decay:
+                gradient += step.weight_decay * adapter.values(theta)
+            velocity.mul_(step.momentum).add_(gradient)
+            theta.sub_(velocity, alpha=step.lr)
+            adapter.write(theta)
+            total += loss.detach() * len(rows)
+            seen += len(rows)
     return adapter.values(theta), total.item() / seen

@@ -80,6 +80,11 @@ def _layers(values: FloatVector, sizes: Sequence[int]) -> list[FloatVector]:
     return np.split(values, np.cumsum(sizes)[:-1])
 
 
+def model_bytes(payload: Payload, frozen: int) -> int:
+    """Length of the message that carries a model without its frozen values, of which there are so many."""
+    return len(encode(Payload(payload.values[frozen:], payload.counters)))
+
+
 def values_bytes(count: int) -> int:
     """Length of the message that carries this many float32 values."""
     return len(encode(Payload(np.zeros(count, np.float32))))

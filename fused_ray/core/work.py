@@ -14,11 +14,11 @@ from typing import Protocol
 import numpy as np
 
 from fused_ray.core.adapter import Adapter
-from fused_ray.core.aggregate import LOWER, ExactSum, check_values, scale_bits
+from fused_ray.core.aggregate import LOWER, ExactSum, check_values, scale_bits, with_fixed
 from fused_ray.core.numerics import norm
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import NumericsError
-from fused_ray.types import ClientReport, FloatVector, IntVector, PartialSum, Payload, Scenario
+from fused_ray.types import ClientReport, FloatVector, IntVector, PartialSum, Payload, Scenario, Spans
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Update:
     state: FloatVector | None = None
     moved: FloatVector | None = None
     """What training changed, as many values as the payload's; None: all that differs from the round's payload."""
+    fixed: Spans = ()
+    """Where the payload, a whole model, has what no optimiser moves: only what changed of it is averaged."""
 
 
 class Work(Protocol):
@@ -105,6 +107,8 @@ def compute(
     reports: list[ClientReport] = []
     updates: dict[int, FloatVector] = {}
     states: dict[int, FloatVector] = {}
+    changed: IntVector = np.zeros(0, np.int64)
+    fixed: Spans = ()
     for client in clients:
         started = time.perf_counter()
         update = work.update(space, payload, client)
@@ -114,10 +118,15 @@ def compute(
             raise NumericsError(f"{who}: the training loss is {update.loss}; {LOWER}")
         if not np.isfinite(update.figures).all():
             raise NumericsError(f"{who}: its figures are not finite; {LOWER}")
-        check_values(values, who)
+        summed = values
+        if update.fixed:
+            summed, positions = with_fixed(values, payload.values, update.fixed, bits, who)
+            fixed, changed = update.fixed, np.union1d(changed, positions)
+        else:
+            check_values(values, who)
         weight = len(work.indices(space.scenario, client))
         exact = exact or ExactSum(len(values), bits)
-        exact.add(values, weight)
+        exact.add(summed, weight)
         counters = np.maximum(counters, update.payload.counters) if counters.size else update.payload.counters
         if keep_updates:
             updates[client] = values
@@ -125,7 +134,10 @@ def compute(
             states[client] = update.state
         moved = update.moved
         if moved is None:
-            moved = values - payload.values if values.shape == payload.values.shape else values
+            with np.errstate(invalid="ignore"):  # a mask of -inf less itself, which the next line puts right
+                moved = values - payload.values if values.shape == payload.values.shape else values
+            for start, stop in update.fixed:
+                moved[start:stop] = 0
         reports.append(
             ClientReport(
                 client=client,
@@ -140,4 +152,4 @@ def compute(
         )
         done(client)
     assert exact is not None, "a worker was asked to compute no client"
-    return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates, states)
+    return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates, states, exact.high, fixed, changed)

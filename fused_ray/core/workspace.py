@@ -24,6 +24,7 @@ from fused_ray.core import state
 from fused_ray.core.adapter import Adapter, Attached, worn
 from fused_ray.core.augment import Draws, augmented
 from fused_ray.models import Stage, anatomy
+from fused_ray.models.rehearsal import memory_format, section_of
 from fused_ray.types import FloatVector, ImageData, IntVector, Payload, Scenario
 
 BLOCK = 250
@@ -48,8 +49,10 @@ class Workspace:
         shape = (shape[0], shape[1], shape[2])
         model = models.build(config.model, shape, data.classes)
         # channels-last convolutions are the faster ones on CPU and GPU; the format is part of what fixes the bits
-        self.model: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.stages: list[Stage] = anatomy.stages(self.model, shape)
+        self._format = memory_format(section_of(config.model), shape, data.classes, device)
+        self.model: nn.Module = model.to(self.device, memory_format=self._format)  # type: ignore[call-overload]
+        self.stages: list[Stage] = anatomy.stages(self.model, shape, self._format)
+        self.fixed = state.fixed(self.model)
         self._mean = torch.tensor(data.mean, device=self.device).reshape(1, -1, 1, 1)
         self._std = torch.tensor(data.std, device=self.device).reshape(1, -1, 1, 1)
         self._base: Payload | None = None
@@ -127,7 +130,7 @@ class Workspace:
         """Images as the model takes them: float32, less the data's mean and over its deviation, fixed numbers."""
         batch = torch.from_numpy(pixels).to(self.device, torch.float32)
         batch = batch.div_(255.0).sub_(self._mean).div_(self._std)
-        return batch.contiguous(memory_format=torch.channels_last)
+        return batch.contiguous(memory_format=self._format)
 
     def labels(self, indices: IntVector) -> torch.Tensor:
         """The labels int64 [len(indices)] that clients train on."""
@@ -141,11 +144,12 @@ class Workspace:
     def suffix(self, cut: int, x: torch.Tensor) -> torch.Tensor:
         """Logits [batch, classes] from the activations above `cut` stages; from images, by the model's own forward."""
         if cut == 0:
-            logits: torch.Tensor = self.model(x)
+            logits: torch.Tensor = models.logits_of(self.model(x))
             return logits
         for stage in self.stages[cut:]:
             x = stage.forward(x)
-        return x
+        logits = models.logits_of(x)
+        return logits
 
     @torch.no_grad()
     def activations(self, source: str, indices: IntVector, cut: int) -> torch.Tensor:
@@ -160,7 +164,7 @@ class Workspace:
         parts = []
         for start in range(0, len(indices), BLOCK):
             part = indices[start : start + BLOCK]
-            x = _padded(self.images(source, part))
+            x = self._padded(self.images(source, part))
             for stage in self.stages[:cut]:
                 x = stage.forward(x)
             parts.append(x[: len(part)])
@@ -182,7 +186,7 @@ class Workspace:
         self.model.eval()
         with torch.inference_mode():
             return [
-                self.suffix(0, _padded(self.images("test", rows))).argmax(1)[: len(rows)].cpu().numpy()
+                self.suffix(0, self._padded(self.images("test", rows))).argmax(1)[: len(rows)].cpu().numpy()
                 for rows in self._block_rows(blocks)
             ]
 
@@ -193,8 +197,19 @@ class Workspace:
         with self.attached(adapter, values), torch.no_grad():
             for rows in self._block_rows(blocks):
                 x = self.activations("test", rows, cut)
-                result.append(self.suffix(cut, _padded(x)).argmax(1)[: len(rows)].cpu().numpy())
+                result.append(self.suffix(cut, self._padded(x)).argmax(1)[: len(rows)].cpu().numpy())
         return result
+
+    def _padded(self, x: torch.Tensor) -> torch.Tensor:
+        """The batch filled up with zero rows to a multiple of STEP."""
+        rows = -(-len(x) // STEP) * STEP
+        if len(x) == rows:
+            return x
+        filled = torch.zeros((rows, *x.shape[1:]), dtype=x.dtype, device=x.device)
+        if x.dim() == 4:
+            filled = filled.contiguous(memory_format=self._format)
+        filled[: len(x)] = x
+        return filled
 
     def _block_rows(self, blocks: Iterable[int]) -> Iterator[IntVector]:
         total = len(self.data.test_labels)
@@ -205,15 +220,3 @@ class Workspace:
 def _size(x: torch.Tensor) -> int:
     """Bytes of a tensor's elements."""
     return x.numel() * x.element_size()
-
-
-def _padded(x: torch.Tensor) -> torch.Tensor:
-    """The batch filled up with zero rows to a multiple of STEP."""
-    rows = -(-len(x) // STEP) * STEP
-    if len(x) == rows:
-        return x
-    filled = torch.zeros((rows, *x.shape[1:]), dtype=x.dtype, device=x.device)
-    if x.dim() == 4:
-        filled = filled.contiguous(memory_format=torch.channels_last)
-    filled[: len(x)] = x
-    return filled

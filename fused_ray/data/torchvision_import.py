@@ -10,15 +10,28 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from packaging.requirements import Requirement
 
 _MESSAGE = "operator torchvision::nms does not exist"
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _kept_alive: list[Any] = []
+Made = TypeVar("Made")
+
+
+def with_torchvision(do: Callable[[], Made]) -> Made:
+    """What a user's code makes that may import torchvision itself: once more, after the mend, if it needs that."""
+    try:
+        return do()
+    except RuntimeError as error:
+        if str(error) != _MESSAGE:
+            raise
+    import_torchvision()
+    return do()
 
 
 def import_torchvision() -> ModuleType:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from fused_ray.config import ModelConfig
+from fused_ray.data.torchvision_import import with_torchvision
 from fused_ray.errors import ConfigError
 from fused_ray.seeding import derive
 
@@ -39,6 +40,13 @@ class Staged(Protocol):
     """A model whose forward pass is its stages one after the other."""
 
     def stages(self) -> list[Stage]: ...
+
+
+def logits_of(output: Any) -> Any:
+    """A model's logits in what its forward() returns: that itself, or what comes first in a tuple or list."""
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    return output
 
 
 def layer_names(model: nn.Module) -> list[str]:
@@ -71,7 +79,7 @@ def _made(model: ModelConfig | str, shape: Shape, classes: int) -> nn.Module:
     config = ModelConfig(name=model) if isinstance(model, str) else model
     function = _resolve(config)
     try:
-        built = function(shape, classes, **config.args)
+        built = with_torchvision(lambda: function(shape, classes, **config.args))
     except Exception as error:
         raise ConfigError(
             f"{config.where}: it cannot make a model for images of {' x '.join(map(str, shape))} and {classes} "
@@ -97,7 +105,7 @@ def _resolve(config: ModelConfig) -> Callable[..., Any]:
     if (here := os.getcwd()) not in sys.path and "" not in sys.path:
         sys.path.append(here)  # as under `python -m`: an installed command has its own folder there instead
     try:
-        found: Any = import_module(module)
+        found: Any = with_torchvision(lambda: import_module(module))
     except Exception as error:  # whatever the user's module does when it is imported
         raise ConfigError(
             f"{config.where}: cannot import {module}: {type(error).__name__}: {error}; it must be importable here and "

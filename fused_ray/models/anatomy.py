@@ -15,13 +15,14 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from fused_ray.config import ModelConfig
 from fused_ray.errors import ConfigError
-from fused_ray.models import WEIGHTS, Shape, Stage, Staged, build, chain, layer_names, seeded
+from fused_ray.models import WEIGHTS, Shape, Stage, Staged, build, chain, layer_names, logits_of, seeded
+from fused_ray.models.rehearsal import ROWS, checked, memory_format, probe, section_of
 
 Cut = Literal["declared", "traced", "none"]
-_ROWS = 3
 _ATTEMPTS = 3
 
 
@@ -36,23 +37,43 @@ class Anatomy:
     idle: tuple[str, ...]
     """Modules with a weight that no gradient reaches in evaluation mode, in which adapters are trained: a head for
     training only, one that is never used, what runs under no_grad. They cannot be adapted."""
+    frozen: tuple[str, ...]
+    """Layers with a parameter that the model's maker froze (requires_grad=False). They are not adapted."""
+    derived: tuple[str, ...]
+    """Modules whose weight is computed from other parameters (weight_norm, spectral_norm, pruning): no layers, for an
+    adapter could not take hold of it. They are trained like everything else."""
     entries: tuple[int, ...]
     """Of each of the layers, those of its weight and bias."""
     stages: int
     cut: Cut
     """Where the stages come from; with `none` the model is one stage, and nothing of it can be cached."""
     parameters: int
+    frozen_values: int
+    """How many of the parameters are frozen."""
+    channels_last: bool
+    """Whether it runs in that memory format, the faster one for convolutions."""
 
     @property
     def ranked(self) -> tuple[str, ...]:
         """The layers that may be critical."""
-        return tuple(name for name in self.layers if name not in {*self.norms, *self.idle})
+        return tuple(name for name in self.layers if name not in {*self.norms, *self.idle, *self.frozen})
+
+    def barred(self, label: str) -> dict[str, str]:
+        """Why modules with a weight cannot be adapted, by name; `label` is the model's."""
+        idle = (
+            "no gradient reaches {} of {} in evaluation mode, in which adapters are trained (it serves training alone, "
+            "or nothing)"
+        )
+        frozen = "{} of {} is frozen (requires_grad=False)"
+        derived = "the weight of {} of {} is computed from other parameters (weight_norm, spectral_norm, pruning)"
+        kinds = ((derived, self.derived), (frozen, self.frozen), (idle, self.idle))
+        return {name: said.format(name, label) for said, names in kinds for name in names}
 
 
 def anatomy(model: ModelConfig, shape: Sequence[int], classes: int) -> Anatomy:
     """Build a model and look at it. Raises ConfigError in one line if it cannot be used, naming what is wrong."""
     channels, height, width = shape
-    return _anatomy(model.model_dump_json(exclude={"weights"}), model.entry, (channels, height, width), classes)
+    return _anatomy(section_of(model), model.entry, (channels, height, width), classes)
 
 
 @lru_cache(maxsize=16)
@@ -61,8 +82,12 @@ def _anatomy(section: str, entry: str, shape: Shape, classes: int) -> Anatomy:
     with seeded(0):
         model = build(config, shape, classes)
     _check_tensors(config, model)
-    layers, idle = _in_order(config, model, shape, classes)
-    found, cut = staged(model, shape)
+    form = memory_format(section, shape, classes)
+    model = model.to(memory_format=form)  # type: ignore[call-overload]
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    frozen_values = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
+    layers, idle = _in_order(config, model, shape, classes, form)
+    found, cut = staged(model, shape, form)
     if isinstance(model, Staged) and cut != "declared":
         raise ConfigError(
             f"{config.where}: the model's stages() one after the other give other logits than its forward(), or not "
@@ -70,7 +95,19 @@ def _anatomy(section: str, entry: str, shape: Shape, classes: int) -> Anatomy:
         )
     norms = tuple(layer for layer in layers if normalises(model.get_submodule(layer)))
     entries = tuple(sum(p.numel() for p in _parameters(model, layer)) for layer in layers)
-    return Anatomy(layers, norms, idle, entries, len(found), cut, sum(p.numel() for p in model.parameters()))
+    return Anatomy(
+        layers=layers,
+        norms=norms,
+        idle=idle,
+        frozen=tuple(name for name in layers if frozen & set(layer_parameter_names(model, name))),
+        derived=tuple(name for name, module in model.named_modules() if _derives(module)),
+        entries=entries,
+        stages=len(found),
+        cut=cut,
+        parameters=sum(p.numel() for p in model.parameters()),
+        frozen_values=frozen_values,
+        channels_last=form == torch.channels_last,
+    )
 
 
 def gated(model: ModelConfig, shape: Sequence[int], classes: int, layers: Sequence[str]) -> tuple[str, ...]:
@@ -79,30 +116,31 @@ def gated(model: ModelConfig, shape: Sequence[int], classes: int, layers: Sequen
     The layer itself then never moves again. Found on the probe, with all other entries as if trained: not zero.
     """
     channels, height, width = shape
-    about = model.model_dump_json(exclude={"weights"}), model.entry
-    return _gated(*about, (channels, height, width), classes, tuple(layers))
+    return _gated(section_of(model), model.entry, (channels, height, width), classes, tuple(layers))
 
 
 @lru_cache(maxsize=64)
 def _gated(section: str, entry: str, shape: Shape, classes: int, layers: tuple[str, ...]) -> tuple[str, ...]:
+    form = memory_format(section, shape, classes)
     model = build(ModelConfig.model_validate_json(section), shape, classes)
+    model = model.requires_grad_(True).to(memory_format=form)  # type: ignore[call-overload]
     stuck = layers
     for attempt in range(_ATTEMPTS):  # a BatchNorm with few channels may close them all by chance
         with torch.no_grad(), seeded(attempt):
             for tensor in model.state_dict().values():
                 if tensor.is_floating_point():
                     tensor.add_(0.01 * torch.randn_like(tensor))
-        stuck = tuple(layer for layer in stuck if not _learns_from_zero(model, shape, layer))
+        stuck = tuple(layer for layer in stuck if not _learns_from_zero(model, shape, layer, form))
     return stuck
 
 
-def _learns_from_zero(model: nn.Module, shape: Shape, layer: str) -> bool:
+def _learns_from_zero(model: nn.Module, shape: Shape, layer: str, form: torch.memory_format) -> bool:
     """Whether a gradient reaches a layer whose entries are all zero; the model is left as it was."""
     parameters = _parameters(model, layer)
     before = [parameter.detach().clone() for parameter in parameters]
     _fill(parameters, [torch.zeros_like(parameter) for parameter in parameters])
-    with probing(model, shape, gradient=True) as x:
-        logits = model(x)
+    with probing(model, shape, form, gradient=True) as x:
+        logits = logits_of(model(x))
         towards = torch.linspace(-1, 1, logits.numel()).reshape(logits.shape)
         gradients = torch.autograd.grad((logits * towards).sum(), parameters, materialize_grads=True)
     _fill(parameters, before)
@@ -117,8 +155,20 @@ def _fill(parameters: Sequence[nn.Parameter], values: Sequence[torch.Tensor]) ->
 
 def _parameters(model: nn.Module, layer: str) -> list[nn.Parameter]:
     """What an adapter of the layer may change."""
+    return [model.get_parameter(name) for name in layer_parameter_names(model, layer)]
+
+
+def layer_parameter_names(model: nn.Module, layer: str) -> list[str]:
+    """The names of what an adapter of the layer may change."""
     named = model.get_submodule(layer).named_parameters(recurse=False)
-    return [parameter for name, parameter in named if name in (*WEIGHTS, "bias", "in_proj_bias")]
+    kinds = (*WEIGHTS, "bias", "in_proj_bias")
+    return [f"{layer}.{name}" if layer else name for name, _ in named if name in kinds]
+
+
+def _derives(module: nn.Module) -> bool:
+    """Whether a module's weight is no parameter of its own but computed from others."""
+    own = dict([*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
+    return any(isinstance(getattr(module, name, None), torch.Tensor) and name not in own for name in WEIGHTS)
 
 
 def normalises(module: nn.Module) -> bool:
@@ -126,36 +176,36 @@ def normalises(module: nn.Module) -> bool:
     return "norm" in type(module).__name__.lower()
 
 
-def staged(model: nn.Module, shape: Shape) -> tuple[list[Stage], Cut]:
+def staged(model: nn.Module, shape: Shape, form: torch.memory_format = torch.channels_last) -> tuple[list[Stage], Cut]:
     """The model's stages and where they come from; without any that hold, the whole model is one stage."""
     declared = isinstance(model, Staged)
     stages = model.stages() if isinstance(model, Staged) else chain.traced(model)
-    if len(stages) > 1 and _same(model, stages, shape):
+    if len(stages) > 1 and _same(model, stages, shape, form):
         return stages, "declared" if declared else "traced"
     return [Stage(tuple(layer_names(model)), model)], "none"
 
 
-def stages(model: nn.Module, shape: Shape) -> list[Stage]:
+def stages(model: nn.Module, shape: Shape, form: torch.memory_format = torch.channels_last) -> list[Stage]:
     """The stages that a model is computed by; declared ones have been verified when the run began."""
-    return model.stages() if isinstance(model, Staged) else staged(model, shape)[0]
+    return model.stages() if isinstance(model, Staged) else staged(model, shape, form)[0]
 
 
-def _same(model: nn.Module, stages: Sequence[Stage], shape: Shape) -> bool:
+def _same(model: nn.Module, stages: Sequence[Stage], shape: Shape, form: torch.memory_format) -> bool:
     """Whether every layer is in one stage, and the stages in a chain give the model's logits, bit for bit."""
     if sorted(name for stage in stages for name in stage.layers) != sorted(layer_names(model)):
         return False
-    with probing(model, shape) as x:
-        expected = model(x)
+    with probing(model, shape, form) as x:
+        expected = logits_of(model(x))
         try:
             for stage in stages:
                 x = stage.forward(x)
         except Exception:  # a chain that does not run is none
             return False
-        return torch.equal(x, expected)
+        return torch.equal(logits_of(x), expected)
 
 
 def _in_order(
-    config: ModelConfig, model: nn.Module, shape: Shape, classes: int
+    config: ModelConfig, model: nn.Module, shape: Shape, classes: int, form: torch.memory_format
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The layers in the order in which the model runs them, and all that no gradient reaches.
 
@@ -172,8 +222,8 @@ def _in_order(
     model.requires_grad_(True)
     hooks = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
     try:
-        with probing(model, shape, gradient=True) as x:
-            logits = model(x)
+        with probing(model, shape, form, gradient=True) as x:
+            output = model(x)
     except Exception as error:
         size = " x ".join(map(str, shape))
         raise ConfigError(
@@ -182,12 +232,9 @@ def _in_order(
     finally:
         for handle in hooks:
             handle.remove()
-    if not isinstance(logits, torch.Tensor) or logits.shape != (_ROWS, classes):
-        given = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ConfigError(f"{config.where}: for {_ROWS} images the model gives {given}, not {[_ROWS, classes]} logits")
-
+    logits = checked(config, output, ROWS, classes)
     if not layer_names(model):
-        raise ConfigError(f"{config.where}: the model has no layer: no module of it owns a weight")
+        raise ConfigError(f"{config.where}: the model has no layer: no module of it owns a plain weight to adapt")
 
     def when(name: str) -> int:
         while name and name not in finished:
@@ -221,6 +268,12 @@ def _reached(config: ModelConfig, model: nn.Module, logits: torch.Tensor) -> set
 
 def _check_tensors(config: ModelConfig, model: nn.Module) -> None:
     """Only what a payload can hold and an adapter can take hold of. Raises ConfigError."""
+    lazy = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if is_lazy(tensor)]
+    if lazy:
+        raise ConfigError(
+            f"{config.where}: {', '.join(lazy)} of a lazy layer has no shape yet; run the model once before the "
+            "function returns it: model(torch.zeros(2, *shape))"
+        )
     for name, tensor in model.state_dict().items():
         whole = not (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != torch.bool
         if tensor.dtype != torch.float32 and not whole:
@@ -238,14 +291,14 @@ def _check_tensors(config: ModelConfig, model: nn.Module) -> None:
 
 
 @contextmanager
-def probing(model: nn.Module, shape: Shape, gradient: bool = False) -> Iterator[torch.Tensor]:
+def probing(
+    model: nn.Module, shape: Shape, form: torch.memory_format = torch.channels_last, gradient: bool = False
+) -> Iterator[torch.Tensor]:
     """The probe [3, channels, height, width] on the model's device; the model in evaluation mode, then as before."""
     training, where = model.training, next(iter(model.parameters()), torch.zeros(0)).device
-    size = _ROWS * shape[0] * shape[1] * shape[2]
-    x = ((torch.arange(size, dtype=torch.float64) * 0.7548776662466927) % 1.0 * 4 - 2).to(where, torch.float32)
     model.eval()
     try:
         with torch.set_grad_enabled(gradient):
-            yield x.reshape(_ROWS, *shape).contiguous(memory_format=torch.channels_last)
+            yield probe(shape, ROWS, where, form)
     finally:
         model.train(training)

@@ -67,6 +67,18 @@ def execute(
                 f"{config.model.label} declares no stages, and no chain of stages could be traced that gives its bits: "
                 "nothing of it is cached in unlearning, every round runs the whole model"
             )
+        if not model.channels_last:
+            recorder.note(
+                f"{config.model.label} fails on channels-last tensors (a .view after a convolution, as a rule), so it "
+                "runs in PyTorch's usual memory format, in which convolutions may be slower; .flatten(1) suits both"
+            )
+        if model.derived:
+            recorder.note(
+                f"the weight of {', '.join(model.derived)} is computed from other parameters (weight_norm, "
+                "spectral_norm, pruning): these are trained, but neither ranked nor adapted"
+            )
+        if model.frozen:
+            recorder.note(f"{', '.join(model.frozen)} of {config.model.label} stays frozen: neither ranked nor adapted")
         if stuck and config.unlearn.method == "fused":
             recorder.note(
                 f"none of {', '.join(stuck)} is chosen: reset at sparsity 0 would set all of it to zero, and no "

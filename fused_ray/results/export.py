@@ -41,6 +41,7 @@ def restore_base(run: Path, out: Path | None) -> str:
     """
     from fused_ray import models
     from fused_ray.models.anatomy import probing
+    from fused_ray.models.rehearsal import memory_format, section_of
 
     directory = RunDirectory.open(run)
     expected: str = directory.result["hash"]["base"]
@@ -53,9 +54,11 @@ def restore_base(run: Path, out: Path | None) -> str:
         )
     channels, height, width = directory.result["data"]["shape"]
     shape = (channels, height, width)
-    model = models.build(config.model, shape, directory.result["data"]["classes"])
+    classes = directory.result["data"]["classes"]
+    form = memory_format(section_of(config.model), shape, classes)
+    model = models.build(config.model, shape, classes)
     adapter, values = read_adapter(directory.path / "adapter.safetensors")
-    with probing(model, shape) as images:
+    with probing(model, shape, form) as images:
         found = removal_hash(model, state, adapter, values, images)
     if found != expected:
         raise RunDirectoryError(f"{run}: with the adapter off, the model is not the one from before unlearning")

@@ -53,7 +53,7 @@ class Ascent(FullTraining):
         indices = self.indices(space.scenario, client)
         indices = indices[permutation(len(indices), self.seed, f"validation/{self.phase}", self.round, client)]
         validation, rest = np.split(indices, [len(indices) // VALIDATION])
-        tensors = [parameter.requires_grad_(True) for parameter in space.model.parameters()]
+        tensors = [parameter for parameter in space.model.parameters() if parameter.requires_grad]
         theta = _flat(tensors)
         center, velocity = theta, torch.zeros_like(theta)
         losses = []
@@ -67,7 +67,7 @@ class Ascent(FullTraining):
             losses.append(loss.item())
             if len(validation) and accuracy(space, validation) < self.erase.stop_accuracy:
                 break
-        return Update(state.read(space.model), float(np.mean(losses)))
+        return Update(state.read(space.model), float(np.mean(losses)), fixed=space.fixed)
 
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
@@ -82,7 +82,8 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         rounds=1,
         clients=targets,
         work=lambda number: Ascent(
-            "unlearn", number, config.seed, train, "forgotten", erase, ball_radius(federation, start)
+            *("unlearn", number, config.seed, train, "forgotten", erase, ball_radius(federation, start)),
+            frozen=federation.anatomy.frozen_values,
         ),
         evaluation=ModelEvaluation(),
     )
@@ -97,13 +98,15 @@ def without_targets(federation: Federation, w: Payload, targets: Sequence[int]) 
     work = Replay("replay", 1, config.seed, config.train, "held", rounds)
     inside = state.parameters(blank_model(federation))
 
+    last = federation.recorder.history(rounds - 1)
+
     def conclude(total: PartialSum) -> Saved:
         share = total.weight / sum(len(part) for part in federation.scenario.held)
         values = w.values.copy()
-        values[inside] = reference(w.values[inside], federation.mean(work, total).values[inside], share)
+        values[inside] = reference(w.values[inside], federation.mean(work, last, total).values[inside], share)
         return Saved(round=1, payload=Payload(values, w.counters), metrics={})
 
-    return federation.ask(work, federation.recorder.history(rounds - 1), targets, conclude).payload
+    return federation.ask(work, last, targets, conclude).payload
 
 
 def ball_radius(federation: Federation, center: Payload) -> float:

@@ -24,7 +24,7 @@ import numpy as np
 
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, model_bytes, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, On, having, initial
+from fused_ray.core.methods.fedavg import FullTraining, On, frozen_once, having, initial
 from fused_ray.core.methods.shared import blank_model
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
@@ -57,10 +57,13 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
             name=name,
             rounds=config.exactfun_rounds,
             clients=having(scenario, on),
-            work=lambda number: RepeatableTraining(name, number, config.seed, config.train, on),
+            work=lambda number: RepeatableTraining(
+                name, number, config.seed, config.train, on, frozen=federation.anatomy.frozen_values
+            ),
             evaluation=ModelEvaluation(),
             server=lambda round, mean: on_grid(mean),
             figures=figures,
+            once=frozen_once(federation, having(scenario, on)) if name == "replay" else {},
         )
 
     def remember(before: Saved, payload: Payload) -> Mapping[str, Any]:

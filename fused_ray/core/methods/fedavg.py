@@ -7,8 +7,8 @@ results weighted by examples, w = sum_k (n_k / n) w_k.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +37,8 @@ class FullTraining:
     seed: int
     train: TrainConfig
     on: On
+    frozen: int = field(default=0, kw_only=True)
+    """How many of a model's values are frozen: no round sends them."""
 
     def indices(self, scenario: Scenario, client: int) -> IntVector:
         return share(scenario, self.on, client)
@@ -52,13 +54,13 @@ class FullTraining:
         with models.seeded(derive(self.seed, f"dropout/{self.phase}", self.round, client), space.device):
             loss = train_model(space, self.train, indices, order, draws)
         after = state.read(space.model)
-        return Update(after, loss, moved=state.trained_change(space.model, payload, after))
+        return Update(after, loss, moved=state.trained_change(space.model, payload, after), fixed=space.fixed)
 
     def upload_bytes(self, payload: Payload) -> int:
-        return len(wire.encode(payload))
+        return wire.model_bytes(payload, self.frozen)
 
     def download_bytes(self, payload: Payload) -> int:
-        return len(wire.encode(payload))
+        return wire.model_bytes(payload, self.frozen)
 
 
 def share(scenario: Scenario, on: On, client: int) -> IntVector:
@@ -126,6 +128,12 @@ def finetune(federation: Federation, start: Payload, like: Arrays, storage_bytes
     return whole_model(end.payload, like, end.metrics or start_metrics, start_metrics, storage_bytes)
 
 
+def frozen_once(federation: Federation, clients: Sequence[int]) -> dict[int, int]:
+    """The bytes of the frozen values, which clients are sent when a model's training begins, by client."""
+    frozen = federation.anatomy.frozen_values
+    return dict.fromkeys(clients, wire.values_bytes(frozen)) if frozen else {}
+
+
 def fedavg(
     federation: Federation,
     start: Payload,
@@ -135,13 +143,14 @@ def fedavg(
     server: Callable[[int, Payload], Payload] = lambda round, mean: mean,
 ) -> Saved:
     """FedAvg over the clients that have data of one kind."""
-    config = federation.config
+    config, clients, frozen = federation.config, having(federation.scenario, on), federation.anatomy.frozen_values
     phase = Phase(
         name=name,
         rounds=rounds,
-        clients=having(federation.scenario, on),
-        work=lambda number: FullTraining(name, number, config.seed, config.train, on),
+        clients=clients,
+        work=lambda number: FullTraining(name, number, config.seed, config.train, on, frozen=frozen),
         evaluation=ModelEvaluation(),
         server=server,
+        once=frozen_once(federation, clients) if name in ("pretrain", "retrain") else {},
     )
     return federation.run(phase, start)

@@ -41,7 +41,7 @@ class StoredUpdate(Replay):
         trained = super().update(space, payload, client)
         norms = [norm(_moved(trained.payload, payload, span)) for span in state.spans(space.model)]
         kept = trained.payload if self.round == 1 else Payload(np.zeros(0, np.float32))
-        return Update(kept, trained.loss, tuple(norms))
+        return Update(kept, trained.loss, tuple(norms), fixed=trained.fixed if self.round == 1 else ())
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Calibration(FullTraining):
         for span, length in zip(state.spans(space.model), self.norms[client], strict=True):
             values[span] = payload.values[span] + calibrate(length, _moved(trained.payload, payload, span))
         calibrated = Payload(values, trained.payload.counters)
-        return Update(calibrated, trained.loss, moved=state.trained_change(space.model, payload, calibrated))
+        moved = state.trained_change(space.model, payload, calibrated)
+        return Update(calibrated, trained.loss, moved=moved, fixed=trained.fixed)
 
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
@@ -70,7 +71,8 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
 
     def work(number: int) -> Calibration:
         norms = dict(zip(clients, replayed.figures["norms"][number], strict=True))
-        return Calibration("unlearn", number, config.seed, train, "retained", norms)
+        frozen = federation.anatomy.frozen_values
+        return Calibration("unlearn", number, config.seed, train, "retained", norms, frozen=frozen)
 
     phase = Phase(name="unlearn", rounds=len(stored) - 1, clients=clients, work=work, evaluation=ModelEvaluation())
     start_metrics = federation.evaluate(ModelEvaluation(), replayed.payload)
@@ -84,14 +86,14 @@ def replay(federation: Federation, stored: Sequence[int], clients: Sequence[int]
     config = federation.config
     for number, original in enumerate(stored, 1):
         work = StoredUpdate("replay", number, config.seed, config.train, "held", original)
-        conclude = partial(_keep, federation, work)
-        saved = federation.ask(work, federation.recorder.history(original - 1), clients, conclude, len(stored))
+        start = federation.recorder.history(original - 1)
+        saved = federation.ask(work, start, clients, partial(_keep, federation, work, start), len(stored))
     return saved
 
 
-def _keep(federation: Federation, work: StoredUpdate, total: PartialSum) -> Saved:
+def _keep(federation: Federation, work: StoredUpdate, start: Payload, total: PartialSum) -> Saved:
     earlier = federation.recorder.resume("replay")
-    payload = earlier.payload if earlier else federation.mean(work, total)
+    payload = earlier.payload if earlier else federation.mean(work, start, total)
     norms = [*(earlier.figures["norms"] if earlier else ()), [report.figures for report in total.reports]]
     return Saved(round=work.round, payload=payload, metrics={}, figures={"norms": norms})
 

@@ -105,7 +105,7 @@ class AdapterTraining:
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Forget D_u of the federation's scenario: M_r stays as it is, the adapter that comes back overwrites."""
     config, clients = federation.config, having(federation.scenario, "retained")
-    delivery = Delivery(len(wire.encode(state.flatten(base))))
+    delivery = Delivery(wire.model_bytes(state.flatten(base), federation.anatomy.frozen_values))
     chosen, ranking = choose_layers(federation, base)
     if ranking:
         delivery.to(having(federation.scenario, "held"))  # the round that ranks sends M_r by itself
@@ -196,7 +196,8 @@ def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Se
 def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> list[Sensitivity]:
     """One federated round from M_r, all clients: how far every layer moves, in the model's order."""
     config = federation.config
-    work = RankTraining("rank", 1, config.seed, config.train, "held", tuple(names))
+    frozen = federation.anatomy.frozen_values
+    work = RankTraining("rank", 1, config.seed, config.train, "held", tuple(names), frozen=frozen)
 
     def conclude(total: PartialSum) -> Saved:
         entries = {name: layers.layer_vector(base, name).size for name in names}

@@ -34,7 +34,7 @@ class ScaledTraining(FullTraining):
         factor = -self.eta if len(space.scenario.forgotten(client)) else 1.0
         values, inside = payload.values.copy(), state.parameters(space.model)
         values[inside] = scale(values[inside], trained.payload.values[inside], factor)
-        return Update(Payload(values, payload.counters), trained.loss)
+        return Update(Payload(values, payload.counters), trained.loss, fixed=space.fixed)
 
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
@@ -45,7 +45,9 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         name="unlearn",
         rounds=1,
         clients=having(federation.scenario, "held" if config.puf.variant == "regular" else "forgotten"),
-        work=lambda number: ScaledTraining("unlearn", number, config.seed, train, "held", config.puf_eta),
+        work=lambda number: ScaledTraining(
+            *("unlearn", number, config.seed, train, "held", config.puf_eta), frozen=federation.anatomy.frozen_values
+        ),
         evaluation=ModelEvaluation(),
     )
     start_metrics = federation.evaluate(ModelEvaluation(), start)

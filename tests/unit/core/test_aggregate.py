@@ -35,7 +35,7 @@ def test_any_order_and_grouping_gives_the_same_bits(clients, data):
     while shuffled:
         size = data.draw(st.integers(1, len(shuffled)))
         group = exact_sum(shuffled[:size], bits)
-        merged.merge(group.total, group.weight)
+        merged.merge(group.total, group.weight, group.high)
         shuffled = shuffled[size:]
     assert merged.total.dtype == np.int64
     assert merged.total.tobytes() == expected.total.tobytes()

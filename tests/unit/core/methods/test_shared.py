@@ -32,7 +32,7 @@ def test_a_replayed_round_gives_the_bits_of_pretraining(federate, pretrained):
     for number in (1, 2, 3):
         work = Replay("replay", 7, config.seed, config.train, "held", number)
         total, _ = federation.gather(work, kept[number - 1], range(5))
-        found = federation.mean(work, total)
+        found = federation.mean(work, kept[number - 1], total)
         assert np.array_equal(found.values, kept[number].values)
         assert np.array_equal(found.counters, kept[number].counters)
         assert work.upload_bytes(kept[0]) == work.download_bytes(kept[0]) == 0
