@@ -60,6 +60,13 @@ def _name_listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _numbers_as_names(value: Any) -> Any:
+    """Names that are numbers, as the layers of a torch.nn.Sequential have them."""
+    if isinstance(value, list | tuple):
+        return [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in value]
+    return value
+
+
 def _switch(value: Any) -> Any:
     """true and false where a format, or none, may stand."""
     return ("none", "png")[value] if isinstance(value, bool) else value
@@ -69,6 +76,7 @@ Plots = Literal["png", "svg", "pdf", "none"]
 Drawn = Annotated[Plots, BeforeValidator(_switch)]
 Integers = Annotated[tuple[StrictInt, ...], BeforeValidator(_number_listed)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_name_listed)]
+Layers = Annotated[Names, BeforeValidator(_numbers_as_names)]
 Clients = Annotated[tuple[StrictInt | str, ...], BeforeValidator(_number_listed), BeforeValidator(_name_listed)]
 Real = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 
@@ -296,7 +304,7 @@ class UnlearnConfig(Section):
     """Unlearning method: fused, retrain, finetune, federaser, eraseclient, exactfun, not or puf."""
     rounds: Rounds = 5
     """Unlearning rounds: of the adapter, of fine-tuning, or of recovery after a method's first step."""
-    layers: Count | Names = 2
+    layers: Count | Layers = 2
     """K, the number of layers to adapt, or the layers' names (ranking is then skipped)."""
     selection: Literal["critical", "random", "last", "budget"] = "critical"
     """Which K layers: critical (most sensitive), random, last; or budget: all layers share `budget` by sensitivity."""

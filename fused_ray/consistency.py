@@ -228,15 +228,17 @@ def check_layers(
 ) -> None:
     """What `unlearn` says against a model's layers from the input to the output, and those that may be ranked.
 
-    `barred` says why layers cannot be adapted, `gated` are those that no gradient reaches once they are zero. Raises ValueError. A
-    registered model's are known at once, those of a model of the user's own when it is built.
+    `barred` says why layers cannot be adapted, `gated` are those that no gradient reaches once they are zero. Raises
+    ValueError. A registered model's are known at once, those of a model of the user's own when it is built.
     """
     unlearn = config.unlearn
     if isinstance(unlearn.layers, int):
         if unlearn.layers > len(ranked) and unlearn.selection != "budget":
             raise ValueError(
                 f"unlearn.layers: {unlearn.layers} is more than the {len(ranked)} layers of "
-                f"{config.model.label} ({', '.join(ranked)})" + (f"; {'; '.join(barred.values())}" if barred else "")
+                f"{config.model.label} ({', '.join(ranked)})"
+                + (f"; {next(iter(barred.values()))}" if barred else "")
+                + (f", and {len(barred) - 1} more cannot be adapted either" if len(barred) > 1 else "")
             )
         chosen = unlearn.layers - (unlearn.layers == len(ranked) and layers[0] in ranked)
     else:

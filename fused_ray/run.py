@@ -107,12 +107,18 @@ def check_inputs(inputs: Mapping[str, str], place: str) -> None:
 
 
 def check_own_model(config: RunConfig) -> None:
-    """Build a model that is not known beforehand, if the data's shape is. Raises ConfigError if it cannot be used."""
-    info = registry.DATASETS[config.data.name]
-    if info is not None and (config.model.known is None or config.model.weights is not None):
-        from fused_ray.core.model_check import check_model
+    """Try a model that is not known beforehand on images of the data's shape, if that can be told without reading all.
 
-        check_model(config, info.shape, info.classes)
+    Raises ConfigError if it cannot be used, and DataError if the user's own data cannot be.
+    """
+    if config.model.known is None or config.model.weights is not None:
+        from fused_ray.core.model_check import check_model
+        from fused_ray.data import datasets
+
+        info = registry.DATASETS[config.data.name]
+        about = datasets.look(config.data) if info is None else (info.shape, info.classes)
+        if about is not None:
+            check_model(config, *about)
 
 
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunDirectory, RunConfig]:

@@ -126,7 +126,7 @@ def asking(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[Non
 
 
 def trained_change(model: nn.Module, before: Payload, after: Payload) -> FloatVector:
-    """What training changed of a model's values [P]; the fixed ones, which a pass in training mode may move, read zero."""
+    """What training changed of a model's values [P]; fixed ones, which a pass in training mode may move, read zero."""
     change = np.zeros_like(before.values)
     for span in spans(model):
         change[span] = after.values[span] - before.values[span]

@@ -62,6 +62,20 @@ def load(config: DataConfig, seed: int) -> ImageData:
     )
 
 
+def look(config: DataConfig) -> tuple[tuple[int, ...], int] | None:
+    """The shape of the user's own images and the number of classes, from the labels and one image of each split.
+
+    None where that does not tell: grey ones in Parquet become colour if others are. Raises DataError.
+    """
+    source = _read(config)
+    splits = (source.train, source.test)
+    if not all(len(split.labels) for split in splits):
+        return None  # there is none
+    shapes = [split.images(np.arange(1)).pixels.shape[1:] for split in splits]
+    channels = max(shape[0] for shape in shapes)
+    return None if config.name == "parquet" and channels == 1 else ((channels, *shapes[0][1:]), len(source.class_names))
+
+
 def find(config: DataConfig) -> Path | str | None:
     """The folder, file or URI that holds the data set, without reading it; None if it would have to be downloaded.
 

@@ -233,6 +233,11 @@ def _in_order(
         for handle in hooks:
             handle.remove()
     logits = checked(config, output, ROWS, classes)
+    if "" in layer_names(model):
+        raise ConfigError(
+            f"{config.where}: the model itself owns a weight, so that this layer has no name; make it a module of the "
+            "model: self.layer = torch.nn.Linear(...)"
+        )
     if not layer_names(model):
         raise ConfigError(f"{config.where}: the model has no layer: no module of it owns a plain weight to adapt")
 

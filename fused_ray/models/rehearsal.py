@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fused_ray.config import ModelConfig
+from fused_ray.data.reading import some
 from fused_ray.errors import ConfigError
 from fused_ray.models import Shape, build, logits_of, seeded
 from fused_ray.seeding import process_generators
@@ -102,7 +103,7 @@ class _Trial:
         changed = _differing(before, _contents(self.model.state_dict())) + _differing(kept, outside(self.model))
         if changed:
             raise ConfigError(
-                f"{self.config.where}: evaluation changes {_listed(changed)} of the model; let forward() do so "
+                f"{self.config.where}: evaluation changes {some(changed)} of the model; let forward() do so "
                 "`if self.training` alone"
             )
         if not torch.equal(first, second) and first.isfinite().all():
@@ -129,8 +130,9 @@ class _Trial:
                 try:
                     gradients = torch.autograd.grad(loss, learning, allow_unused=True)
                 except RuntimeError as error:
+                    what = str(error).partition(" Hint: ")[0].rstrip(".")
                     raise ConfigError(
-                        f"{self.config.where}: the model cannot learn: its backward pass fails: {error}{_mend(error)}"
+                        f"{self.config.where}: the model cannot learn: its backward pass fails: {what}{_mend(error)}"
                     ) from error
         if all(gradient is None for gradient in gradients):
             raise ConfigError(
@@ -148,7 +150,7 @@ class _Trial:
         changed = _differing(self.kept[0], self.kept[1])
         if changed:
             raise ConfigError(
-                f"{self.config.where}: training changes {_listed(changed)}, which the model keeps outside its "
+                f"{self.config.where}: training changes {some(changed)}, which the model keeps outside its "
                 "state_dict: it would pass from one client to the next in a worker and be lost in the average; "
                 "register it as a persistent buffer (self.register_buffer), which is averaged, or do not keep it"
             )
@@ -201,7 +203,7 @@ def _content(value: Any) -> Any:
         if value.requires_grad:
             return None
         raw = value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(raw).hexdigest()}"
+        return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(raw.tobytes()).hexdigest()}"
     if isinstance(value, torch.Generator):
         return _content(value.get_state())
     if isinstance(value, dict):
@@ -217,10 +219,6 @@ def _contents(state: dict[str, Any]) -> dict[str, Any]:
 
 def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return [name for name in after if repr(after[name]) != repr(before.get(name))]  # as text, NaN is itself
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _mend(error: Exception) -> str:

@@ -15,6 +15,7 @@ from fused_ray.core.rounds import ClientPool, Federation
 from fused_ray.core.simulation import check_numerics, simulate
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
+from fused_ray.data.reading import some
 from fused_ray.errors import RunDirectoryError
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.results import audits, plots
@@ -74,11 +75,11 @@ def execute(
             )
         if model.derived:
             recorder.note(
-                f"the weight of {', '.join(model.derived)} is computed from other parameters (weight_norm, "
+                f"the weight of {some(model.derived)} is computed from other parameters (weight_norm, "
                 "spectral_norm, pruning): these are trained, but neither ranked nor adapted"
             )
         if model.frozen:
-            recorder.note(f"{', '.join(model.frozen)} of {config.model.label} stays frozen: neither ranked nor adapted")
+            recorder.note(f"frozen in {config.model.label}, so neither ranked nor adapted: {some(model.frozen)}")
         if stuck and config.unlearn.method == "fused":
             recorder.note(
                 f"none of {', '.join(stuck)} is chosen: reset at sparsity 0 would set all of it to zero, and no "
