@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import random
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -735,3 +737,29 @@ def test_a_computed_weight_is_trained_and_refused_by_name(images: ImageData, how
     moved = {name for name in start if name.startswith("1.") and not np.array_equal(start[name], base[name])}
     assert moved & {"1.parametrizations.weight.original1", "1.parametrizations.weight.original", "1.weight_v",
                     "1.weight_orig"}  # fmt: skip
+
+
+# --- torchvision --------------------------------------------------------------------------------------------
+
+USES_TORCHVISION = """
+from fused_ray import models
+from fused_ray.config import ModelConfig
+for name in ("at_the_top:net", "inside:net"):
+    print(type(models.build(ModelConfig(factory=name), (3, 32, 32), 4)).__module__)
+"""
+
+
+def test_torchvision_models_in_a_factory_get_the_same_mend(tmp_path: Path) -> None:
+    """Whether the module imports it or the function does; in a process that has not imported it yet."""
+    code = "{}def net(shape, classes):\n    {}return resnet18(num_classes=classes)\n"
+    line = "from torchvision.models import resnet18\n"
+    (tmp_path / "at_the_top.py").write_text(code.format(line, ""))
+    (tmp_path / "inside.py").write_text(code.format("", f"{line}    "))
+    for order in (USES_TORCHVISION, USES_TORCHVISION.replace('"at_the_top:net", ', "")):
+        done = subprocess.run(
+            [sys.executable, "-c", order],
+            capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert set(done.stdout.split()) == {"torchvision.models.resnet"}

@@ -142,3 +142,39 @@ datasets.load(DataConfig(limit=10), 0)
 """
     )
     assert done.returncode == 0, done.stderr
+
+
+USERS = """
+import sys
+from fused_ray.data.torchvision_import import with_torchvision
+made = []
+def make():
+    made.append(None)
+    import torchvision.models
+    return sys.modules["torchvision.models"]
+"""
+
+
+def test_what_a_user_imports_is_mended_too(tmp_path: Path) -> None:
+    done = run(f"{USERS}\nassert with_torchvision(make) and len(made) == 2", stand_ins(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_matched_pair_is_imported_once(tmp_path: Path) -> None:
+    done = run(f"{USERS}\nassert with_torchvision(make) and len(made) == 1", stand_ins(tmp_path, init="import torch"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_other_errors_of_a_user_are_raised_at_once(tmp_path: Path) -> None:
+    code = f"""{USERS}
+def fail():
+    made.append(None)
+    raise RuntimeError("no such luck")
+try:
+    with_torchvision(fail)
+except RuntimeError as error:
+    assert str(error) == "no such luck" and len(made) == 1
+    print("raised")
+"""
+    done = run(code, stand_ins(tmp_path))
+    assert done.stdout.strip() == "raised", done.stderr
