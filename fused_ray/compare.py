@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +62,10 @@ def prepare(config: CompareConfig, *, overwrite: bool = False) -> tuple[Comparis
     for data, cell in cells.items():
         with blaming(partial(config.blamed, scenario=cell.scenario)):
             datasets.find(data)
+    look = lru_cache(datasets.look)  # the user's own data are read once
     for cell in config.cells:
         with blaming(partial(config.blamed, scenario=cell.scenario, method=cell.method)):
-            check_own_model(cell.config or cell.base)
+            check_own_model(cell.config or cell.base, look)
     return ComparisonDirectory.create(config.output.dir, config, overwrite), config
 
 

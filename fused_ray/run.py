@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ray import registry
-from fused_ray.config import RunConfig
+from fused_ray.config import DataConfig, RunConfig
 from fused_ray.errors import ConfigError, Interrupted
 from fused_ray.validation import validated
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fused_ray.results.recorder import Progress
 
 Listener = Callable[["Progress"], None]
+Look = Callable[[DataConfig], tuple[tuple[int, ...], int] | None]
 
 PLOTS = "output.plots"
 MAY_CHANGE = ("engine.", PLOTS, "federation.clients_per_actor", "federation.cpus_per_client",
@@ -106,17 +107,18 @@ def check_inputs(inputs: Mapping[str, str], place: str) -> None:
             raise ConfigError(f"output.dir: {place} holds {key} {where}; choose another output.dir for the results")
 
 
-def check_own_model(config: RunConfig) -> None:
+def check_own_model(config: RunConfig, look: Look | None = None) -> None:
     """Try a model that is not known beforehand on images of the data's shape, if that can be told without reading all.
 
-    Raises ConfigError if it cannot be used, and DataError if the user's own data cannot be.
+    `look` stands for `datasets.look`, where it remembers. Raises ConfigError if the model cannot be used, and DataError
+    if the user's own data cannot be.
     """
     if config.model.known is None or config.model.weights is not None:
         from fused_ray.core.model_check import check_model
         from fused_ray.data import datasets
 
         info = registry.DATASETS[config.data.name]
-        about = datasets.look(config.data) if info is None else (info.shape, info.classes)
+        about = (look or datasets.look)(config.data) if info is None else (info.shape, info.classes)
         if about is not None:
             check_model(config, *about)
 

@@ -280,6 +280,11 @@ def _check_tensors(config: ModelConfig, model: nn.Module) -> None:
             "function returns it: model(torch.zeros(2, *shape))"
         )
     for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ConfigError(
+                f"{config.where}: {name} in the state_dict is {type(tensor).__name__}, which cannot be averaged; keep "
+                "tensors there alone (get_extra_state)"
+            )
         whole = not (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != torch.bool
         if tensor.dtype != torch.float32 and not whole:
             raise ConfigError(

@@ -74,12 +74,12 @@ def _rehearse(config: ModelConfig, shape: Shape, classes: int, device: str, form
         trial.evaluate(probe(shape, ROWS, where, form))
         for rows, training in _STEPS:
             trial.step(probe(shape, rows, where, form), training)
-        trial.check_kept()
         if draws():
             raise ConfigError(
                 f"{config.where}: the model's forward() draws from Python's or NumPy's random numbers, which clients "
                 "that share a worker share too; draw from PyTorch's, which are seeded for each client"
             )
+        trial.check_memory(probe(shape, ROWS, where, form), probe(shape, 2, where, form))
 
 
 class _Trial:
@@ -90,8 +90,6 @@ class _Trial:
 
     def __init__(self, config: ModelConfig, model: nn.Module, shape: Shape, classes: int) -> None:
         self.config, self.model, self.shape, self.classes = config, model, shape, classes
-        self.kept: list[dict[str, Any]] = []
-        """What the model keeps outside its state_dict, step after step."""
 
     @torch.no_grad()
     def evaluate(self, x: torch.Tensor) -> None:
@@ -143,17 +141,41 @@ class _Trial:
             for parameter, gradient in zip(learning, gradients, strict=True):
                 if gradient is not None:
                     parameter.sub_(gradient, alpha=_LR)
-        self.kept.append(outside(self.model))
 
-    def check_kept(self) -> None:
-        """Raise ConfigError if a step changes what the state_dict does not hold: no client would get it back."""
-        changed = _differing(self.kept[0], self.kept[1])
-        if changed:
+    @torch.no_grad()
+    def check_memory(self, x: torch.Tensor, other: torch.Tensor) -> None:
+        """Raise ConfigError if training leaves something behind that the state_dict does not hold.
+
+        From one state_dict, the same images must have the same outcome twice, and in evaluation mode whatever came
+        before. What every pass makes anew, a size of the batch or a map of attention, does no harm.
+        """
+        state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        before = outside(self.model)
+        first, again, third = (self._from(state, batch, x) for batch in (x, x, other))
+        accumulated = _differing(first[0], again[0])
+        if accumulated or not (torch.equal(first[1], again[1]) and torch.equal(again[2], third[2])):
+            names = accumulated or _differing(before, first[0]) or ["something"]
             raise ConfigError(
-                f"{self.config.where}: training changes {some(changed)}, which the model keeps outside its "
-                "state_dict: it would pass from one client to the next in a worker and be lost in the average; "
-                "register it as a persistent buffer (self.register_buffer), which is averaged, or do not keep it"
+                f"{self.config.where}: training changes {some(names)}, which the model keeps outside its state_dict: "
+                "it would pass from one client to the next in a worker and be lost in the average; register it as a "
+                "persistent buffer (self.register_buffer), which is averaged, or do not keep it"
             )
+
+    def _from(
+        self, state: dict[str, torch.Tensor], batch: torch.Tensor, x: torch.Tensor
+    ) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor]:
+        """A pass in training mode from a state_dict: what is outside it then, the logits, and those of evaluation."""
+        with seeded(1, x.device):
+            self._load(state)
+            self.model.train()
+            trained, left = self._logits(batch, ""), outside(self.model)
+            self._load(state)
+            self.model.eval()
+            return left, trained.nan_to_num(), self._logits(x, "").nan_to_num()
+
+    def _load(self, state: dict[str, torch.Tensor]) -> None:
+        for name, tensor in self.model.state_dict().items():
+            tensor.copy_(state[name])
 
     def _logits(self, x: torch.Tensor, how: str) -> torch.Tensor:
         size = " x ".join(map(str, self.shape))
