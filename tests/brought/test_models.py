@@ -38,7 +38,8 @@ from fused_ray.data.partitions import digest
 from fused_ray.errors import ConfigError, NumericsError
 from fused_ray.models.anatomy import anatomy
 from fused_ray.models.rehearsal import memory_format, section_of
-from fused_ray.types import ImageData, Scenario, TestView
+from fused_ray.types import ImageData, Scenario
+from fused_ray.types import TestView as View
 
 Shape = tuple[int, int, int]
 SHAPE, CLASSES, WIDTH = (3, 8, 8), 3, 8
@@ -508,7 +509,7 @@ def configured(name: str, *fields: str) -> RunConfig:
 def scenario(images: ImageData, whole: bool = False) -> Scenario:
     """Three clients, the last with one example in its last batch. Class 0 is forgotten, or the first client whole."""
     labels, held = images.train_labels, tuple(np.split(np.arange(36), [10, 20]))
-    views = {"ra": TestView(np.array([1, 2]), labels[1:3]), "fa": TestView(np.array([0]), labels[:1])}
+    views = {"ra": View(np.array([1, 2]), labels[1:3]), "fa": View(np.array([0]), labels[:1])}
     kept = tuple(part[labels[part] != 0] for part in held)
     if whole:
         kept = (held[0][:0], *held[1:])
