@@ -39,7 +39,7 @@ from fused_ray.errors import ConfigError, NumericsError
 from fused_ray.models.anatomy import anatomy
 from fused_ray.models.rehearsal import memory_format, section_of
 from fused_ray.types import ImageData, Scenario
-from fused_ray.types import TestView as View
+from fused_ray.types import TestView as Rows
 
 Shape = tuple[int, int, int]
 SHAPE, CLASSES, WIDTH = (3, 8, 8), 3, 8
@@ -509,7 +509,7 @@ def configured(name: str, *fields: str) -> RunConfig:
 def scenario(images: ImageData, whole: bool = False) -> Scenario:
     """Three clients, the last with one example in its last batch. Class 0 is forgotten, or the first client whole."""
     labels, held = images.train_labels, tuple(np.split(np.arange(36), [10, 20]))
-    views = {"ra": View(np.array([1, 2]), labels[1:3]), "fa": View(np.array([0]), labels[:1])}
+    views = {"ra": Rows(np.array([1, 2]), labels[1:3]), "fa": Rows(np.array([0]), labels[:1])}
     kept = tuple(part[labels[part] != 0] for part in held)
     if whole:
         kept = (held[0][:0], *held[1:])
