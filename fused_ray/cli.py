@@ -18,6 +18,7 @@ from fused_ray.config import RunConfig, describe
 from fused_ray.errors import FusedRayError, Interrupted
 from fused_ray.kinds import COMPARISON, RUN, SWEEP
 from fused_ray.paths import expanded
+from fused_ray.stopping import TERMINATED, sigterm_as_ctrl_c
 
 app = typer.Typer(
     add_completion=False,
@@ -212,25 +213,32 @@ def _commented(preset: str | None) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point. Exit codes: 0 done, 2 a mistake that one line explains, 130 interrupted, 1 a fault."""
+    """Entry point. Exit codes: 0 done, 2 a mistake that one line explains, 130 Ctrl-C, 143 SIGTERM, 1 a fault."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # what a terminal has no sign for is no reason to fail
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
+    with sigterm_as_ctrl_c() as received:
+        code = _run(given, debug)
+    sys.exit(TERMINATED if received and code == Interrupted.exit_code else code)
+
+
+def _run(given: list[str], debug: bool) -> int:
+    """Do what a command line says; the exit code. Raises what is no mistake of the user's."""
     try:
         # an exit that a command asks for comes back as its code
         code = app(given, prog_name="fused-ray", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except Exception as error:
         reported = _report(error, debug)
         if reported is None:
             raise
-        sys.exit(reported)
+        return reported
     except KeyboardInterrupt:
         print("fused-ray: interrupted", file=sys.stderr)
-        sys.exit(Interrupted.exit_code)
+        return Interrupted.exit_code
 
 
 def _report(error: Exception, debug: bool) -> int | None:
@@ -243,6 +251,8 @@ def _report(error: Exception, debug: bool) -> int | None:
         print("fused-ray: interrupted", file=sys.stderr)
         return Interrupted.exit_code
     message: Any = error if isinstance(error, FusedRayError) else getattr(error, "format_message", lambda: None)()
+    if isinstance(error, MemoryError):
+        message = f"memory ran out ({error or type(error).__name__}); set data.limit, or use a machine with more"
     if message is None:
         return None
     if debug:

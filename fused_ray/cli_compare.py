@@ -39,6 +39,7 @@ def start(
 ) -> None:
     """Run every method on every scenario with every seed, audit what they forgot, and show the tables."""
     from fused_ray.compare import complete, execute, prepare, prepare_resume
+    from fused_ray.results.comparison.display import show_comparison, show_progress
 
     if resume is not None:
         if config is not None or preset or quick or overwrite:
@@ -49,8 +50,6 @@ def start(
             raise typer.BadParameter(f"name a YAML file, or a preset: --preset {_WHOLE}")
         settings = CompareConfig.from_yaml(config, set_ or [], quick, preset)
         directory, settings = prepare(settings, overwrite=overwrite)
-    from fused_ray.results.comparison.display import show_comparison, show_progress  # imports PyTorch
-
     if not complete(directory):
         with show_progress(directory.path) as listener:
             execute(directory, settings, listener)

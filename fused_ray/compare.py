@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ray.comparison import CompareConfig
-from fused_ray.errors import ConfigError, Interrupted
+from fused_ray.errors import ConfigError
 from fused_ray.run import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
 from fused_ray.validation import blaming, validated
 
@@ -96,17 +96,15 @@ def execute(directory: ComparisonDirectory, config: CompareConfig, listener: Lis
     """Run what is still to be done in a prepared directory."""
     hear: Listener = listener or (lambda progress: None)
     config = config.at(directory.path)
-    if config.base.engine.backend == "local":
-        from fused_ray.core.rounds import LocalPool
-        from fused_ray.engine.lease import Lease
-        from fused_ray.results.comparison.execute import execute as execute_here
+    with directory.attempt():
+        if config.base.engine.backend == "local":
+            from fused_ray.core.rounds import LocalPool
+            from fused_ray.engine.lease import Lease
+            from fused_ray.results.comparison.execute import execute as execute_here
 
-        try:
             with contextlib.closing(Lease(LocalPool)) as lease:
                 return execute_here(directory, config, lease, hear)
-        except KeyboardInterrupt:
-            raise Interrupted(f"stopped; continue with: {directory.RESUME} {directory.path}") from None
-    from fused_ray.engine.driver import CompareJob
-    from fused_ray.engine.submit import execute_on_ray
+        from fused_ray.engine.driver import CompareJob
+        from fused_ray.engine.submit import execute_on_ray
 
-    return execute_on_ray(CompareJob(str(directory.path), config), config.base.engine.address, hear)
+        return execute_on_ray(CompareJob(str(directory.path), config), config.base.engine.address, hear)

@@ -18,7 +18,7 @@ from typing import Annotated, Any, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from fused_ray import registry
-from fused_ray.config import INPUTS, AuditConfig, ForgetConfig, Integers, RunConfig, Section, Where
+from fused_ray.config import INPUTS, AuditConfig, ForgetConfig, Integers, Place, RunConfig, Section
 from fused_ray.errors import ConfigError
 from fused_ray.kinds import COMPARISON, base_of, check_kind
 from fused_ray.paths import absolute
@@ -72,7 +72,7 @@ Entries = tuple[Annotated[Entry, BeforeValidator(_labelled)], ...]
 class CompareOutput(Section):
     """Where the comparison goes."""
 
-    dir: Where = "runs/compare"
+    dir: Place = "runs/compare"
     """Its directory; an existing one is refused unless told otherwise."""
 
 

@@ -25,7 +25,7 @@ from pydantic import (
 
 from fused_ray import consistency, keys, registry
 from fused_ray.kinds import RUN, check_kind
-from fused_ray.paths import absolute, home_expanded
+from fused_ray.paths import absolute, home_expanded, local
 from fused_ray.preset import over, read_preset
 from fused_ray.suggest import did_you_mean
 from fused_ray.takeover import taken_over
@@ -114,6 +114,16 @@ Constants = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and deviation that images are normalised by, of pixel values divided by 255; each one number, or per channel."""
 Where = Annotated[str, AfterValidator(home_expanded)]
 """A path or URI."""
+Place = Annotated[str, AfterValidator(local)]
+"""A path, where results go."""
+
+
+CLIENT = "ray://"
+NO_CLIENT = (
+    "by Ray Client, the driver would not be on the machine of the results' folder; send the whole command there with "
+    "ray job submit, or run it on a node of the cluster with engine.address=auto"
+)
+"""Why an address of that kind is refused."""
 
 
 class Section(BaseModel):
@@ -437,11 +447,18 @@ class EngineConfig(Section):
     prefix_cache_mb: Annotated[Real, Field(ge=0)] = 2048.0
     """Memory per actor, in MB of 1e6 bytes, for cached activations of frozen layers; what exceeds it is recomputed."""
 
+    @field_validator("address")
+    @classmethod
+    def _no_client(cls, address: str | None) -> str | None:
+        if address is not None and address.startswith(CLIENT):
+            raise ValueError(NO_CLIENT)
+        return address
+
 
 class OutputConfig(Section):
     """Where the results go."""
 
-    dir: Where = "runs/run"
+    dir: Place = "runs/run"
     """Run directory; an existing one is refused unless told otherwise."""
     plots: Drawn = "png"
     """Format of the plots in the run directory; none: draw none. true and false mean png and none."""

@@ -11,6 +11,8 @@ class FusedRayError(Exception):
     """Base of all errors that a user can mend. `exit_code` is what the command line returns."""
 
     exit_code = 2
+    can_go_on = False
+    """Whether what was begun goes on from its last finished round; who knows the command for that adds it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
@@ -39,8 +41,17 @@ class NumericsError(FusedRayError):
 class ClientFailedError(FusedRayError):
     """A client's work failed or killed its actor more often than is allowed."""
 
+    can_go_on = True
+
+
+class NotWrittenError(RunDirectoryError):
+    """A file of a run directory cannot be written: the disk is full, say."""
+
+    can_go_on = True
+
 
 class Interrupted(FusedRayError):
     """The user stopped the run; the run directory is complete up to the last finished round."""
 
     exit_code = 130
+    can_go_on = True

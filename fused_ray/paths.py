@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from fused_ray.errors import ConfigError
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+"""How a URI begins; of two slashes, a command line's paths keep one."""
 
 
 def home_expanded(where: str) -> str:
@@ -24,10 +28,20 @@ def home_expanded(where: str) -> str:
     return found
 
 
+def local(where: str) -> str:
+    """The same of what can be a folder or file of this machine alone. Raises ValueError for a URI."""
+    if scheme := _SCHEME.match(where):
+        raise ValueError(
+            f"{scheme[1]}: names no file or folder of this machine; name one, and copy from or to a store by its own "
+            "tools"
+        )
+    return home_expanded(where)
+
+
 def expanded(where: str | Path) -> Path:
     """The same as a Path. Raises ConfigError."""
     try:
-        return Path(home_expanded(str(where)))
+        return Path(local(str(where)))
     except ValueError as error:
         raise ConfigError(f"{str(where)!r}: {error}") from None
 

@@ -6,13 +6,14 @@ Neither PyTorch nor Ray is imported until the configuration has been checked and
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ray import registry
 from fused_ray.config import DataConfig, RunConfig
-from fused_ray.errors import ConfigError, Interrupted
+from fused_ray.errors import ConfigError
 from fused_ray.validation import validated
 
 if TYPE_CHECKING:
@@ -62,18 +63,16 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
         settings = settings.model_copy(update=more)
     config = config.model_copy(update={"audit": settings})
     hear: Listener = listener or (lambda progress: None)
-    if config.engine.backend == "ray" and settings.trains:
-        from fused_ray.engine.driver import AuditJob
-        from fused_ray.engine.submit import execute_on_ray
+    with directory.attempt(f"fused-ray audit {shlex.quote(str(directory.path))}{' --full' if full else ''}"):
+        if config.engine.backend == "ray" and settings.trains:
+            from fused_ray.engine.driver import AuditJob
+            from fused_ray.engine.submit import execute_on_ray
 
-        return execute_on_ray(AuditJob(str(directory.path), config), config.engine.address, hear)
-    from fused_ray.core.rounds import LocalPool
-    from fused_ray.results.execute import audit
+            return execute_on_ray(AuditJob(str(directory.path), config), config.engine.address, hear)
+        from fused_ray.core.rounds import LocalPool
+        from fused_ray.results.execute import audit
 
-    try:
         return audit(directory, config, LocalPool, hear)
-    except KeyboardInterrupt:
-        raise Interrupted(f"stopped; once more: fused-ray audit {path}{' --full' if full else ''}") from None
 
 
 def load_run(path: str | Path) -> RunDirectory:
@@ -148,15 +147,13 @@ def asks_for(key: str, overrides: Sequence[str]) -> bool:
 def execute(directory: RunDirectory, config: RunConfig, listener: Listener | None = None) -> dict[str, Any]:
     """Run what is still to be done in a prepared directory."""
     hear: Listener = listener or (lambda progress: None)
-    if config.engine.backend == "local":
-        from fused_ray.core.rounds import LocalPool
-        from fused_ray.results.execute import execute as execute_here
+    with directory.attempt():
+        if config.engine.backend == "local":
+            from fused_ray.core.rounds import LocalPool
+            from fused_ray.results.execute import execute as execute_here
 
-        try:
             return execute_here(directory, config, LocalPool, hear)
-        except KeyboardInterrupt:
-            raise Interrupted(f"stopped; continue with: fused-ray run --resume {directory.path}") from None
-    from fused_ray.engine.driver import RunJob
-    from fused_ray.engine.submit import execute_on_ray
+        from fused_ray.engine.driver import RunJob
+        from fused_ray.engine.submit import execute_on_ray
 
-    return execute_on_ray(RunJob(str(directory.path), config), config.engine.address, hear)
+        return execute_on_ray(RunJob(str(directory.path), config), config.engine.address, hear)

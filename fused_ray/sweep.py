@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fused_ray.config import RunConfig
 from fused_ray.dimension import KINDS
-from fused_ray.errors import ConfigError, Interrupted
+from fused_ray.errors import ConfigError
 from fused_ray.run import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
 from fused_ray.trials import SweepConfig
 from fused_ray.validation import blaming, validated
@@ -133,21 +133,19 @@ def execute(directory: SweepDirectory, config: SweepConfig, listener: Listener |
     """Run what is still to be done in a prepared directory."""
     hear: Listener = listener or (lambda progress: None)
     config = config.at(directory.path)
-    if config.base.engine.backend == "local":
-        from fused_ray.core.rounds import LocalPool
-        from fused_ray.engine.lease import Lease
-        from fused_ray.results.sweep.execute import execute as execute_here
-        from fused_ray.results.sweep.execute import one_by_one
+    with directory.attempt():
+        if config.base.engine.backend == "local":
+            from fused_ray.core.rounds import LocalPool
+            from fused_ray.engine.lease import Lease
+            from fused_ray.results.sweep.execute import execute as execute_here
+            from fused_ray.results.sweep.execute import one_by_one
 
-        try:
             with contextlib.closing(Lease(LocalPool)) as lease:
                 return execute_here(directory, config, lease, one_by_one(lease), hear)
-        except KeyboardInterrupt:
-            raise Interrupted(f"stopped; continue with: {directory.RESUME} {directory.path}") from None
-    from fused_ray.engine.driver import SweepJob
-    from fused_ray.engine.submit import execute_on_ray
+        from fused_ray.engine.driver import SweepJob
+        from fused_ray.engine.submit import execute_on_ray
 
-    return execute_on_ray(SweepJob(str(directory.path), config), config.base.engine.address, hear)
+        return execute_on_ray(SweepJob(str(directory.path), config), config.base.engine.address, hear)
 
 
 def _made_by_tune(found: Any) -> bool:

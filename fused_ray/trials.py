@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fused_ray import registry
-from fused_ray.config import INPUTS, Auto, Count, Drawn, Integers, RunConfig, Section, Where, describe
+from fused_ray.config import INPUTS, Auto, Count, Drawn, Integers, Place, RunConfig, Section, describe
 from fused_ray.dimension import Dimension, twice
 from fused_ray.errors import ConfigError
 from fused_ray.kinds import SWEEP, base_of, check_kind
@@ -42,9 +42,9 @@ METHOD_SECTIONS = ("unlearn", "federaser", "eraseclient", "exactfun", "puf")
 class SweepOutput(Section):
     """Where the sweep goes."""
 
-    dir: Where = "runs/sweep"
+    dir: Place = "runs/sweep"
     """Its directory; an existing one is refused unless told otherwise."""
-    store: Where | None = None
+    store: Place | None = None
     """Folder of pre-trained and retrained models, which later sweeps may share; unset: one in the sweep's directory."""
     plots: Drawn = "png"
     """Format of the plots in the sweep's directory; none: draw none. true and false mean png and none."""

@@ -8,6 +8,8 @@ after comparing every file with the published MD5 sum, and refuses all others.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from fused_ray.errors import DataError
 from fused_ray.paths import expanded
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-CACHE = Path("~/.cache/fused_ray").expanduser()
+CACHE = "~/.cache/fused_ray"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def find(name: str, root: str | None) -> Path | None:
             f"({wanted.files[0]} ...); {_ways(name)}"
         )
     roots = [expanded(os.environ["FUSED_RAY_DATA"])] if "FUSED_RAY_DATA" in os.environ else []
-    places = [above / wanted.folder for above in (*roots, CACHE, Path("data"))]
+    places = [above / wanted.folder for above in (*roots, *filter(None, [_cache()]), Path("data"))]
     if name == "fashion-mnist":
         places.insert(0, DEBIAN)
     return next((folder for folder in places if _holds(folder, wanted)), None)
@@ -97,14 +99,31 @@ def _read_cifar(wanted: _Set, folder: Path, training: bool) -> Split:
 
 
 def _download(name: str) -> Path:
-    wanted = _SETS[name]
+    wanted, cache = _SETS[name], _cache()
+    if cache is None:
+        raise DataError(f"{wanted.title} is not on this machine, and there is no home folder to keep it; {_ways(name)}")
+    target = cache / wanted.folder
     try:
-        getattr(import_torchvision().datasets, wanted.loader)(str(CACHE), download=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # what is broken off, at a full disk or by Ctrl-C, must not be taken for the data set by the next start
+        with tempfile.TemporaryDirectory(dir=cache) as made:
+            getattr(import_torchvision().datasets, wanted.loader)(made, download=True)
+            if not _holds(target, wanted):  # another process may have been faster
+                shutil.rmtree(target, ignore_errors=True)
+                (Path(made) / wanted.folder).rename(target)
     except Exception as error:  # torchvision raises RuntimeError, URLError, OSError and more
         raise DataError(
             f"{wanted.title} is not on this machine, and torchvision could not download it ({error}); {_ways(name)}"
         ) from None
-    return CACHE / wanted.folder
+    return target
+
+
+def _cache() -> Path | None:
+    """The folder for downloads; None where the user has no home folder."""
+    try:
+        return Path(CACHE).expanduser()
+    except RuntimeError:
+        return None
 
 
 def _ways(name: str) -> str:

@@ -11,6 +11,8 @@ from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from fused_ray.engine.reason import reason
+from fused_ray.errors import ClientFailedError
 from fused_ray.trials import SweepConfig, Trial
 
 Leased = tuple[Any, PlacementGroup]
@@ -27,6 +29,9 @@ class Broker:
         self._over: set[str] = set()
         for pair in runners:
             self._free.put_nowait(pair)
+
+    async def ready(self) -> None:
+        """Answers while the broker lives."""
 
     async def begin(self, name: str, trial: Trial | None, values: dict[str, Any]) -> tuple[Any, Trial]:
         """Start Tune's trial of that name on a free runner, once there is one; a proposed trial gets its number."""
@@ -58,6 +63,14 @@ class Broker:
 
             runner = start_runner(self._config, group, self._node)
         self._free.put_nowait((runner, group))
+
+
+def check_broker(broker: Any) -> None:
+    """Raises ClientFailedError if the broker died: trials that it was to start were never run, whatever they say."""
+    try:
+        ray.get(broker.ready.remote())
+    except RayError as error:
+        raise ClientFailedError(f"the process that gives workers to trials died: {reason(error)}") from None
 
 
 _RemoteBroker = ray.remote(num_cpus=0)(Broker)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group_table
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -26,6 +26,7 @@ from fused_ray.core.work import Evaluation, Work
 from fused_ray.core.workspace import test_blocks
 from fused_ray.engine.client import RemoteClient
 from fused_ray.engine.placement import Node, Plan, plan
+from fused_ray.engine.reason import reason
 from fused_ray.errors import ClientFailedError, FusedRayError, PlacementError
 from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 
@@ -142,7 +143,7 @@ class RayPool:
             return list(ray.get(waiting))
         except RayError as error:
             self.close()
-            raise ClientFailedError(f"a client actor could not start: {_reason(error)}") from None
+            raise ClientFailedError(f"a client actor could not start: {reason(error)}") from None
 
     def _replace(self, slot: int) -> None:
         """A new actor in a slot whose actor died or cannot be reached; it may come to another node."""
@@ -153,9 +154,9 @@ class RayPool:
         try:
             self.identities[slot] = ray.get(self._actors[slot].identity.remote(), timeout=limit)
         except GetTimeoutError:
-            raise PlacementError(
+            raise ClientFailedError(
                 f"the actor of clients {list(self._plan.clients[slot])} died and no node could take a new one within "
-                f"{limit:g} s (engine.start_timeout); continue with --resume when there is room"
+                f"{limit:g} s (engine.start_timeout); make room for it"
             ) from None
         except RayError:
             return  # it died at once: its next call fails, which counts as an attempt
@@ -254,7 +255,7 @@ class RayPool:
             f"client {call.items[0]}" if method == "train" and len(call.items) == 1 else f"{method} {list(call.items)}"
         )
         return ClientFailedError(
-            f"{what}, {who}, node {self._node(call)[:12]}: its actor died {call.attempt} times ({_reason(error)}); if "
+            f"{what}, {who}, node {self._node(call)[:12]}: its actor died {call.attempt} times ({reason(error)}); if "
             "memory ran out, lower train.batch_size or engine.prefix_cache_mb, or raise federation.clients_per_actor"
         )
 
@@ -290,13 +291,3 @@ def group_nodes(group: PlacementGroup) -> list[Node]:
 def _split(items: Sequence[int], parts: int) -> list[tuple[int, ...]]:
     size = -(-len(items) // parts) if parts else 0
     return [tuple(items[at : at + size]) for at in range(0, len(items), size)] if size else []
-
-
-def _reason(error: RayError) -> str:
-    if isinstance(error, RayTaskError):
-        return f"{type(error.cause).__name__}: {error.cause}"
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, ActorDiedError) and error.actor_init_failed:
-        return lines[-1].strip()  # what its constructor raised; before it stands the traceback
-    # ids of the actor and its node, which Ray sets in, push what killed it out of sight
-    return " ".join(line.strip() for line in lines if not line.startswith("\t"))[:600]

@@ -10,8 +10,10 @@ from typing import Any
 
 import ray
 
+from fused_ray.config import CLIENT, NO_CLIENT
 from fused_ray.errors import FusedRayError
 from fused_ray.results.environment import usable_cpus
+from fused_ray.stopping import sigterm_kept
 
 TESTED = (2, 60)
 """The Ray that the tests run with; pyproject.toml says which others should do."""
@@ -25,26 +27,56 @@ class SessionError(FusedRayError):
 def session(address: str | None) -> Iterator[bool]:
     """A connection to Ray; yields whether the Ray is a private one that ends with the run.
 
-    In this order: the Ray that this process is connected to already; `address`; RAY_ADDRESS, which a Ray job sets
-    too; else a private local Ray with the CPUs that this process may use.
+    In this order: the Ray that this process is connected to already, which must be the one at `address` if that is
+    given; `address`; RAY_ADDRESS, which a Ray job sets too; else a private local Ray with the CPUs that this process
+    may use. Raises SessionError.
     """
     if ray.is_initialized():
+        _check_connected(address)
         yield False
         return
     where = address or os.environ.get("RAY_ADDRESS")
+    if where is not None and where.startswith(CLIENT):
+        raise SessionError(f"RAY_ADDRESS: {where}: {NO_CLIENT}")
     private = where is None or where == "local"
     options: dict[str, Any] = {"num_cpus": usable_cpus(), "include_dashboard": False} if private else {}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keep CUDA visible as it is; Ray warns otherwise
     try:
-        ray.init(address=where or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        with sigterm_kept():
+            ray.init(address=where or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # Ray raises the bare class too, when a node does not start in time
         what = "start a private Ray" if private else f"join Ray at {where}"
         reason = str(error).rstrip(".")
-        raise SessionError(f"cannot {what}: {reason}; is the machine overloaded, or the address wrong?") from None
+        raise SessionError(f"cannot {what}: {reason}; {_remedy(reason, private)}") from None
     try:
         yield private
     finally:
         ray.shutdown()
+
+
+def _check_connected(address: str | None) -> None:
+    """Raises SessionError unless this process is connected to a Ray that will do."""
+    from ray.util.client import ray as client  # takes a while
+
+    if client.is_connected():
+        raise SessionError(f"this process is connected to Ray at {CLIENT}...: {NO_CLIENT}")
+    connected = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto", connected):
+        raise SessionError(
+            f"engine.address: {address}, but this process is connected to Ray at {connected} already; leave "
+            "engine.address unset to use that, or call ray.shutdown() first"
+        )
+
+
+def _remedy(error: str, private: bool) -> str:
+    """What to do about a Ray that did not start or could not be joined."""
+    if not private:
+        return "is the address right, does that Ray run, and is it of this version?"
+    if "AF_UNIX" in error:
+        return "its sockets lie below RAY_TMPDIR or TMPDIR, a path too long for them: set RAY_TMPDIR to a short one"
+    if "memory" in error:
+        return "free memory on this machine, or ask for more"
+    return "is the machine overloaded, or RAY_TMPDIR full or not to be written to?"
 
 
 def version_note() -> str | None:

@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from fused_ray.engine.driver import Job, start_driver
+from fused_ray.engine.reason import reason
 from fused_ray.engine.session import session
 from fused_ray.errors import ClientFailedError, FusedRayError, Interrupted
 
@@ -38,10 +39,11 @@ def _watch(driver: Any, listener: Callable[[Any], None]) -> dict[str, Any]:
         _tell(driver, listener)
         return _result(outcome)
     except KeyboardInterrupt:
-        driver.stop.remote()
-        with contextlib.suppress(GetTimeoutError):
+        # who ends this process may have ended Ray's at the same time, as Slurm does: then the driver has no say
+        with contextlib.suppress(RayError, ClientFailedError):
+            driver.stop.remote()
             _result(outcome, timeout=_PATIENCE)  # raises Interrupted, unless the run was over by then
-        raise Interrupted("stopped; continue with --resume") from None
+        raise Interrupted("stopped") from None
 
 
 def _tell(driver: Any, listener: Callable[[Any], None]) -> None:
@@ -57,11 +59,10 @@ def _result(outcome: Any, timeout: float | None = None) -> dict[str, Any]:
         result: dict[str, Any] = ray.get(outcome, timeout=timeout)
         return result
     except RayTaskError as error:
-        if isinstance(error.cause, FusedRayError):
+        if isinstance(error.cause, FusedRayError | MemoryError):
             raise error.cause from None
         raise
     except GetTimeoutError:
         raise
     except RayError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ClientFailedError(f"the driver actor died ({reason}); continue with --resume") from None
+        raise ClientFailedError(f"the driver actor died: {reason(error)}") from None

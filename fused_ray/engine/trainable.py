@@ -9,6 +9,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayError
 
+from fused_ray.engine.reason import reason
 from fused_ray.results.sweep import rows
 from fused_ray.trials import Trial
 
@@ -41,8 +42,7 @@ class SweepTrial(tune.Trainable):
             while (report := ray.get(self._runner.report.remote(self._rounds))) is None:
                 pass
         except RayError as error:
-            reason = " ".join(str(error).split())[:300]
-            report = {**rows.report({}), "status": f"{rows.FAILED}its worker died ({reason})"}
+            report = {**rows.report({}), "status": f"{rows.FAILED}its worker died: {reason(error)}"}
         self._rounds += 1
         return self._report(report)
 

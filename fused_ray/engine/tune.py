@@ -6,6 +6,7 @@ rows of trials.parquet come from the trials' run directories; of Tune's own file
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,12 +17,13 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths go on to 
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from fused_ray.engine.broker import start_broker
+from fused_ray.engine.broker import check_broker, start_broker
 from fused_ray.engine.placement import Node, plan, shares
 from fused_ray.engine.pool import cluster_nodes
 from fused_ray.engine.runner import start_runner
@@ -88,6 +90,7 @@ class Tuning:
                     verbose=0,
                 ),
             ).fit()
+            check_broker(broker)
         finally:
             for actor in (broker, *runners):
                 ray.kill(actor)  # what they started ends with them
@@ -128,7 +131,8 @@ class _Table(tune.Callback):
     def _over(self, trial: Any, result: dict[str, Any], status: str) -> None:
         ended = self._broker.end.remote(trial.trial_id)
         if status == rows.STOPPED:
-            ray.get(ended)  # until then it may still write
+            with contextlib.suppress(RayError):  # a broker that died stops nobody, and is told of at the end
+                ray.get(ended)  # until then it may still write
         point = trial.config.get(POINT)
         if point is not None:
             found = self._trials[point["trial"]]

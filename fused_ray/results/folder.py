@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fused_ray.errors import RunDirectoryError
+from fused_ray.errors import FusedRayError, Interrupted, NotWrittenError, RunDirectoryError
 from fused_ray.kinds import COMMANDS, RUN
 from fused_ray.paths import expanded
 from fused_ray.results.environment import environment
@@ -26,6 +28,8 @@ Kind = TypeVar("Kind", bound="Folder")
 
 LOCK_WAIT = 60.0
 """Seconds to wait for the writer of a killed run to be gone."""
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+"""What says that another process holds a lock; any other error says that there are none."""
 
 
 class Folder:
@@ -42,6 +46,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._fresh = False
         self._lock: int | None = None
         self._token = ""
 
@@ -66,14 +71,13 @@ class Folder:
             earlier.lock(wait=10.0)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-            fresh.chmod(0o755)
-            (fresh / cls.CONFIG).write_text(config, encoding="utf-8")
-            (fresh / "environment.json").write_text(json.dumps({"format": cls.FORMAT, **environment()}, indent=2))
-            for folder in folders:
-                (fresh / folder).mkdir()
-            old = target.rename(f"{fresh}.old") if earlier else None  # it is there whole, or gone: never a half of it
-            fresh.rename(target)
+            with _beside(target) as fresh:
+                (fresh / cls.CONFIG).write_text(config, encoding="utf-8")
+                (fresh / "environment.json").write_text(json.dumps({"format": cls.FORMAT, **environment()}, indent=2))
+                for folder in folders:
+                    (fresh / folder).mkdir()
+                old = target.rename(f"{fresh}.old") if earlier else None  # it is there whole, or gone: never a half
+                fresh.rename(target)
             if old is not None:
                 shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
@@ -81,7 +85,9 @@ class Folder:
         finally:
             if earlier is not None:
                 earlier.unlock()
-        return cls(target)
+        made = cls(target)
+        made._fresh = True
+        return made
 
     @classmethod
     def open(cls: type[Kind], path: str | Path) -> Kind:
@@ -118,7 +124,31 @@ class Folder:
             raise RunDirectoryError(f"{self.path / name} is not what this program writes")
         return content
 
-    # -- writing
+    # -- working on it
+
+    @contextlib.contextmanager
+    def attempt(self, command: str = "") -> Iterator[None]:
+        """What is done for this folder inside either ends, or says how to go on: by `command`, else by RESUME.
+
+        A folder that was made for it is removed where nothing of worth came into it, so that a start which failed is
+        not in the way of the next one. KeyboardInterrupt becomes Interrupted.
+        """
+        again = command or f"{self.RESUME} {shlex.quote(str(self.path))}"
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped; continue with: {again}") from None
+        except (FusedRayError, MemoryError) as error:
+            if not isinstance(error, Interrupted) and self._fresh and not self._begun:
+                shutil.rmtree(self.path, ignore_errors=True)
+            elif isinstance(error, FusedRayError) and error.can_go_on:
+                raise type(error)(f"{error}; continue with: {again}") from None
+            raise
+
+    @property
+    def _begun(self) -> bool:
+        """Whether a round is finished, of this run or of one inside this folder."""
+        return any(self.path.glob("**/rounds.parquet/[!.]*"))
 
     def lock(self, wait: float) -> None:
         """Become the only writer; wait that many seconds for an earlier one, which may be dying, to let go.
@@ -134,7 +164,13 @@ class Folder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError:
+            except OSError as error:
+                if error.errno not in _HELD:
+                    os.close(handle)
+                    raise RunDirectoryError(
+                        f"{self.path}: its file system has no locks ({error.strerror}), without which two processes "
+                        "could write there at once; choose an output.dir on another one"
+                    ) from None
                 if time.monotonic() > deadline:
                     owner = os.pread(handle, 200, 0).decode(errors="replace")
                     os.close(handle)
@@ -168,7 +204,7 @@ class Folder:
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-            raise RunDirectoryError(f"{target} cannot be written: {error.strerror}; make room and --resume") from None
+            raise NotWrittenError(f"{target} cannot be written: {error.strerror}") from None
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Replace a JSON file atomically."""
@@ -190,6 +226,17 @@ class Folder:
         except OSError:
             pass
         raise RunDirectoryError(f"{self.path} was taken over by another run; this one stops writing")
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A new folder beside another place on the same disk; it is gone again unless it was moved there."""
+    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        fresh.chmod(0o755)
+        yield fresh
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def kind_of_folder(path: str | Path) -> str:

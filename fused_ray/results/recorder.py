@@ -118,8 +118,7 @@ class DirectoryRecorder:
 
     def clients_done(self, count: int) -> None:
         if self._stopped():
-            at = f"{self._progress.phase} round {self._progress.round}"
-            raise Interrupted(f"stopped in {at}; continue with: fused-ray run --resume {self._directory.path}")
+            raise Interrupted(f"stopped in {self._progress.phase} round {self._progress.round}")
         if count:
             self._tell(clients_done=self._progress.clients_done + count)
 

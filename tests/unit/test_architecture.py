@@ -30,6 +30,7 @@ BASE = {
     "registry",
     "schedule",
     "seeding",
+    "stopping",
     "suggest",
     "takeover",
     "types",

@@ -67,9 +67,6 @@ def execute(
     directory.lock(LOCK_WAIT)
     try:
         return _Comparison(directory, config, make_pool, listener, stopped, notes).run()
-    except Interrupted as stop:
-        reason = str(stop).partition(";")[0]
-        raise Interrupted(f"{reason}; continue with: {directory.RESUME} {directory.path}") from None
     finally:
         directory.unlock()
 

@@ -91,9 +91,6 @@ def execute(
         if config.search == "optuna" or sweep.left:
             run_trials(sweep)
         return sweep.conclude(make_pool)
-    except Interrupted as stop:
-        reason = str(stop).partition(";")[0]
-        raise Interrupted(f"{reason}; continue with: {directory.RESUME} {directory.path}") from None
     finally:
         directory.unlock()
 

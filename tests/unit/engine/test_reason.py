@@ -5,7 +5,7 @@ from __future__ import annotations
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from fused_ray.engine.pool import _reason
+from fused_ray.engine.reason import reason
 
 
 def test_what_killed_an_actor_is_told() -> None:
@@ -16,7 +16,7 @@ def test_what_killed_an_actor_is_told() -> None:
         node_ip_address="10.0.0.1",
         error_message="The actor is dead because its node was out of memory.",
     )
-    found = _reason(ActorDiedError(context))
+    found = reason(ActorDiedError(context))
     assert found.endswith("its node was out of memory.")
     assert "\n" not in found
     assert "actor_id" not in found
@@ -25,4 +25,4 @@ def test_what_killed_an_actor_is_told() -> None:
 def test_what_a_constructor_raised_is_told() -> None:
     trace = 'Traceback:\n  File "client.py", line 3\n    raise PlacementError\nPlacementError: set it to 0'
     cause = RayTaskError("__init__", trace, ValueError("set it to 0"))
-    assert _reason(ActorDiedError(cause)) == "PlacementError: set it to 0"
+    assert reason(ActorDiedError(cause)) == "PlacementError: set it to 0"
