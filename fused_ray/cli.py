@@ -15,7 +15,7 @@ import typer
 from fused_ray import __version__, cli_compare, cli_sweep
 from fused_ray.cli_options import AsJson, Overrides, Preset
 from fused_ray.config import RunConfig, describe
-from fused_ray.errors import FusedRayError, Interrupted
+from fused_ray.errors import FusedRayError, Interrupted, out_of_memory
 from fused_ray.kinds import COMPARISON, RUN, SWEEP
 from fused_ray.paths import expanded
 from fused_ray.stopping import TERMINATED, sigterm_as_ctrl_c
@@ -250,9 +250,8 @@ def _report(error: Exception, debug: bool) -> int | None:
     if isinstance(error, typer.Abort):
         print("fused-ray: interrupted", file=sys.stderr)
         return Interrupted.exit_code
+    error = out_of_memory(error) or error
     message: Any = error if isinstance(error, FusedRayError) else getattr(error, "format_message", lambda: None)()
-    if isinstance(error, MemoryError):
-        message = f"memory ran out ({error or type(error).__name__}); set data.limit, or use a machine with more"
     if message is None:
         return None
     if debug:

@@ -38,6 +38,21 @@ class NumericsError(FusedRayError):
     """A value is not finite or leaves the range of exact aggregation, or nodes are not bit-comparable."""
 
 
+class OutOfMemoryError(FusedRayError):
+    """Memory ran out."""
+
+
+def out_of_memory(error: Exception) -> OutOfMemoryError | None:
+    """What Python, NumPy or PyTorch raises where memory runs out as an error of ours; None for any other."""
+    text = " ".join(str(error).split())
+    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and "allocate memory" in text):
+        return None
+    return OutOfMemoryError(
+        f"memory ran out ({text or type(error).__name__}); make data.limit, train.batch_size or the model smaller, or "
+        "use a machine with more"
+    )
+
+
 class ClientFailedError(FusedRayError):
     """A client's work failed or killed its actor more often than is allowed."""
 

@@ -32,8 +32,7 @@ def local(where: str) -> str:
     """The same of what can be a folder or file of this machine alone. Raises ValueError for a URI."""
     if scheme := _SCHEME.match(where):
         raise ValueError(
-            f"{scheme[1]}: names no file or folder of this machine; name one, and copy from or to a store by its own "
-            "tools"
+            f"a file or folder of this machine is wanted, not {scheme[1]}:; copy from or to a store by its own tools"
         )
     return home_expanded(where)
 

@@ -12,7 +12,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from fused_ray.engine.driver import Job, start_driver
 from fused_ray.engine.reason import reason
 from fused_ray.engine.session import session
-from fused_ray.errors import ClientFailedError, FusedRayError, Interrupted
+from fused_ray.errors import ClientFailedError, FusedRayError, Interrupted, out_of_memory
 
 _POLL = 0.25
 """Seconds between two questions for progress."""
@@ -59,8 +59,9 @@ def _result(outcome: Any, timeout: float | None = None) -> dict[str, Any]:
         result: dict[str, Any] = ray.get(outcome, timeout=timeout)
         return result
     except RayTaskError as error:
-        if isinstance(error.cause, FusedRayError | MemoryError):
-            raise error.cause from None
+        cause = out_of_memory(error.cause) or error.cause
+        if isinstance(cause, FusedRayError):
+            raise cause from None
         raise
     except GetTimeoutError:
         raise

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fused_ray.errors import FusedRayError, Interrupted, NotWrittenError, RunDirectoryError
+from fused_ray.errors import FusedRayError, Interrupted, NotWrittenError, RunDirectoryError, out_of_memory
 from fused_ray.kinds import COMMANDS, RUN
 from fused_ray.paths import expanded
 from fused_ray.results.environment import environment
@@ -138,12 +138,15 @@ class Folder:
             yield
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; continue with: {again}") from None
-        except (FusedRayError, MemoryError) as error:
+        except Exception as raised:
+            error = out_of_memory(raised) or raised
+            if not isinstance(error, FusedRayError):
+                raise
             if not isinstance(error, Interrupted) and self._fresh and not self._begun:
                 shutil.rmtree(self.path, ignore_errors=True)
-            elif isinstance(error, FusedRayError) and error.can_go_on:
-                raise type(error)(f"{error}; continue with: {again}") from None
-            raise
+            elif error.can_go_on:
+                error = type(error)(f"{error}; continue with: {again}")
+            raise error from None
 
     @property
     def _begun(self) -> bool:

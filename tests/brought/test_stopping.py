@@ -1,0 +1,401 @@
+"""Starts that fail and ends from outside: each leaves nothing in the way, and says in one line how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.exceptions import ActorDiedError
+
+from fused_ray import FusedRayError, RunConfig, resume, run
+from fused_ray.cli import main
+from fused_ray.data import torchvision_sets
+from fused_ray.data.torchvision_import import import_torchvision
+from fused_ray.engine.reason import reason
+from fused_ray.engine.session import SessionError, session
+from fused_ray.errors import DataError, RunDirectoryError
+from fused_ray.results.directory import RunDirectory
+from fused_ray.stopping import sigterm_kept
+from tests.processes import family, start, wait_until
+
+SMALL = [
+    *("federation.clients=3", "data.limit=300", "pretrain.rounds=2", "unlearn.rounds=2", "retrain.rounds=2"),
+    *("unlearn.layers=1", "output.plots=none", "audit.relearn_repeats=1"),
+]
+BASE = (
+    "{federation: {clients: 3}, data: {limit: 300}, pretrain: {rounds: 2}, retrain: {rounds: 1}, unlearn: {rounds: 1}}"
+)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In a folder of its own; a SIGTERM that comes too late ends nothing."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def settings(*fields: str) -> list[str]:
+    return [part for field in fields for part in ("--set", field)]
+
+
+def command(*arguments: object) -> tuple[int, list[str]]:
+    """A command line as typed: its exit code, and the lines that it printed to standard error."""
+    errors = io.StringIO()
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(errors),
+        pytest.raises(SystemExit) as end,
+    ):
+        main([str(argument) for argument in arguments])
+    return int(str(end.value.code)), errors.getvalue().splitlines()
+
+
+def terminated(when: Callable[[], bool], *arguments: object) -> str:
+    """The last line of a command that SIGTERM ended as soon as something was true."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.001):
+            if when():
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        code, lines = command(*arguments)
+    finally:
+        over.set()
+        watcher.join()
+    assert code == 143, lines
+    return lines[-1]
+
+
+def some(pattern: str) -> Callable[[], bool]:
+    return lambda: any(Path().glob(pattern))
+
+
+def facts(path: Path) -> dict[str, Any]:
+    result = json.loads((path / "result.json").read_text())
+    return {name: result[name] for name in ("hash", "metrics", "layers", "adapter", "bytes", "verdict")}
+
+
+# -- SIGTERM ------------------------------------------------------------------------------------------------
+
+MOMENTS = [
+    "run",
+    "run/rounds.parquet/*-pretrain-*1.parquet",
+    "run/checkpoints/pretrain.safetensors",
+    "run/rounds.parquet/*-rank-*",
+    "run/rounds.parquet/*-saliency-*1.parquet",
+    "run/rounds.parquet/*-unlearn-*1.parquet",
+    "run/rounds.parquet/*-retrain-*1.parquet",
+    "run/retrained.safetensors",
+]
+"""Files that say that a phase is under way: the start, each phase of rounds, the audit."""
+
+
+@pytest.mark.parametrize("moments", [MOMENTS[::5] + MOMENTS[-1:], pytest.param(MOMENTS, marks=pytest.mark.slow)])
+def test_sigterm_in_each_phase_and_then_the_same_bits(tmp_path: Path, moments: list[str]) -> None:
+    fields = settings(*SMALL, "engine.backend=local")
+    arguments: list[object] = ["run", *fields, "--set", "output.dir=run"]
+    for moment in moments:
+        line = terminated(some(moment), *arguments)
+        assert line.startswith("fused-ray: stopped")
+        assert line.endswith(f"; continue with: fused-ray run --resume {tmp_path / 'run'}")
+        arguments = ["run", "--resume", "run"]
+    assert command(*arguments)[0] == 0
+    assert command("run", *fields, "--set", "output.dir=whole")[0] == 0
+    assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+
+
+def test_each_command_says_how_it_goes_on(tmp_path: Path) -> None:
+    local = settings("base.engine.backend=local", "base.output.plots=none", "output.dir=a b")
+    for name, text, moment in (
+        ("sweep", "space: {unlearn.sparsity: {grid: [0.5, 0.9]}}", "a b/trials/*/rounds.parquet/*"),
+        ("compare", "methods: [fused]\nscenarios: [class]", "a b/bases/*/rounds.parquet/*"),
+    ):
+        Path(f"{name}.yaml").write_text(f"base: {BASE}\n{text}\n")
+        given = local if name == "sweep" else local[:4] + local[4:]
+        line = terminated(some(moment), name, f"{name}.yaml", *given)
+        assert line.endswith(f"; continue with: fused-ray {name} --resume '{tmp_path / 'a b'}'")
+        Path("a b").rename(name)
+
+
+def test_an_audit_that_was_stopped_is_started_again(tmp_path: Path) -> None:
+    config = RunConfig.from_dict({}, [*SMALL, "engine.backend=local", "audit.enabled=false", "output.dir=one"])
+    run(config)
+    line = terminated(some("one/audit/*"), "audit", "one", "--full")
+    assert line.endswith(f"; continue with: fused-ray audit {tmp_path / 'one'} --full")
+    fields = settings(*SMALL, "engine.backend=local", "audit.shadows=1", "output.dir=two")
+    line = terminated(some("two/audit/*"), "run", *fields)  # in a run the same work is the run's
+    assert line.endswith(f"; continue with: fused-ray run --resume {tmp_path / 'two'}")
+
+
+def test_sigterm_is_the_callers_again() -> None:
+    came = []
+    signal.signal(signal.SIGTERM, ours := lambda number, frame: came.append(number))
+    with sigterm_kept():
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(15))
+    assert signal.getsignal(signal.SIGTERM) is ours
+    with contextlib.suppress(SystemExit), sigterm_kept():
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(15))
+        signal.raise_signal(signal.SIGTERM)
+    assert came == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) is ours
+    command("show", "nowhere")
+    assert signal.getsignal(signal.SIGTERM) is ours
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_sigterm_on_ray_in_each_phase_and_then_the_same_bits(tmp_path: Path) -> None:
+    command("run", *settings(*SMALL, "engine.backend=local", "output.dir=whole"))
+    arguments = ["run", *settings(*SMALL, "output.dir=run")]
+    for moment in MOMENTS:
+        process = start([sys.executable, "-m", "fused_ray", *arguments])
+        wait_until(some(moment), process)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 143, errors
+        assert errors.endswith(f"; continue with: fused-ray run --resume {tmp_path / 'run'}\n")
+        assert "Traceback" not in errors
+        arguments = ["run", "--resume", "run"]
+    assert resume("run")["reversible"]
+    assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["run", "run/rounds.parquet/*-pretrain-*"])
+def test_sigterm_for_all_of_ray_as_well(tmp_path: Path, moment: str) -> None:
+    """As a batch system ends a step: each of its processes gets the signal."""
+    process = start(
+        [sys.executable, "-m", "fused_ray", "run", *settings(*SMALL, "pretrain.rounds=50", "output.dir=run")]
+    )
+    wait_until(some(moment), process)
+    members = family(process)
+    for member in members:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 143, errors
+    assert errors.endswith(f"; continue with: fused-ray run --resume {tmp_path / 'run'}\n")
+    _, alive = psutil.wait_procs(members, timeout=20)
+    assert not alive
+
+
+# -- a start that fails -------------------------------------------------------------------------------------
+
+FAILING = ["data.partition=file", "data.partition_file=bad.csv"]
+"""What is wrong with it shows once the data are read."""
+
+
+@pytest.fixture
+def _bad(tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("client,example\n0,0\n")
+
+
+@pytest.mark.usefixtures("_bad")
+def test_a_start_that_failed_is_not_in_the_way(tmp_path: Path) -> None:
+    fields = [*SMALL, "engine.backend=local", "output.dir=run"]
+    code, lines = command("run", *settings(*fields, *FAILING))
+    assert (code, Path("run").exists()) == (2, False), lines
+    assert not any(tmp_path.glob(".*")), "nor anything beside it"
+    assert command("run", *settings(*fields))[0] == 0
+    for name, text in (
+        ("sweep", "space: {unlearn.sparsity: {grid: [0.5, 0.9]}}"),
+        ("compare", "methods: [fused]\nscenarios: [class]"),
+    ):
+        Path("c.yaml").write_text(f"base: {BASE}\n{text}\n")
+        local = ["base.engine.backend=local", f"output.dir={name}", *(f"base.{field}" for field in FAILING)]
+        code, lines = command(name, "c.yaml", *settings(*local))
+        assert (code, Path(name).exists()) == (2, False), lines
+
+
+@pytest.mark.usefixtures("_bad")
+def test_what_was_there_stays_when_it_fails(tmp_path: Path) -> None:
+    """A method that does not learn after pre-training did, and a run that is resumed where its data are not."""
+    fields = [*SMALL, "engine.backend=local", "output.dir=run", "unlearn.lr=1e-12"]
+    code, lines = command("run", *settings(*fields))
+    assert code == 2
+    assert "training changed nothing" in lines[-1]
+    assert len(list(Path("run/rounds.parquet").glob("*-pretrain-*"))) == 2
+    directory = RunDirectory.create("other", RunConfig.from_dict({}, [*SMALL, "engine.backend=local", *FAILING]))
+    assert command("run", "--resume", directory.path)[0] == 2
+    assert Path("other/config.yaml").exists()
+
+
+class BrokenOff:
+    """torchvision's loader on a connection that ends within the last file."""
+
+    def __init__(self, root: str, download: bool = False) -> None:
+        folder = Path(root) / "MNIST" / "raw"
+        folder.mkdir(parents=True)
+        for file in torchvision_sets._IDX:
+            (folder / f"{file}.gz").write_bytes(b"\x1f\x8b")
+        raise RuntimeError("connection reset")
+
+
+def test_a_download_that_broke_off_is_not_taken_for_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchvision_sets, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(import_torchvision().datasets, "MNIST", BrokenOff)
+    with pytest.raises(DataError, match="connection reset"):
+        torchvision_sets.read("mnist", torchvision_sets.find("mnist", None))
+    assert torchvision_sets.find("mnist", None) is None
+    assert not any((tmp_path / "cache").rglob("*.gz"))
+
+
+def test_a_disk_without_locks_is_told_from_a_busy_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = RunDirectory.create("run", RunConfig())
+    other = RunDirectory.open("run")
+    other.lock(0)
+    with pytest.raises(RunDirectoryError, match=f"is being written by another run .process {os.getpid()}"):
+        directory.lock(0)
+    other.unlock()
+    for code in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+        monkeypatch.setattr(fcntl, "flock", refusing(code))
+        began = time.monotonic()
+        with pytest.raises(
+            RunDirectoryError, match=r"its file system has no locks .*; choose an output.dir on another"
+        ):
+            directory.lock(60)
+        assert time.monotonic() - began < 5
+
+
+def refusing(code: int) -> Callable[[int, int], None]:
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return flock
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/run", "gs://b/r", "hdfs://host/r", "file:///tmp/r", "S3A://b/r"])
+def test_results_go_to_folders_alone(tmp_path: Path, uri: str) -> None:
+    scheme = uri.partition(":")[0]
+    Path("s.yaml").write_text(f"base: {BASE}\nspace: {{unlearn.sparsity: {{grid: [0.5]}}}}\n")
+    Path("c.yaml").write_text(f"base: {BASE}\nmethods: [fused]\nscenarios: [class]\n")
+    for arguments in (
+        ("run", "--set", f"output.dir={uri}"),
+        ("sweep", "s.yaml", "--set", f"output.dir={uri}"),
+        ("sweep", "s.yaml", "--set", f"output.store={uri}"),
+        ("compare", "c.yaml", "--set", f"output.dir={uri}"),
+        ("run", "--resume", uri),
+        ("show", uri),
+        ("audit", uri),
+        ("init", f"{uri}.yaml"),
+    ):
+        code, lines = command(*arguments)
+        assert (code, len(lines)) == (2, 1), (arguments, lines)
+        assert f"a file or folder of this machine is wanted, not {scheme}:" in lines[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.yaml", "s.yaml"]
+
+
+# -- Ray ----------------------------------------------------------------------------------------------------
+
+
+def test_a_temporary_folder_too_long_for_sockets_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 25)))
+    code, lines = command("run", *settings(*SMALL, "output.dir=run"))
+    assert code == 2
+    assert "a path too long for them: set RAY_TMPDIR to a short one" in lines[-1]
+    assert not Path("run").exists()
+
+
+def test_ray_client_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, lines = command("run", "--set", "engine.address=ray://head:10001", "--set", "output.dir=run")
+    assert (code, len(lines)) == (2, 1)
+    assert "engine.address: by Ray Client" in lines[0]
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with (
+        pytest.raises(SessionError, match=r"RAY_ADDRESS: ray://head:10001: by Ray Client, .* ray job submit"),
+        session(None),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_an_address_beside_a_ray_that_is_there(cluster: Any) -> None:
+    for address in (None, "auto", cluster.address):
+        with session(address) as private:
+            assert not private
+    for address in ("local", "10.1.2.3:6379"):
+        said = f"{address}, but this process is connected to Ray at {cluster.address}"
+        with pytest.raises(SessionError, match=said), session(address):
+            pass
+    with pytest.raises(FusedRayError, match="is connected to Ray at"):
+        run(RunConfig.from_dict({}, [*SMALL, "engine.address=local", "output.dir=run"]))
+    assert not Path("run").exists()
+
+
+def test_why_an_actor_died_is_told_whole() -> None:
+    text = (
+        "The actor is dead because its node was out of memory. " + "Its largest processes were these. " * 40 + "the end"
+    )
+    context = ActorDiedErrorContext(class_name="DriverActor", actor_id=bytes(16), pid=7, error_message=text)
+    assert reason(ActorDiedError(context)).endswith(text)
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_broker_died_does_not_end_well(tmp_path: Path) -> None:
+    Path("s.yaml").write_text(f"base: {BASE}\nspace: {{unlearn.sparsity: {{grid: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}}}}\n")
+    fields = settings("output.dir=sweep", "max_concurrent=1", "base.audit.enabled=false", "base.output.plots=none")
+    process = start([sys.executable, "-m", "fused_ray", "sweep", "s.yaml", *fields])
+    wait_until(lambda: Path("sweep/trials.parquet").exists(), process)
+    (broker,) = [member for member in family(process) if "Broker" in " ".join(member.cmdline())]
+    broker.kill()
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 2, errors
+    assert "the process that gives workers to trials died: " in errors
+    assert errors.endswith(f"; continue with: fused-ray sweep --resume {tmp_path / 'sweep'}\n")
+    assert "Traceback" not in errors
+    code, lines = command("sweep", "--resume", "sweep")
+    assert code == 0, lines
+    assert json.loads(Path("sweep/result.json").read_text())["done"] == 6
+
+
+# -- memory -------------------------------------------------------------------------------------------------
+
+
+HUNGRY = """
+import numpy as np, torch
+from torch import nn
+
+class Hungry(nn.Linear):
+    def forward(self, x):
+        if self.training and len(x) > 3:
+            EAT
+        return super().forward(x.flatten(1))
+
+def model(shape, classes):
+    return Hungry(shape[0] * shape[1] * shape[2], classes)
+"""
+
+
+@pytest.mark.parametrize("eat", ["np.ones(10**15)", "torch.ones(10**15)"])
+def test_memory_that_ran_out_is_one_line(monkeypatch: pytest.MonkeyPatch, eat: str) -> None:
+    name = f"hungry_{eat[:2]}"
+    Path(f"{name}.py").write_text(HUNGRY.replace("EAT", eat))
+    monkeypatch.syspath_prepend(".")
+    code, lines = command(
+        "run", *settings(*SMALL, "engine.backend=local", f"model.factory={name}:model", "output.dir=r")
+    )
+    assert code == 2
+    assert lines[-1].startswith("fused-ray: memory ran out (")
+    assert "allocate" in lines[-1]
+    assert not Path("r").exists()
