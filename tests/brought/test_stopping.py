@@ -34,7 +34,7 @@ from tests.processes import family, start, wait_until
 
 SMALL = [
     *("federation.clients=3", "data.limit=300", "pretrain.rounds=2", "unlearn.rounds=2", "retrain.rounds=2"),
-    *("unlearn.layers=1", "output.plots=none", "audit.relearn_repeats=1"),
+    *("unlearn.layers=1", "output.plots=none", "audit.relearn_repeats=1", "audit.relearn_steps=5"),
 ]
 BASE = (
     "{federation: {clients: 3}, data: {limit: 300}, pretrain: {rounds: 2}, retrain: {rounds: 1}, unlearn: {rounds: 1}}"
