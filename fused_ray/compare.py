@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fused_ray.comparison import CompareConfig
 from fused_ray.errors import ConfigError
 from fused_ray.run import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
+from fused_ray.seeding import untouched
 from fused_ray.validation import blaming, validated
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def execute(directory: ComparisonDirectory, config: CompareConfig, listener: Lis
     """Run what is still to be done in a prepared directory."""
     hear: Listener = listener or (lambda progress: None)
     config = config.at(directory.path)
-    with directory.attempt():
+    with untouched(), directory.attempt():
         if config.base.engine.backend == "local":
             from fused_ray.core.rounds import LocalPool
             from fused_ray.engine.lease import Lease

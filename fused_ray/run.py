@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fused_ray import registry
 from fused_ray.config import DataConfig, RunConfig
 from fused_ray.errors import ConfigError
+from fused_ray.seeding import untouched
 from fused_ray.validation import validated
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
         settings = settings.model_copy(update=more)
     config = config.model_copy(update={"audit": settings})
     hear: Listener = listener or (lambda progress: None)
-    with directory.attempt(f"fused-ray audit {shlex.quote(str(directory.path))}{' --full' if full else ''}"):
+    again = f"fused-ray audit {shlex.quote(str(directory.path))}{' --full' if full else ''}"
+    with untouched(), directory.attempt(again):
         if config.engine.backend == "ray" and settings.trains:
             from fused_ray.engine.driver import AuditJob
             from fused_ray.engine.submit import execute_on_ray
@@ -147,7 +149,7 @@ def asks_for(key: str, overrides: Sequence[str]) -> bool:
 def execute(directory: RunDirectory, config: RunConfig, listener: Listener | None = None) -> dict[str, Any]:
     """Run what is still to be done in a prepared directory."""
     hear: Listener = listener or (lambda progress: None)
-    with directory.attempt():
+    with untouched(), directory.attempt():
         if config.engine.backend == "local":
             from fused_ray.core.rounds import LocalPool
             from fused_ray.results.execute import execute as execute_here

@@ -40,11 +40,18 @@ def bits(n: int, seed: int, purpose: str, round: int = 0, client: int = 0) -> ND
 
 
 @contextmanager
-def process_generators() -> Iterator[Callable[[], bool]]:
-    """Python's and NumPy's generators, which a process shares: whether they were drawn from inside; then as before."""
-    python, numpy = random.getstate(), np.random.get_state()
+def untouched(seed: int | None = None) -> Iterator[Callable[[], bool]]:
+    """Python's and NumPy's generators, which a process shares, are afterwards as before.
+
+    Inside, they depend on `seed` alone if one is given. Yields whether they were drawn from since.
+    """
+    before = random.getstate(), np.random.get_state()
+    if seed is not None:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+    began = random.getstate(), np.random.get_state()
     try:
-        yield lambda: repr((random.getstate(), np.random.get_state())) != repr((python, numpy))
+        yield lambda: repr((random.getstate(), np.random.get_state())) != repr(began)
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+        random.setstate(before[0])
+        np.random.set_state(before[1])

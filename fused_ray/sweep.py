@@ -15,6 +15,7 @@ from fused_ray.config import RunConfig
 from fused_ray.dimension import KINDS
 from fused_ray.errors import ConfigError
 from fused_ray.run import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
+from fused_ray.seeding import untouched
 from fused_ray.trials import SweepConfig
 from fused_ray.validation import blaming, validated
 
@@ -133,7 +134,7 @@ def execute(directory: SweepDirectory, config: SweepConfig, listener: Listener |
     """Run what is still to be done in a prepared directory."""
     hear: Listener = listener or (lambda progress: None)
     config = config.at(directory.path)
-    with directory.attempt():
+    with untouched(), directory.attempt():
         if config.base.engine.backend == "local":
             from fused_ray.core.rounds import LocalPool
             from fused_ray.engine.lease import Lease

@@ -17,7 +17,7 @@ from fused_ray.audit.relearning import Ratio, Relearning
 from fused_ray.audit.verdict import Figures
 from fused_ray.audit.yardstick import Seen, Yardstick
 from fused_ray.core.adapter import Masks
-from fused_ray.core.rounds import one_thread
+from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 
 ATTACKS = ("loss", "shadow", "gaussian")
@@ -54,7 +54,7 @@ def audit(subject: Subject) -> dict[str, Any]:
 
     Raises NumericsError where a model's outputs are not finite.
     """
-    with one_thread():
+    with standard():
         report = _report(subject)
     plain: dict[str, Any] = json.loads(json.dumps(report, allow_nan=False))
     return plain

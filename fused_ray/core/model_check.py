@@ -8,19 +8,19 @@ from pathlib import Path
 from fused_ray import consistency, models
 from fused_ray.config import RunConfig, density_count
 from fused_ray.core import pretrained, state
-from fused_ray.core.rounds import one_thread
+from fused_ray.core.standard import standard
 from fused_ray.errors import ConfigError
 from fused_ray.models.anatomy import Anatomy, anatomy, gated
 
 
+@standard()  # on its probe of a few rows, threads would only wait for each other
 def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatomy:
     """Build the configured model for images of (channels, height, width) and look at it.
 
     Raises ConfigError in one line: no such factory, nothing usable from it, layers that it lacks, weights that do not
     fit.
     """
-    with one_thread():  # on its probe of a few rows, threads would only wait for each other
-        found = anatomy(config.model, shape, classes)
+    found = anatomy(config.model, shape, classes)
     try:
         stuck = never_reset(config, shape, classes, found)
         consistency.check_layers(config, found.layers, found.ranked, found.barred(config.model.label), stuck)
@@ -60,7 +60,7 @@ def _gated(config: RunConfig, shape: Sequence[int], classes: int, layers: Sequen
     known = config.model.known
     if known is not None:
         return [name for name in layers if name in known.gated]
-    with one_thread():
+    with standard():
         return gated(config.model, shape, classes, layers)
 
 

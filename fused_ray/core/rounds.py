@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from fused_ray.config import RunConfig
 from fused_ray.core import numerics
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.aggregate import ExactSum
 from fused_ray.core.metrics import Metrics, accuracies, halves
+from fused_ray.core.standard import standard
 from fused_ray.core.work import Evaluation, Work, compute, round_bits
 from fused_ray.core.workspace import Workspace, test_blocks
 from fused_ray.errors import NumericsError
@@ -81,43 +80,35 @@ class LocalPool:
 
     def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
         self.assign(config, data, scenario)
-        with one_thread():
+        with standard():
             self.identities: Sequence[Identity] = [numerics.identity("local")]
 
     def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
         self._blocks = range(test_blocks(data))
-        with one_thread():
+        with standard():
             self._space = Workspace(config, data, scenario)
 
+    @standard()
     def install(self, base: Payload) -> None:
         self._space.install(base)
 
     def train(
         self, work: Work, payload: Payload, clients: Sequence[int], done: ClientDone, keep_updates: bool = False
     ) -> Iterator[PartialSum]:
-        with one_thread():
-            yield compute(self._space, work, payload, clients, keep_updates, lambda _: done(1))
+        with standard():
+            total = compute(self._space, work, payload, clients, keep_updates, lambda _: done(1))
+        yield total
 
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> IntVector:
-        with one_thread():
+        with standard():
             return np.concatenate(evaluation.predict(self._space, payload, self._blocks))
 
+    @standard()
     def base_hashes(self) -> list[list[str]]:
         return [self._space.base_hashes()]
 
     def close(self) -> None:
         """Nothing outlives the object."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One PyTorch thread inside, as before outside: the number of threads changes the bits of a result."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, kw_only=True)

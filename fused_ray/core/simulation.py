@@ -12,7 +12,8 @@ from fused_ray.core import methods, state
 from fused_ray.core.methods import Unlearned, fedavg
 from fused_ray.core.metrics import Metrics
 from fused_ray.core.removal import removal_hash
-from fused_ray.core.rounds import ClientPool, Federation, Recorder, one_thread
+from fused_ray.core.rounds import ClientPool, Federation, Recorder
+from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation
 from fused_ray.core.workspace import STEP, Workspace
@@ -39,6 +40,7 @@ class Outcome:
     identities: Sequence[Identity]
 
 
+@standard()
 def simulate(
     config: RunConfig,
     data: ImageData,
@@ -117,7 +119,6 @@ def _restored_hash(
     """The hash of a live model after the adapter went on, answered on test images and came off; None without one."""
     if unlearned.adapter is None or unlearned.values is None:
         return None
-    with one_thread():
-        space = Workspace(config, data, scenario)
-        images = space.images("test", np.arange(min(STEP, len(data.test_labels))))
-        return removal_hash(space.model, base, unlearned.adapter, unlearned.values, images)
+    space = Workspace(config, data, scenario)
+    images = space.images("test", np.arange(min(STEP, len(data.test_labels))))
+    return removal_hash(space.model, base, unlearned.adapter, unlearned.values, images)

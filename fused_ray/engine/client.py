@@ -14,6 +14,7 @@ import torch
 
 from fused_ray.config import RunConfig
 from fused_ray.core import numerics
+from fused_ray.core.standard import standard
 from fused_ray.core.work import Evaluation, Work, compute
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import PlacementError
@@ -37,7 +38,6 @@ class ClientActor:
     """
 
     def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario, gpu_share: float) -> None:
-        torch.set_num_threads(1)
         self._device = "cuda" if gpu_share > 0 else "cpu"
         if gpu_share > 0 and not torch.cuda.is_available():
             raise PlacementError(
@@ -50,23 +50,29 @@ class ClientActor:
             torch.cuda.set_per_process_memory_fraction(gpu_share * _GPU_RESERVE)
         self.assign(config, data, scenario)
 
+    @standard()
     def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
         self._space = Workspace(config, data, scenario, self._device)
 
+    @standard()
     def identity(self) -> Identity:
         return numerics.identity(ray.get_runtime_context().get_node_id(), self._device)
 
+    @standard()
     def install(self, base: Payload) -> None:
         self._space.install(base)
 
+    @standard()
     def train(self, task: tuple[Work, Payload], clients: Sequence[int], keep_updates: bool) -> PartialSum:
         work, payload = task
         return compute(self._space, work, payload, clients, keep_updates)
 
+    @standard()
     def evaluate(self, task: tuple[Evaluation, Payload], blocks: Sequence[int]) -> list[IntVector]:
         evaluation, payload = task
         return evaluation.predict(self._space, payload, blocks)
 
+    @standard()
     def base_hashes(self) -> list[str]:
         return self._space.base_hashes()
 

@@ -19,7 +19,7 @@ from torch import nn
 from fused_ray.config import ModelConfig
 from fused_ray.data.torchvision_import import with_torchvision
 from fused_ray.errors import ConfigError
-from fused_ray.seeding import derive
+from fused_ray.seeding import derive, untouched
 
 Shape = tuple[int, int, int]
 """Of an image: channels, height, width."""
@@ -92,9 +92,9 @@ def _made(model: ModelConfig | str, shape: Shape, classes: int) -> nn.Module:
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Inside, PyTorch's own random numbers (initial weights, dropout) depend on the seed alone; then as before."""
+    """Inside, the global generators (initial weights, dropout) depend on the seed alone; then as before."""
     cards = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cards):
+    with untouched(seed), torch.random.fork_rng(devices=cards):
         torch.manual_seed(seed)
         yield
 

@@ -21,7 +21,7 @@ from fused_ray.config import ModelConfig
 from fused_ray.data.reading import some
 from fused_ray.errors import ConfigError
 from fused_ray.models import Shape, build, logits_of, seeded
-from fused_ray.seeding import process_generators
+from fused_ray.seeding import untouched
 
 ROWS = 3
 """Images of the probe."""
@@ -70,7 +70,7 @@ def _rehearse(config: ModelConfig, shape: Shape, classes: int, device: str, form
     where = torch.device(device)
     model: nn.Module = build(config, shape, classes).to(where, memory_format=form)  # type: ignore[call-overload]
     trial = _Trial(config, model, shape, classes)
-    with seeded(0, where), process_generators() as draws, _running(model) as trial.open:
+    with seeded(0, where), untouched() as draws, _running(model) as trial.open:
         trial.evaluate(probe(shape, ROWS, where, form))
         for rows, training in _STEPS:
             trial.step(probe(shape, rows, where, form), training)

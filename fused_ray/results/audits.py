@@ -22,7 +22,8 @@ from fused_ray.core import state
 from fused_ray.core.adapter import Masks
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg
-from fused_ray.core.rounds import Federation, RoundRecord, Saved, one_thread
+from fused_ray.core.rounds import Federation, RoundRecord, Saved
+from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import FusedRayError, Interrupted
@@ -135,7 +136,7 @@ def yardstick(
     out where what is forgotten differs from seed to seed, so that they may have seen it.
     """
     alike = config.forget.scenario in ("class", "exclusive") or config.forget.poison
-    with one_thread():
+    with standard():
         space = Workspace(config, data, scenario)
     return Yardstick(
         space=space,

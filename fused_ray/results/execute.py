@@ -13,6 +13,7 @@ from fused_ray.config import DataConfig, Plots, RunConfig
 from fused_ray.core.model_check import check_model, never_reset
 from fused_ray.core.rounds import ClientPool, Federation
 from fused_ray.core.simulation import check_numerics, simulate
+from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
 from fused_ray.data.reading import some
@@ -38,6 +39,7 @@ def prepared(config: RunConfig, load: Load = datasets.load) -> tuple[ImageData, 
     return scenarios.extended(config, data, scenario), scenario
 
 
+@standard()
 def execute(
     directory: RunDirectory,
     config: RunConfig,
@@ -127,6 +129,7 @@ def finish(
     return directory
 
 
+@standard()
 def audit(
     directory: RunDirectory,
     config: RunConfig,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fused_ray.config import Constants
 from fused_ray.core.removal import removal_hash
+from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays, state_hash
 from fused_ray.errors import RunDirectoryError
 from fused_ray.paths import expanded
@@ -14,6 +15,7 @@ from fused_ray.results.directory import RunDirectory
 from fused_ray.results.files import encode_state, read_adapter, read_state
 
 
+@standard()
 def apply_adapter(run: Path, out: Path) -> str:
     """Write M_f (M_r + A_f, or the whole model) of a finished run; returns its SHA-256.
 
@@ -33,6 +35,7 @@ def model_that_forgot(directory: RunDirectory) -> Arrays:
     return adapter.apply(read_state(directory.path / "base.safetensors"), values)
 
 
+@standard()
 def restore_base(run: Path, out: Path | None) -> str:
     """Put the adapter on a freshly built model, let it answer and take it off; write M_r if asked; returns its SHA-256.
 

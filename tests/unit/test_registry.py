@@ -11,7 +11,7 @@ import pytest
 
 from fused_ray import registry
 from fused_ray.config import DataConfig, ForgetConfig, ModelConfig
-from fused_ray.core.rounds import one_thread
+from fused_ray.core.standard import standard
 from fused_ray.data import datasets, scenarios
 from fused_ray.models.anatomy import anatomy, gated
 
@@ -24,7 +24,7 @@ KNOWN = {name: info for name, info in registry.DATASETS.items() if info is not N
 def test_the_layers_of_a_model(name: str, shape: tuple[int, int, int]) -> None:
     """All modules that own a weight, in the order in which they run; those that normalise; stages that agree."""
     info = registry.MODELS[name]
-    with one_thread():
+    with standard():
         found = anatomy(ModelConfig(name=name), shape, 7)
     assert found.layers == info.layers
     assert found.norms == info.norms
@@ -41,7 +41,7 @@ def test_the_layers_of_a_model_that_cannot_learn_from_zero(name: str) -> None:
     """In full for LeNet; of a ResNet its first and last layers; of a transformer one block."""
     info, side = registry.MODELS[name], max(registry.MODELS[name].min_side, 8)
     config = ModelConfig(name=name, args=SMALL.get(name, {}))
-    with one_thread():
+    with standard():
         layers = anatomy(config, (1, side, side), 7).layers
         layers = layers if len(layers) < 10 else (*layers[:5], *layers[-5:])
         assert gated(config, (1, side, side), 7, layers) == tuple(name for name in layers if name in info.gated)

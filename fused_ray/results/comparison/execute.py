@@ -21,6 +21,7 @@ from fused_ray.audit.yardstick import Yardstick
 from fused_ray.comparison import Cell, CompareConfig
 from fused_ray.config import DataConfig, Plots, RunConfig
 from fused_ray.core.rounds import Federation
+from fused_ray.core.standard import standard
 from fused_ray.data import datasets
 from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
 from fused_ray.results import audits
@@ -51,6 +52,7 @@ class Progress:
     """Until the whole comparison is done, by an estimate; None before the first round is finished."""
 
 
+@standard()
 def execute(
     directory: ComparisonDirectory,
     config: CompareConfig,

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from fused_ray import schedule
 from fused_ray.config import RunConfig
+from fused_ray.core.standard import standard
 from fused_ray.data import datasets
 from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
 from fused_ray.results import execute as single
@@ -69,6 +70,7 @@ class RunTrials(Protocol):
     def __call__(self, sweep: Sweep) -> None: ...
 
 
+@standard()
 def execute(
     directory: SweepDirectory,
     config: SweepConfig,

@@ -1,0 +1,66 @@
+"""PyTorch's process-wide settings that change a result, set aside while results are computed.
+
+A caller, or the module of a model, may have changed them: a default dtype or device, inference mode, autocast, a lower
+precision of matrix products. In an actor nobody has, and the bits must be the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import torch
+
+_Setting = tuple[Callable[[], Any], Callable[[Any], object], Any]
+_SETTINGS: tuple[_Setting, ...] = (
+    (torch.get_num_threads, torch.set_num_threads, 1),
+    (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0),
+)
+"""How each is read, how it is set, and what it is to be."""
+
+
+@contextmanager
+def standard() -> Iterator[None]:
+    """Inside, results depend on nothing that this process has set, one thread included; afterwards all is as before."""
+    with ExitStack() as before:
+        if torch.is_inference_mode_enabled():
+            before.enter_context(torch.inference_mode(False))
+        if not torch.is_grad_enabled():
+            before.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                before.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            before.enter_context(torch.device("cpu"))
+        for read, write, wanted in _SETTINGS:
+            _set(before, read(), write, wanted)
+        _exact_products(before)
+        if _flushes():
+            _set(before, True, torch.set_flush_denormal, False)
+        yield
+
+
+def _set(before: ExitStack, found: Any, write: Callable[[Any], object], wanted: Any) -> None:
+    if found != wanted:
+        before.callback(write, found)
+        write(wanted)
+
+
+def _exact_products(before: ExitStack) -> None:
+    """Matrix products and convolutions of float32 in float32."""
+    with suppress(RuntimeError):  # it was set by the newer names below, and they alone can tell
+        _set(before, torch.get_float32_matmul_precision(), torch.set_float32_matmul_precision, "highest")
+    for name in ("matmul", "conv", "rnn"):
+        part: Any = getattr(torch.backends.mkldnn, name, None)
+        found = getattr(part, "fp32_precision", "none")  # unknown to older versions
+        if found not in ("none", "ieee"):
+            before.callback(setattr, part, "fp32_precision", found)
+            part.fp32_precision = "ieee"
+
+
+def _flushes() -> bool:
+    """Whether numbers too small for a full float32 become zero here."""
+    tiny = torch.full((1,), 2.0**-126, dtype=torch.float32, device="cpu")
+    return not tiny.mul(0.5).item()
