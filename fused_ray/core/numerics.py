@@ -25,7 +25,13 @@ def fingerprint(device: str = "cpu") -> str:
 
     Two convolutions, attention over what they give, and two linear layers: each kind of kernel, forward and backward.
     """
-    shapes = {"conv": (16, 6, 5, 5), "narrow": (32, 16, 3, 3), "qkv": (96, 32), "first": (120, 512), "second": (10, 120)}
+    shapes = {
+        "conv": (16, 6, 5, 5),
+        "narrow": (32, 16, 3, 3),
+        "qkv": (96, 32),
+        "first": (120, 512),
+        "second": (10, 120),
+    }
     weights = []
     for shape in shapes.values():
         weight = (_fixed(0.7548776662466927, shape) * 0.2).to(device)

@@ -67,7 +67,8 @@ def picture(scenario: Scenario, class_names: Sequence[str], path: Path) -> None:
 
     Raises DataError if that cannot be written.
     """
-    from matplotlib import colormaps  # takes a while to import, and the table does without
+    figures.load()  # takes a while, and the table does without
+    from matplotlib import colormaps
     from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator
 

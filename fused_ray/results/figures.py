@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +34,26 @@ _COLUMNS = 6
 """Most entries of a legend side by side."""
 
 
+def load() -> None:
+    """Import matplotlib, whatever MPLBACKEND says: that names a way to open windows, which may not be there.
+
+    It stays in force for the caller's own windows if matplotlib knows it.
+    """
+    wanted = os.environ.pop("MPLBACKEND", None)
+    first = "matplotlib" not in sys.modules
+    try:
+        import matplotlib  # takes a while
+    finally:
+        if wanted is not None:
+            os.environ["MPLBACKEND"] = wanted
+    if first and wanted:
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = wanted
+
+
 def new(width: float, height: float) -> Figure:
     """An empty figure of so many inches, whose parts make room for each other."""
-    from matplotlib.figure import Figure  # takes a while
+    from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 

@@ -42,6 +42,7 @@ def draw(directory: RunDirectory, result: Mapping[str, Any], form: Plots) -> Non
     """Draw `result`, the content of result.json, into plots/; a picture with nothing to show is left out."""
     if form == "none":
         return
+    figures.load()
     rounds = directory.table("rounds").to_pylist()
     pictures = {
         "sensitivity": _sensitivity(result["layers"]),

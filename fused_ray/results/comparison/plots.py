@@ -34,6 +34,7 @@ def draw(directory: ComparisonDirectory, rows: Rows, form: Plots) -> None:
     """Draw a comparison's rows into plots/; a picture with nothing to show is left out."""
     if form == "none":
         return
+    figures.load()
     rows = [row for row in rows if row.get("ra") is not None]
     pictures = {"forgetting": _forgetting(rows), "bytes": _bytes(rows), "depth": _depth(rows)}
     figures.draw(directory, pictures, form)

@@ -26,6 +26,7 @@ def draw(directory: SweepDirectory, cases: Sequence[Case], base: RunConfig, form
     """Draw into plots/; a picture with nothing to show is left out."""
     if form == "none":
         return
+    figures.load()
     pictures = {"front": _front(cases, base), "rounds": _rounds(cases, base)}
     pictures |= {f"layers-sparsity-{number}": _heat(case, base) for number, case in enumerate(cases)}
     figures.draw(directory, pictures, form)
