@@ -25,15 +25,9 @@ def fingerprint(device: str = "cpu") -> str:
 
     Two convolutions, attention over what they give, and two linear layers: each kind of kernel, forward and backward.
     """
-    shapes = {
-        "conv": (16, 6, 5, 5),
-        "narrow": (32, 16, 3, 3),
-        "qkv": (96, 32),
-        "first": (120, 512),
-        "second": (10, 120),
-    }
+    shapes: tuple[tuple[int, ...], ...] = (16, 6, 5, 5), (32, 16, 3, 3), (96, 32), (120, 512), (10, 120)
     weights = []
-    for shape in shapes.values():
+    for shape in shapes:
         weight = (_fixed(0.7548776662466927, shape) * 0.2).to(device)
         if weight.dim() == 4:
             weight = weight.contiguous(memory_format=torch.channels_last)

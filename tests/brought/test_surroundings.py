@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -166,17 +167,11 @@ def attention_gradient() -> bytes:
     return q.grad.numpy().tobytes()
 
 
-def test_the_fingerprint_tells_what_the_gradient_of_attention_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_covers_attention_and_the_precision_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
     with standard():
         exact, known = attention_gradient(), fingerprint()
-        monkeypatch.setattr(F, "linear", lambda x, weight: torch.einsum("...i,oi->...o", x, weight).clone())
-        assert fingerprint() == fingerprint()
-        monkeypatch.undo()
-        torch.set_float32_matmul_precision("medium")
-        try:  # on a processor with products in bfloat16, both change
+        with CALLERS["products"]():  # on a processor with products in bfloat16, both change
             assert (attention_gradient() == exact) == (fingerprint() == known)
-        finally:
-            torch.set_float32_matmul_precision("highest")
         right = F.scaled_dot_product_attention
         monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *given: right(*given) * (1 + 2**-20))
         assert fingerprint() != known
@@ -200,43 +195,18 @@ print(*found)
 
 @pytest.mark.slow
 def test_the_fingerprint_tells_instruction_sets_apart() -> None:
-    """Wherever a model's gradients have other bits, the fingerprint is another one."""
-    found = {}
+    """Wherever a model's gradients have other bits, the fingerprint is another one, and nowhere else."""
+    found = []
     for isa in ("DEFAULT", "AVX512_CORE", "AVX2", "AVX", "SSE41"):
         environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
         done = subprocess.run([sys.executable, "-c", STEP], env=environment, capture_output=True, text=True, check=True)
-        found[isa], *gradients = done.stdout.split()
-        assert len(gradients) == 3
-        for other, (known, seen) in {k: v for k, v in found.items() if isinstance(v, tuple)}.items():
-            assert (known == found[isa]) == (seen == gradients), (isa, other)
-        found[isa] = (found[isa], gradients)
+        known, *gradients = done.stdout.split()
+        found.append((known, gradients))
+    for one, other in itertools.combinations(found, 2):
+        assert (one[0] == other[0]) == (one[1] == other[1])
 
 
 # -- generators that all of a process shares ----------------------------------------------------------------
-
-GENERATORS = """
-import random
-import numpy as np
-import torch
-
-def states():
-    kind, keys, *rest = np.random.get_state()
-    return random.getstate(), keys.tobytes(), rest, torch.get_rng_state().numpy().tobytes()
-
-before = states()
-import fused_ray
-assert states() == before, "by the import"
-fused_ray.run(fused_ray.RunConfig.from_dict({}, FIELDS))
-assert states() == before, "by the run"
-"""
-
-
-def test_global_generators_are_left_alone() -> None:
-    """In a process of its own: libraries draw when they are imported."""
-    program = GENERATORS.replace("FIELDS", repr([*SMALL, "audit.enabled=true", "output.dir=run"]))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
 
 DRAWING = """
 import random
@@ -274,30 +244,50 @@ for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
 def unknown(*_):
     raise KeyError("getpwuid(): uid not found")
 pwd.getpwuid = pwd.getpwnam = unknown
-from fused_ray.cli import main
-main(sys.argv[1:])
+
+import random
+import numpy as np
+import torch
+
+def states():
+    kind, keys, *rest = np.random.get_state()
+    return random.getstate(), keys.tobytes(), rest, torch.get_rng_state().numpy().tobytes()
+
+before = states()
+import fused_ray
+assert states() == before, "the import moved a global generator"
+try:
+    fused_ray.run(fused_ray.RunConfig.from_dict({}, sys.argv[1:]))
+except fused_ray.FusedRayError as error:
+    sys.exit(f"refused: {error}")
+assert states() == before, "the run moved a global generator"
 """
 
 
 def nobody(*fields: str) -> subprocess.CompletedProcess[str]:
-    """A run as a user without a home folder, a name, or an entry among the users, with a notebook's MPLBACKEND."""
-    arguments = [part for field in fields for part in ("--set", field)]
+    """A run by a user without a home folder, a name, or an entry among the users, with a notebook's MPLBACKEND.
+
+    In a process of its own: libraries draw when they are imported, from generators that all of a process shares.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "MPLCONFIGDIR"} | {"MPLBACKEND": "module://not.there"}
-    command = [sys.executable, "-c", NOBODY, "run", *arguments]
+    command = [sys.executable, "-c", NOBODY, *SMALL, *fields]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=250)
 
 
 @pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.slow)])
-def test_a_user_without_home_or_name_and_an_unusable_mplbackend(tmp_path: Path, backend: str) -> None:
-    done = nobody(*SMALL, "output.plots=png", "output.dir=run", f"engine.backend={backend}")
+def test_a_user_without_home_or_name_an_unusable_mplbackend_and_global_generators(tmp_path: Path, backend: str) -> None:
+    done = nobody("output.plots=png", "audit.enabled=true", "output.dir=run", f"engine.backend={backend}")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run/plots/accuracy.png").stat().st_size > 0
     assert json.loads((tmp_path / "run/result.json").read_text())["reversible"]
-    if backend == "local":
-        done = nobody(*SMALL, "data.name=mnist", "output.dir=other")
-        assert done.returncode == 2, done.stderr
-        assert "there is no home folder to keep it" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_user_without_home_cannot_download() -> None:
+    done = nobody("data.name=mnist", "output.dir=run")
+    assert "refused: MNIST is not on this machine, and there is no home folder to keep it" in done.stderr
+    assert not Path("run").exists()
 
 
 BACKEND = """

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from fused_ray import RunConfig, resume, run
 from tests.docs.blocks import blocks, commands
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +130,31 @@ def test_tokens_are_as_cluster_README_says(tmp_path: Path) -> None:
         foreign = run(submit, {**ours, "RAY_AUTH_TOKEN": "0" * 32})
         assert foreign.returncode != 0
         assert "Invalid authentication token" in foreign.stderr
+
+
+@pytest.mark.slow
+def test_a_job_that_is_stopped_says_how_to_go_on_and_has_the_same_bits(dashboard: str, tmp_path: Path) -> None:
+    fields = ["federation.clients=4", "data.limit=400", "pretrain.rounds=40", "unlearn.rounds=2", "retrain.rounds=0"]
+    fields += ["output.plots=false", "audit.enabled=false"]
+    settings = [part for field in fields for part in ("--set", field)]
+    job, path = "to-be-stopped", tmp_path / "run"
+    command = [RAY, "job", "submit", f"--address={dashboard}", "--working-dir", str(ROOT), "--no-wait"]
+    command += ["--submission-id", job, "--", sys.executable, "cluster/job.py", "run", *settings]
+    subprocess.run(
+        [*command, "--set", f"output.dir={path}"], check=True, capture_output=True, env=environment(), cwd=ROOT
+    )
+    deadline = time.monotonic() + 200
+    while not list((path / "rounds.parquet").glob("*-pretrain-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for verb in ("stop", "logs"):
+        asked = [RAY, "job", verb, f"--address={dashboard}", job]
+        done = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=100, env=environment())
+    assert f"; continue with: fused-ray run --resume {path}" in done.stdout + done.stderr
+    assert not (path / "result.json").exists()
+    resumed = resume(path, ["engine.backend=local"])
+    whole = run(RunConfig.from_dict({}, [*fields, "engine.backend=local", f"output.dir={tmp_path / 'whole'}"]))
+    assert resumed["hash"] == whole["hash"]
 
 
 @pytest.mark.slow
