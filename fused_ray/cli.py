@@ -72,7 +72,7 @@ def run(
     if (directory.path / "result.json").exists():
         result = directory.result
     else:
-        with show_progress(directory.path) as listener:
+        with directory.attempt(), show_progress(directory.path) as listener:
             result = execute(directory, settings, listener)
     show_result(directory.path, settings, result, to_error=as_json)
     if as_json:

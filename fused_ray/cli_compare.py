@@ -51,7 +51,7 @@ def start(
         settings = CompareConfig.from_yaml(config, set_ or [], quick, preset)
         directory, settings = prepare(settings, overwrite=overwrite)
     if not complete(directory):
-        with show_progress(directory.path) as listener:
+        with directory.attempt(), show_progress(directory.path) as listener:
             execute(directory, settings, listener)
     show_comparison(directory, to_error=as_json)
     if as_json:

@@ -40,7 +40,7 @@ def start(
         settings = SweepConfig.from_yaml(_named(config), set_ or [], preset)
         directory, settings = prepare(settings, overwrite=overwrite)
     if not complete(directory, settings):
-        with show_progress(directory.path) as listener:
+        with directory.attempt(), show_progress(directory.path) as listener:
             execute(directory, settings, listener)
     show_sweep(directory, to_error=as_json)
     if as_json:

@@ -137,7 +137,7 @@ class Folder:
         try:
             yield
         except KeyboardInterrupt:
-            raise Interrupted(f"stopped; continue with: {again}") from None
+            raise _told(Interrupted("stopped"), again) from None
         except Exception as raised:
             error = out_of_memory(raised) or raised
             if not isinstance(error, FusedRayError):
@@ -145,7 +145,7 @@ class Folder:
             if not isinstance(error, Interrupted) and self._fresh and not self._begun:
                 shutil.rmtree(self.path, ignore_errors=True)
             elif error.can_go_on:
-                error = type(error)(f"{error}; continue with: {again}")
+                error = _told(error, again)
             raise error from None
 
     @property
@@ -229,6 +229,13 @@ class Folder:
         except OSError:
             pass
         raise RunDirectoryError(f"{self.path} was taken over by another run; this one stops writing")
+
+
+def _told(error: FusedRayError, again: str) -> FusedRayError:
+    """The same error with the command that goes on, which nobody has to add any more."""
+    told = type(error)(f"{error}; continue with: {again}")
+    told.can_go_on = False
+    return told
 
 
 @contextlib.contextmanager
