@@ -15,6 +15,7 @@ from fused_ray.comparison import CompareConfig
 from fused_ray.errors import ConfigError
 from fused_ray.run import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
 from fused_ray.seeding import untouched
+from fused_ray.stopping import requested
 from fused_ray.validation import blaming, validated
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def execute(directory: ComparisonDirectory, config: CompareConfig, listener: Lis
             from fused_ray.results.comparison.execute import execute as execute_here
 
             with contextlib.closing(Lease(LocalPool)) as lease:
-                return execute_here(directory, config, lease, hear)
+                return execute_here(directory, config, lease, hear, requested)
         from fused_ray.engine.driver import CompareJob
         from fused_ray.engine.submit import execute_on_ray
 

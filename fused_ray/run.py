@@ -15,6 +15,7 @@ from fused_ray import registry
 from fused_ray.config import DataConfig, RunConfig
 from fused_ray.errors import ConfigError
 from fused_ray.seeding import untouched
+from fused_ray.stopping import requested
 from fused_ray.validation import validated
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
         from fused_ray.core.rounds import LocalPool
         from fused_ray.results.execute import audit
 
-        return audit(directory, config, LocalPool, hear)
+        return audit(directory, config, LocalPool, hear, requested)
 
 
 def load_run(path: str | Path) -> RunDirectory:
@@ -154,7 +155,7 @@ def execute(directory: RunDirectory, config: RunConfig, listener: Listener | Non
             from fused_ray.core.rounds import LocalPool
             from fused_ray.results.execute import execute as execute_here
 
-            return execute_here(directory, config, LocalPool, hear)
+            return execute_here(directory, config, LocalPool, hear, requested)
         from fused_ray.engine.driver import RunJob
         from fused_ray.engine.submit import execute_on_ray
 

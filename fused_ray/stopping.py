@@ -12,6 +12,8 @@ from typing import Any
 TERMINATED = 128 + signal.SIGTERM
 """The exit code of a command that SIGTERM ended."""
 
+_received: list[int] = []
+
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[list[int]]:
@@ -20,7 +22,9 @@ def sigterm_as_ctrl_c() -> Iterator[list[int]]:
     Only the first one counts: what follows it must not disturb the end. Outside the main thread, which alone may
     handle signals, nothing changes.
     """
+    global _received
     received: list[int] = []
+    _received = received
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -35,6 +39,14 @@ def sigterm_as_ctrl_c() -> Iterator[list[int]]:
         yield received
     finally:
         signal.signal(signal.SIGTERM, before)
+        _received = []
+
+
+def requested() -> bool:
+    """Whether SIGTERM came. Python drops an exception that a handler raises within a callback or a finaliser: whoever
+    works for long asks here as well.
+    """
+    return bool(_received)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from fused_ray.dimension import KINDS
 from fused_ray.errors import ConfigError
 from fused_ray.run import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
 from fused_ray.seeding import untouched
+from fused_ray.stopping import requested
 from fused_ray.trials import SweepConfig
 from fused_ray.validation import blaming, validated
 
@@ -142,7 +143,7 @@ def execute(directory: SweepDirectory, config: SweepConfig, listener: Listener |
             from fused_ray.results.sweep.execute import one_by_one
 
             with contextlib.closing(Lease(LocalPool)) as lease:
-                return execute_here(directory, config, lease, one_by_one(lease), hear)
+                return execute_here(directory, config, lease, one_by_one(lease), hear, requested)
         from fused_ray.engine.driver import SweepJob
         from fused_ray.engine.submit import execute_on_ray
 

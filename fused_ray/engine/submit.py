@@ -13,6 +13,7 @@ from fused_ray.engine.driver import Job, start_driver
 from fused_ray.engine.reason import reason
 from fused_ray.engine.session import session
 from fused_ray.errors import ClientFailedError, FusedRayError, Interrupted, out_of_memory
+from fused_ray.stopping import requested
 
 _POLL = 0.25
 """Seconds between two questions for progress."""
@@ -35,6 +36,8 @@ def _watch(driver: Any, listener: Callable[[Any], None]) -> dict[str, Any]:
     outcome = driver.run.remote()
     try:
         while not ray.wait([outcome], timeout=_POLL)[0]:
+            if requested():
+                raise KeyboardInterrupt
             _tell(driver, listener)
         _tell(driver, listener)
         return _result(outcome)
