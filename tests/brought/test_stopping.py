@@ -376,14 +376,14 @@ HUNGRY = """
 import numpy as np, torch
 from torch import nn
 
-class Hungry(nn.Linear):
+class Hungry(nn.Sequential):
     def forward(self, x):
         if self.training and len(x) > 3:
             EAT
-        return super().forward(x.flatten(1))
+        return super().forward(x)
 
 def model(shape, classes):
-    return Hungry(shape[0] * shape[1] * shape[2], classes)
+    return Hungry(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
 """
 
 

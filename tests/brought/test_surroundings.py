@@ -213,16 +213,14 @@ import random
 import numpy as np
 from torch import nn
 
-class Drawing(nn.Sequential):
-    def forward(self, x):
-        return super().forward(x * (random.random() + np.random.rand()) if self.training else x)
-
 def model(shape, classes):
-    return Drawing(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
+    wide = nn.Linear(shape[0] * shape[1] * shape[2], classes)
+    wide.weight.data *= random.random() + np.random.rand()
+    return nn.Sequential(nn.Flatten(), wide)
 """
 
 
-def test_a_model_that_draws_from_them_has_the_same_bits_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_made_from_them_has_the_same_bits_again(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("drawing.py").write_text(DRAWING)
     monkeypatch.syspath_prepend(".")
     found = []
