@@ -19,7 +19,7 @@ Word = Literal["unjudged", "vacuous", "damaged", "not forgotten", "shallow", "fo
 WORDS: tuple[Word, ...] = get_args(Word)
 """Worst first."""
 
-RULES = 1
+RULES = 2
 """Counts changes of what an audit measures and of the thresholds below: an audit by other rules is made again."""
 RA_MARGIN = 0.05
 """RA may be this much below the retrained model's before the model counts as damaged."""
@@ -29,9 +29,10 @@ FA_MARGIN = 0.05
 AUC_MARGIN = 0.05
 FLOORS = 3.0
 """A difference counts if it is larger than this many floors, too."""
-RELEARNING_RATIO = 0.8
-INDEX = 0.5
-RECOVERY_MARGIN = 0.1
+RELEARNING_RATIO = 0.65
+"""This, INDEX and RECOVERY_MARGIN are beyond what retrained models differ by themselves (docs/decisions/0010)."""
+INDEX = 0.7
+RECOVERY_MARGIN = 0.15
 TRAINED = 0.2
 """A retrained model's RA should be this much above guessing."""
 HALF_FORGOTTEN = 0.5

@@ -87,10 +87,10 @@ def test_a_check_that_cannot_tell_is_no_reason_to_say_forgotten(changes: dict[st
         ({"fa": 0.051}, "not forgotten", ["0.051", "0.000", "0.050"]),
         ({"fa": 0.09, "fa_floor": 0.029}, "not forgotten", ["0.090", "0.087"]),
         ({"head_only": True}, "shallow", ["head only"]),
-        ({"relearning": relearned(7.9)}, "shallow", ["relearns fast"]),
-        ({"relearning": relearned(31.0), "relearning_retrained": relearned(None)}, "shallow", ["relearns fast"]),
-        ({"index": index(0.51)}, "shallow", ["known inside"]),
-        ({"recovery": 0.79}, "shallow", ["head recovers"]),
+        ({"relearning": relearned(6.4)}, "shallow", ["relearns fast"]),
+        ({"relearning": relearned(25.9), "relearning_retrained": relearned(None)}, "shallow", ["relearns fast"]),
+        ({"index": index(0.71)}, "shallow", ["known inside"]),
+        ({"recovery": 0.831}, "shallow", ["head recovers"]),
     ],
 )
 def test_each_verdict_says_its_figures(changes: dict[str, Any], word: str, told: list[str]) -> None:
@@ -105,10 +105,10 @@ def test_each_verdict_says_its_figures(changes: dict[str, Any], word: str, told:
         {"ra": 0.7701},
         {"fa": 0.05},
         {"fa": 0.086, "fa_floor": 0.029},
-        {"relearning": relearned(8.0)},
-        {"relearning": relearned(33.0), "relearning_retrained": relearned(None)},
-        {"index": index(0.5)},
-        {"recovery": 0.7799},
+        {"relearning": relearned(6.5)},
+        {"relearning": relearned(26.1), "relearning_retrained": relearned(None)},
+        {"index": index(0.7)},
+        {"recovery": 0.8299},
     ],
 )
 def test_up_to_its_threshold_it_is_forgotten(changes: dict[str, Any]) -> None:
