@@ -36,7 +36,7 @@ from fused_ray.seeding import generator
 
 SETTINGS = AuditConfig(probes=True, retrained=3)
 EXPECTED = {
-    "does nothing": {"not forgotten"},
+    "does nothing": {"not forgotten", "damaged"},  # what flipped labels damaged stays so
     "random values on all layers": {"damaged", "not forgotten"},
     "one output bias": {"shallow", "not forgotten", "damaged"},
     "fresh model, 3 rounds": {"damaged"},
