@@ -131,6 +131,8 @@ def test_a_finished_run_is_audited_on_what_its_models_were_fed(finished: Path, t
         raise Interrupted("seen enough")
 
     directory = RunDirectory.open(path)
+    config = directory.config
+    more = config.model_copy(update={"audit": config.audit.model_copy(update={"shadows": 1})})  # which are trained
     with pytest.raises(Interrupted):
-        execute.audit(directory, directory.config, make_pool)
+        execute.audit(directory, more, make_pool)
     assert (fed[0].mean, fed[0].std) == ((0.28537632503001203,), (0.25,))
