@@ -128,6 +128,7 @@ def _figures(
         relearning_retrained=yardstick.relearning_retrained,
         index=index,
         recovery=recovery,
+        recovery_before=yardstick.recovery_before.accuracy,
         recovery_retrained=None if recovered is None else recovered.accuracy,
         head_only=yardstick.changed_head_alone(subject.after),
         restored=None if restored is None else restored.expected == restored.found,

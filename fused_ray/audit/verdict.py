@@ -7,7 +7,7 @@ sentence gives the figures and the threshold that it rests on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -29,10 +29,11 @@ FA_MARGIN = 0.05
 AUC_MARGIN = 0.05
 FLOORS = 3.0
 """A difference counts if it is larger than this many floors, too."""
-RELEARNING_RATIO = 0.65
-"""This, INDEX and RECOVERY_MARGIN are beyond what retrained models differ by themselves (docs/decisions/0010)."""
-INDEX = 0.7
-RECOVERY_MARGIN = 0.15
+RELEARNING_RATIO = 0.7
+"""Retrained models are further apart only rarely; so for the next two (docs/decisions/0010)."""
+INDEX = 0.5
+RECOVERY_MARGIN = 0.1
+"""Head recovery tells only where the model before is further than this above the retrained one, too."""
 TRAINED = 0.2
 """A retrained model's RA should be this much above guessing."""
 HALF_FORGOTTEN = 0.5
@@ -41,6 +42,8 @@ BLIND_AUC = 0.5
 """Where so large a difference of AUCs may be chance, none can be told from it."""
 HEAD_ONLY = "head only"
 """The finding that nothing below the output layer changed."""
+UNDERTRAINED = "undertrained"
+"""The finding that the retrained model learned little, so that being like it says little."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Figures:
     index: Index | None = None
     recovery: float | None = None
     """FA of a new output layer on the model's features."""
+    recovery_before: float | None = None
     recovery_retrained: float | None = None
     head_only: bool = False
     """Whether nothing below the output layer changed."""
@@ -151,35 +155,34 @@ def _conditions(f: Figures) -> Iterator[tuple[Word, str]]:
 
 def _forgotten(f: Figures) -> str:
     speed = relearning_ratio(f)
-    told = {
-        "relearning": speed is not None and speed.low >= RELEARNING_RATIO,
-        "head recovery": f.recovery is not None and f.recovery_retrained is not None,
-        "index": f.index is not None and f.index.told,
-    }
-    looked = [name for name, tells in told.items() if tells]
-    assert f.ra_retrained is not None
-    assert f.fa_retrained is not None
+    looked = []
+    if speed is not None and speed.low >= RELEARNING_RATIO:
+        looked.append(f"relearning (ratio {speed})")
+    if _recovery_tells(f):
+        looked.append(f"head recovery ({f.recovery:.3f}, retrained {f.recovery_retrained:.3f})")
+    if f.index is not None and f.index.value is not None:
+        looked.append(f"index ({f.index.value:.2f})")
+    inside = f"; inside, {', '.join(looked)}: within what retrained models differ by" if looked else ""
     return (
         f"RA {f.ra:.3f} and FA {f.fa:.3f} are those of retraining ({f.ra_retrained:.3f} and {f.fa_retrained:.3f})"
-        + (
-            f", and {', '.join(looked)} found no more inside than there"
-            if looked
-            else "; of its inside nothing can be told"
-        )
+        + (inside or "; of its inside nothing can be told")
     )
 
 
-def _judged(f: Figures) -> bool:
-    return f.fa_retrained is not None and f.ra_retrained is not None
+def _recovery_tells(f: Figures) -> bool:
+    """Whether head recovery sees what the model before knew above the retrained one."""
+    if f.recovery is None or f.recovery_before is None or f.recovery_retrained is None:
+        return False
+    return f.recovery_before > f.recovery_retrained + RECOVERY_MARGIN
 
 
 def _against_before(f: Figures) -> Iterator[Finding]:
-    """What can be said without a retrained model."""
-    if _judged(f):
+    """What can be said without a retrained model, or with one that learned little."""
+    if f.ra_retrained is not None and f.ra_retrained >= _enough(f):
         return
     if f.ra < f.ra_before - RA_MARGIN:
         yield Finding("worse than before", f"RA {f.ra:.3f} is more than {RA_MARGIN} below the {f.ra_before:.3f} before")
-    if f.fa > HALF_FORGOTTEN * f.fa_before:
+    if f.ra_retrained is None and f.fa > HALF_FORGOTTEN * f.fa_before:
         yield Finding("still known", f"FA {f.fa:.3f} is more than {HALF_FORGOTTEN} times the {f.fa_before:.3f} before")
 
 
@@ -207,8 +210,10 @@ def _depth(f: Figures) -> Iterator[Finding]:
             f"{f.index.value:.2f} of the information that the features had about it is left (index, 0 as retrained, "
             f"1 as before), more than {INDEX}",
         )
-    if f.recovery is None or f.recovery_retrained is None:
+    if not _recovery_tells(f):
         return
+    assert f.recovery is not None
+    assert f.recovery_retrained is not None
     if f.recovery > f.recovery_retrained + RECOVERY_MARGIN:
         yield Finding(
             "head recovers",
@@ -250,12 +255,16 @@ def _trivial(f: Figures) -> Iterator[Finding]:
 
 
 def _undertrained(f: Figures) -> Iterator[Finding]:
-    enough = 1 / f.classes + TRAINED
-    if f.ra_retrained is not None and f.ra_retrained < enough:
+    if f.ra_retrained is not None and f.ra_retrained < _enough(f):
         yield Finding(
-            "undertrained",
-            f"the retrained model's RA is {f.ra_retrained:.3f}, below {enough:.3f}: train longer to learn more",
+            UNDERTRAINED,
+            f"the retrained model's RA is {f.ra_retrained:.3f}, below {_enough(f):.3f}: train longer to learn more",
         )
+
+
+def _enough(f: Figures) -> float:
+    """The RA from which on a retrained model has learned something."""
+    return 1 / f.classes + TRAINED
 
 
 def _proofs(f: Figures) -> Iterator[Finding]:
@@ -283,6 +292,12 @@ def _blind(f: Figures) -> Iterator[Finding]:
                 f"relearning: half of the old FA is back after {f.relearning.in_words} steps, retrained: "
                 f"{f.relearning_retrained.in_words}; more steps (audit.relearn_steps) would tell which is faster",
             )
+    if f.recovery_before is not None and f.recovery_retrained is not None and not _recovery_tells(f):
+        yield Finding(
+            "blind",
+            f"head recovery: on the model before it is {f.recovery_before:.3f}, no more than {RECOVERY_MARGIN} above "
+            f"the retrained model's {f.recovery_retrained:.3f}",
+        )
     if f.index is not None and not f.index.told:
         yield Finding("blind", f"index: {f.index.why}")
     if not f.membership_possible:
@@ -298,6 +313,6 @@ def relearning_ratio(f: Figures) -> Ratio | None:
     return ratio(f.relearning, f.relearning_retrained)
 
 
-def recommended(word: str) -> bool:
-    """Whether a sweep may recommend a setting with this verdict."""
-    return word == "forgotten"
+def recommended(word: str, findings: Collection[str]) -> bool:
+    """Whether a sweep may recommend a setting with this verdict and findings of these names."""
+    return word == "forgotten" and UNDERTRAINED not in findings

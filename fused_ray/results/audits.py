@@ -132,17 +132,19 @@ def yardstick(
 ) -> Yardstick:
     """What models that forgot what `config` says, from the M_r of the run in the folder `base`, are measured against.
 
-    `retrained` is the file of a model without the forgotten data, `others` are those of other seeds. These are left
-    out where what is forgotten differs from seed to seed, so that they may have seen it.
+    `retrained` is the file of a model without the forgotten data; if there is none, the first trained for the audit is
+    taken. `others` are those of other seeds, left out where what is forgotten differs from seed to seed, so that they
+    may have seen it.
     """
     alike = config.forget.scenario in ("class", "exclusive") or config.forget.poison
     with standard():
         space = Workspace(config, data, scenario)
+    without = [*([read_state(retrained)] if retrained else []), *trained.retrained]
     return Yardstick(
         space=space,
         before=read_state(base / "base.safetensors"),
-        retrained=None if retrained is None else read_state(retrained),
-        others=[*trained.retrained, *map(read_state, others if alike else ())],
+        retrained=without[0] if without else None,
+        others=[*without[1:], *map(read_state, others if alike else ())],
         shadows=trained.shadows,
         probes=settings.probes,
         steps=settings.relearn_steps,

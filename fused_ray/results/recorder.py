@@ -72,6 +72,23 @@ class Progress:
     """What the user should know from the start, such as nodes that are not bit-comparable."""
 
 
+def check_same_data(directory: RunDirectory, data: ImageData, scenario: Scenario) -> dict[str, Any]:
+    """What the clients hold, in figures. Raises RunDirectoryError where it is not what the run began with."""
+    facts = {
+        "partition_sha256": scenario.partition_sha256,
+        "examples": [len(held) for held in scenario.held],
+        "retained": [len(kept) for kept in scenario.retained],
+        "mean": list(data.mean),
+        "std": list(data.std),
+    }
+    if (directory.path / "scenario.json").exists() and directory.read_json("scenario.json") != facts:
+        raise RunDirectoryError(
+            f"{directory.path} cannot go on: its clients held other data, or normalised them by another mean and "
+            "deviation, when it began; restore the data set it was started with, or begin a new run"
+        )
+    return facts
+
+
 class DirectoryRecorder:
     """Writes one run. `listener` hears of progress; `stopped` says whether the user wants the run to end.
 
@@ -102,7 +119,7 @@ class DirectoryRecorder:
             "mean": list(data.mean),
             "std": list(data.std),
         }
-        self._check_same_data()
+        directory.write_json("scenario.json", check_same_data(directory, data, scenario))
         self._saved = {phase: self._load(phase) for phase in PHASES}
         directory.drop_parts({_part_prefix(phase): saved.round for phase, saved in self._saved.items() if saved})
 
@@ -249,22 +266,6 @@ class DirectoryRecorder:
     def _load(self, phase: str) -> Saved | None:
         path = self._directory.path / "checkpoints" / f"{phase}.safetensors"
         return read_saved(path) if path.exists() else None
-
-    def _check_same_data(self) -> None:
-        facts = {
-            "partition_sha256": self._scenario.partition_sha256,
-            "examples": [len(held) for held in self._scenario.held],
-            "retained": [len(kept) for kept in self._scenario.retained],
-            "mean": self._about_data["mean"],
-            "std": self._about_data["std"],
-        }
-        known = (self._directory.path / "scenario.json").exists()
-        if known and self._directory.read_json("scenario.json") != facts:
-            raise RunDirectoryError(
-                f"{self._directory.path} cannot go on: its clients held other data, or normalised them by another mean "
-                "and deviation, when it began; restore the data set it was started with, or begin a new run"
-            )
-        self._directory.write_json("scenario.json", facts)
 
     def _client_rows(self, record: RoundRecord, total: PartialSum, predictions: IntVector | None) -> pa.Table:
         rows = []

@@ -109,10 +109,8 @@ class _Comparison:
                 group.pretrain()
             for group in groups:
                 for cell in group.cells:
-                    key = cell.scenario, cell.seed, cell.method
-                    if found.get(key, {}).get("status") != rows.DONE:
-                        found[key] = group.row(cell)
-                        self.directory.write_table("results", rows.table(found[k] for k in order if k in found))
+                    found[cell.scenario, cell.seed, cell.method] = group.row(cell)
+                    self.directory.write_table("results", rows.table(found[k] for k in order if k in found))
         return self._conclude([found[key] for key in order])
 
     def attempt(self, config: RunConfig, step: str) -> tuple[RunDirectory | None, str]:

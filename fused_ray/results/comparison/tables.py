@@ -17,6 +17,7 @@ from typing import Any
 from rich.table import Table
 
 from fused_ray import registry
+from fused_ray.audit.relearning import FIXED
 from fused_ray.audit.verdict import WORDS
 from fused_ray.comparison import CompareConfig
 from fused_ray.config import RunConfig
@@ -72,6 +73,15 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean:.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else f"{mean:.3f}"
 
 
+def _index(rows: Rows) -> str:
+    """The mean where it is told, on how many seeds if not on all; else why there is none."""
+    values = [row["index"] for row in rows if row.get("index") is not None]
+    if not values:
+        whys = [row["index_why"] for row in rows if row.get("index_why")]
+        return whys[0].split(":")[0] if whys else "-"
+    return spread(values) + (f" ({len(values)} of {len(rows)} seeds)" if len(values) < len(rows) else "")
+
+
 def _size(values: Sequence[float]) -> str:
     return size(statistics.fmean(values))
 
@@ -88,11 +98,12 @@ def _words(values: Sequence[str]) -> str:
 
 _LEFT = ("method", "verdict")
 _RA, _FA = _Column("RA", "ra", "ra", spread), _Column("FA", "fa", "fa", spread)
+_IDI = _Column("IDI", "index", "", spread)
 _CA = _Column("CA", "ca", "ca", spread)
 _REST = (
     _Column("verdict", "verdict", "", _words),
     _Column("ReA", "rea", "rea", spread),
-    _Column("IDI", "index", "", spread),
+    _IDI,
     _Column("MIA (AUC)", "mia_auc", "mia", spread),
     _Column("Comm", "bytes_up", "comm", _size),
     _Column("Comp", "seconds_train", "comp", _seconds),
@@ -141,6 +152,8 @@ def _methods(rows: Rows) -> list[str]:
 
 
 def _cell(rows: Rows, column: _Column) -> str:
+    if column is _IDI:
+        return _index(rows)
     values = [row[column.key] for row in rows if row.get(column.key) is not None]
     return column.show(values) if values else "-"
 
@@ -232,7 +245,7 @@ def _meanings(found: Sequence[Layout], config: CompareConfig) -> Iterator[str]:
     heads = dict.fromkeys(name for layout in found for name in layout.head)
     for name in heads:
         if name in _MEANINGS:
-            yield f"{name}: {_MEANINGS[name].format(steps=config.audit.relearn_steps)}"
+            yield f"{name}: {_MEANINGS[name].format(steps=min(FIXED, config.audit.relearn_steps))}"
 
 
 def markdown(rows: Rows, config: CompareConfig) -> str:

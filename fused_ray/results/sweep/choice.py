@@ -28,7 +28,7 @@ def choose(case: Case, judge: Callable[[Candidate], Audited], most: int) -> Case
         candidate, layers = waiting[0], waiting[0].setting.layers
         found = judge(candidate)
         audited.append(found)
-        if recommended(found.verdict):
+        if recommended(found.verdict, [finding["name"] for finding in found.findings]):
             reason = f"{case.best} that is {found.verdict}: {candidate.why}; {found.sentence}"
             return replace(case, audited=audited, recommended=found.setting, reason=reason)
         if len(layers.split()) == 1 and any(finding["name"] == HEAD_ONLY for finding in found.findings):
