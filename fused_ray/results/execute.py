@@ -24,7 +24,7 @@ from fused_ray.results.directory import RunDirectory
 from fused_ray.results.earlier import earlier_run, made_elsewhere
 from fused_ray.results.folder import LOCK_WAIT
 from fused_ray.results.given import adopt_ranking, given_model
-from fused_ray.results.recorder import DirectoryRecorder, Progress, check_same_data
+from fused_ray.results.recorder import DirectoryRecorder, Progress, check_same_data, who_holds_what
 from fused_ray.types import ImageData, Scenario
 
 MakePool = Callable[[RunConfig, ImageData, Scenario], ClientPool]
@@ -148,7 +148,7 @@ def audit(
         data, scenario = prepare(config)
         mean, std = directory.constants  # as its models were fed, whatever this version would feed them
         data = replace(data, mean=mean, std=std)
-        check_same_data(directory, data, scenario)
+        check_same_data(directory, who_holds_what(scenario))
         with contextlib.ExitStack() as held:
             pool = None
             if config.audit.trains:

@@ -72,21 +72,25 @@ class Progress:
     """What the user should know from the start, such as nodes that are not bit-comparable."""
 
 
-def check_same_data(directory: RunDirectory, data: ImageData, scenario: Scenario) -> dict[str, Any]:
-    """What the clients hold, in figures. Raises RunDirectoryError where it is not what the run began with."""
-    facts = {
+def who_holds_what(scenario: Scenario) -> dict[str, Any]:
+    """What the clients hold, in figures."""
+    return {
         "partition_sha256": scenario.partition_sha256,
         "examples": [len(held) for held in scenario.held],
         "retained": [len(kept) for kept in scenario.retained],
-        "mean": list(data.mean),
-        "std": list(data.std),
     }
-    if (directory.path / "scenario.json").exists() and directory.read_json("scenario.json") != facts:
+
+
+def check_same_data(directory: RunDirectory, facts: Mapping[str, Any]) -> None:
+    """Raise RunDirectoryError where the run began with other data than these facts tell of."""
+    if not (directory.path / "scenario.json").exists():
+        return
+    known = directory.read_json("scenario.json")
+    if any(known.get(name) != fact for name, fact in facts.items()):
         raise RunDirectoryError(
             f"{directory.path} cannot go on: its clients held other data, or normalised them by another mean and "
             "deviation, when it began; restore the data set it was started with, or begin a new run"
         )
-    return facts
 
 
 class DirectoryRecorder:
@@ -119,7 +123,9 @@ class DirectoryRecorder:
             "mean": list(data.mean),
             "std": list(data.std),
         }
-        directory.write_json("scenario.json", check_same_data(directory, data, scenario))
+        facts = who_holds_what(scenario) | {name: self._about_data[name] for name in ("mean", "std")}
+        check_same_data(directory, facts)
+        directory.write_json("scenario.json", facts)
         self._saved = {phase: self._load(phase) for phase in PHASES}
         directory.drop_parts({_part_prefix(phase): saved.round for phase, saved in self._saved.items() if saved})
 

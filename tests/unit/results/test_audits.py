@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,22 @@ def test_a_run_is_judged_and_may_be_judged_again_inside(finished: Path) -> None:
     assert report["index"]["why"] or report["index"]["told"]
     assert load_run(finished).result == again
     assert again["metrics"] == before.result["metrics"]
+
+
+def test_where_nothing_was_retrained_a_full_audit_trains_the_standard(tmp_path: Path, finished: Path) -> None:
+    path = tmp_path / "run"
+    fields = ["retrain.rounds=0", "audit.relearn_steps=2", "audit.relearn_repeats=1", f"output.dir={path}"]
+    here = ["engine.backend=local", "output.plots=none", "data.limit=400", "federation.clients=4"]
+    result = run(RunConfig.from_dict({}, [*fields, *here, f"pretrain.from={finished}", "unlearn.rounds=1"]))
+    assert result["verdict"] == "unjudged"
+    assert audit_run(path, full=True)["verdict"] != "unjudged"
+
+
+def test_other_data_than_the_runs_are_not_judged_by(copied: Path) -> None:
+    held = json.loads((copied / "scenario.json").read_text())
+    (copied / "scenario.json").write_text(json.dumps(held | {"examples": [1, 2, 3, 4]}))
+    with pytest.raises(RunDirectoryError, match="its clients held other data"):
+        audit_run(copied)
 
 
 def test_an_audit_that_fails_leaves_the_earlier_verdict(finished: Path) -> None:

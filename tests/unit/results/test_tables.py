@@ -83,6 +83,28 @@ def test_a_comparison_says_what_its_columns_mean_once(shown: Any) -> None:
     assert lines[0] == "class: forgetting class 0 (T-shirt); fashion-mnist-mini, lenet, 20 clients"
 
 
+@pytest.mark.parametrize(("steps", "told"), [(7, 7), (25, 10)])
+def test_relearning_accuracy_is_after_ten_steps_or_the_last(steps: int, told: int) -> None:
+    config = CompareConfig.from_dict({"methods": ["fused"], "scenarios": ["class"], "audit": {"relearn_steps": steps}})
+    assert f"FA after {told} steps of relearning" in comparison.markdown(ROWS[:1], config)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "cell"),
+    [
+        ({"index": 0.25}, {"index": 0.35}, "0.300 ± 0.071"),
+        ({"index": 0.25}, {"index": None, "index_why": "cannot be told: noise"}, "0.250 (1 of 2 seeds)"),
+        (*[{"index": None, "index_why": "cannot be told: noise"}] * 2, "cannot be told"),
+        (*[{"index": None, "index_why": "does not apply: nothing says whose it is"}] * 2, "does not apply"),
+        ({"index": None}, {"index": None}, "-"),
+    ],
+)
+def test_an_index_says_on_how_many_seeds_it_is_told_or_why_not(first: Any, second: Any, cell: str) -> None:
+    rows = [compared("class", "fused", seed, **changes) for seed, changes in enumerate((first, second))]
+    line = next(line for line in comparison.markdown(rows, CONFIG).splitlines() if line.startswith("| fused |"))
+    assert f"| {cell} |" in line
+
+
 def test_verdicts_are_counted_where_seeds_differ() -> None:
     mixed = comparison.markdown(judged("forgotten", "shallow"), CONFIG)
     assert "| method | RA | FA | verdict | ReA |" in mixed
