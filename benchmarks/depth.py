@@ -34,7 +34,8 @@ from fused_ray.core import state
 from fused_ray.core.adapter import Masks, start_values
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg
-from fused_ray.core.rounds import ClientPool, Federation, LocalPool, one_thread
+from fused_ray.core.rounds import ClientPool, Federation, LocalPool
+from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
 from fused_ray.results.recorder import read_saved
@@ -205,7 +206,7 @@ def main() -> None:
         return
     path = given.out / f"{given.scenario}-{given.settings}.csv"
     rows: list[dict[str, Any]] = list(read_csv(path))
-    with one_thread():
+    with standard():
         for seed in given.seeds:
             bench = Bench.load(base_run(given.scenario, seed, [*given.bases, given.out / "bases"], fields=given.set))
             print(bench.path, bench.before, bench.retrained, flush=True)

@@ -35,7 +35,8 @@ from fused_ray import RunConfig
 from fused_ray.core import adapter, state
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg, fused
-from fused_ray.core.rounds import Federation, LocalPool, one_thread
+from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.standard import standard
 from fused_ray.core.training import AdapterStep
 from fused_ray.core.work import AdapterEvaluation, ModelEvaluation, Work
 from fused_ray.core.workspace import Workspace
@@ -236,7 +237,7 @@ def timed(federation: Federation, work: Work, payload: Payload, evaluation: Any)
 
 def bound(config: RunConfig, federation: Federation, layers: list[str]) -> float:
     """Multiply-adds of a full round over those of the suffix alone, forward and backward alike three times."""
-    with one_thread():
+    with standard():
         space = Workspace(config, federation.data, federation.scenario)
         cut = space.cut(layers)
         x = space.images("train", np.arange(1))
