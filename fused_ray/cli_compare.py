@@ -39,7 +39,6 @@ def start(
 ) -> None:
     """Run every method on every scenario with every seed, audit what they forgot, and show the tables."""
     from fused_ray.compare import complete, execute, prepare, prepare_resume
-    from fused_ray.results.comparison.display import show_comparison, show_progress
 
     if resume is not None:
         if config is not None or preset or quick or overwrite:
@@ -50,6 +49,8 @@ def start(
             raise typer.BadParameter(f"name a YAML file, or a preset: --preset {_WHOLE}")
         settings = CompareConfig.from_yaml(config, set_ or [], quick, preset)
         directory, settings = prepare(settings, overwrite=overwrite)
+    from fused_ray.results.comparison.display import show_comparison, show_progress  # loads PyTorch
+
     if not complete(directory):
         with directory.attempt(), show_progress(directory.path) as listener:
             execute(directory, settings, listener)
