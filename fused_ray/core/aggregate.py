@@ -90,10 +90,11 @@ class ExactSum:
         self._float = np.empty(min(size, _CHUNK), np.float64)
         self._int = np.empty(min(size, _CHUNK), np.int64)
 
-    def add(self, values: FloatVector, weight: int) -> None:
-        """Add weight * values. The values have passed `check_values` or `with_fixed`."""
-        beyond = np.flatnonzero(np.abs(values) > 2**BOUND_BITS)
-        if len(beyond):
+    def add(self, values: FloatVector, weight: int, fixed: Spans = ()) -> None:
+        """Add weight * values. They passed `check_values`, or `with_fixed` with this `fixed`: it alone may be large."""
+        large = [start + np.flatnonzero(np.abs(values[start:stop]) > 2**BOUND_BITS) for start, stop in fixed]
+        if any(map(len, large)):
+            beyond = np.concatenate(large)
             multiples = np.rint(values[beyond].astype(np.float64) / 2**HIGH_BITS)
             values = values.copy()
             values[beyond] -= (multiples * 2**HIGH_BITS).astype(np.float32)  # exact: what is left has fewer bits

@@ -126,7 +126,7 @@ def compute(
             check_values(values, who)
         weight = len(work.indices(space.scenario, client))
         exact = exact or ExactSum(len(values), bits)
-        exact.add(summed, weight)
+        exact.add(summed, weight, update.fixed)
         counters = np.maximum(counters, update.payload.counters) if counters.size else update.payload.counters
         if keep_updates:
             updates[client] = values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -113,6 +114,25 @@ def test_the_sum_is_the_same_over_vectors_longer_than_a_chunk():
     found = exact_sum([(values, 7), (values[::-1].copy(), 5)], 40)
     whole = np.rint(values.astype(np.float64) * 2**40).astype(np.int64)
     assert np.array_equal(found.total, 7 * whole + 5 * whole[::-1])
+
+
+def test_nothing_is_set_aside_for_large_values_where_none_can_be():
+    values, exact = np.ones(1_000_000, np.float32), ExactSum(1_000_000, 36)
+    tracemalloc.start()
+    try:
+        exact.add(values, 3)
+        assert tracemalloc.get_traced_memory()[1] < 300_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_large_values_are_found_in_every_part_that_is_fixed():
+    """By hand: 3000 = 1 * 2048 + 952, and 5000 = 2 * 2048 + 904."""
+    exact = ExactSum(6, 20)
+    exact.add(np.array([1, 3000, 2, 3, 5000, 4], np.float32), 3, ((1, 2), (4, 6)))
+    assert exact.high.tolist() == [0, 3, 0, 0, 6, 0]
+    assert exact.total.tolist() == [3 * value * 2**20 for value in (1, 952, 2, 3, 904, 4)]
+    assert exact.mean().tolist() == [1, 3000, 2, 3, 5000, 4]
 
 
 def test_values_between_two_steps_go_to_the_nearest_and_from_the_middle_to_the_even_one():
