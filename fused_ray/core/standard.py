@@ -1,24 +1,47 @@
 """PyTorch's process-wide settings that change a result, set aside while results are computed.
 
 A caller, or the module of a model, may have changed them: a default dtype or device, inference mode, autocast, a lower
-precision of matrix products. In an actor nobody has, and the bits must be the same.
+precision of matrix products, the kernels that may be chosen. In an actor nobody has, and the bits must be the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
 
 _Setting = tuple[Callable[[], Any], Callable[[Any], object], Any]
+_cuda, _cudnn, _mha, _mkldnn = (getattr(torch.backends, name) for name in ("cuda", "cudnn", "mha", "mkldnn"))
+
+
+def _flag(owner: Any, name: str, wanted: bool) -> _Setting:
+    return partial(getattr, owner, name), partial(setattr, owner, name), wanted
+
+
 _SETTINGS: tuple[_Setting, ...] = (
     (torch.get_num_threads, torch.set_num_threads, 1),
     (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0),
+    _flag(_mkldnn, "enabled", True),
+    _flag(_cudnn, "deterministic", True),
+    _flag(_cudnn, "benchmark", False),  # it chooses by speed
+    (_mha.get_fastpath_enabled, _mha.set_fastpath_enabled, True),
+    *(  # the kernels of attention
+        (getattr(_cuda, f"{kind}_sdp_enabled"), getattr(_cuda, f"enable_{kind}_sdp"), True)
+        for kind in ("flash", "mem_efficient", "math", "cudnn")
+        if hasattr(_cuda, f"enable_{kind}_sdp")  # older versions lack the last
+    ),
 )
 """How each is read, how it is set, and what it is to be."""
+_PRODUCTS = (
+    *((_mkldnn, name) for name in ("matmul", "conv", "rnn")),
+    *((_cudnn, name) for name in ("conv", "rnn")),
+    (_cuda, "matmul"),
+)
+"""What has a precision of its own in newer versions."""
 
 
 @contextmanager
@@ -50,10 +73,14 @@ def _set(before: ExitStack, found: Any, write: Callable[[Any], object], wanted: 
 
 def _exact_products(before: ExitStack) -> None:
     """Matrix products and convolutions of float32 in float32."""
-    with suppress(RuntimeError):  # it was set by the newer names below, and they alone can tell
-        _set(before, torch.get_float32_matmul_precision(), torch.set_float32_matmul_precision, "highest")
-    for name in ("matmul", "conv", "rnn"):
-        part: Any = getattr(torch.backends.mkldnn, name, None)
+    for read, write, wanted in (
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+        _flag(_cudnn, "allow_tf32", False),
+    ):
+        with suppress(RuntimeError):  # it was set by the newer names below, and they alone can tell
+            _set(before, read(), write, wanted)
+    for owner, name in _PRODUCTS:
+        part: Any = getattr(owner, name, None)
         found = getattr(part, "fp32_precision", "none")  # unknown to older versions
         if found not in ("none", "ieee"):
             before.callback(setattr, part, "fp32_precision", found)

@@ -64,6 +64,14 @@ def part(name: str) -> Callable[[str], None]:
     return lambda value: setattr(getattr(torch.backends.mkldnn, name), "fp32_precision", value)
 
 
+def flag(owner: Any, name: str) -> Callable[[bool], None]:
+    return lambda value: setattr(owner, name, value)
+
+
+BACKENDS = torch.backends
+ATTENTION = [
+    kind for kind in ("flash", "mem_efficient", "math", "cudnn") if hasattr(BACKENDS.cuda, f"enable_{kind}_sdp")
+]
 CALLERS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "double": turned(torch.set_default_dtype, torch.float64, torch.float32),
     "device": lambda: torch.device("meta"),
@@ -77,6 +85,11 @@ CALLERS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "deterministic": turned(torch.set_deterministic_debug_mode, "error", "default"),
     "flushed": turned(torch.set_flush_denormal, True, False),
     "threads": turned(torch.set_num_threads, 2, torch.get_num_threads()),
+    "kernels": turned(flag(BACKENDS.mkldnn, "enabled"), False, True),
+    "fast path": turned(BACKENDS.mha.set_fastpath_enabled, False, True),
+    "benchmark": turned(flag(BACKENDS.cudnn, "benchmark"), True, False),
+    "convolutions of cards": turned(lambda name: setattr(BACKENDS.cudnn.conv, "fp32_precision", name), "ieee", "tf32"),
+    **{kind: turned(getattr(BACKENDS.cuda, f"enable_{kind}_sdp"), False, True) for kind in ATTENTION},
 }
 
 
@@ -88,7 +101,11 @@ def settings() -> dict[str, Any]:
         named = torch.get_float32_matmul_precision()
     except RuntimeError:
         named = "by its newer names"
+    cards = {name: getattr(BACKENDS.cudnn, name).fp32_precision for name in ("conv", "rnn")}
     return {
+        "kernels": (BACKENDS.mkldnn.enabled, BACKENDS.mha.get_fastpath_enabled()),
+        "attention": {kind: getattr(BACKENDS.cuda, f"{kind}_sdp_enabled")() for kind in ATTENTION},
+        "cards": (BACKENDS.cudnn.benchmark, {name: found for name, found in cards.items() if found == "tf32"}),
         "dtype": torch.get_default_dtype(),
         "device": made.device.type,
         "gradient": torch.is_grad_enabled(),
@@ -154,6 +171,14 @@ def test_an_actor_computes_under_the_same_settings(plain: dict[str, Any]) -> Non
     assert seen == [plain]
     undecorated = [n for n, f in vars(ClientActor).items() if n[0] != "_" and not hasattr(f, "__wrapped__")]
     assert undecorated == []
+
+
+@pytest.mark.parametrize("caller", ["kernels", "flash"])
+def test_the_kernels_that_a_caller_chose_change_no_bits(caller: str) -> None:
+    with standard():
+        expected = fingerprint()
+    with CALLERS[caller](), standard():
+        assert fingerprint() == expected
 
 
 # -- the numeric fingerprint --------------------------------------------------------------------------------
