@@ -24,7 +24,7 @@ from fused_ray.core import state
 from fused_ray.core.adapter import Adapter, Attached, worn
 from fused_ray.core.augment import Draws, augmented
 from fused_ray.models import Stage, anatomy
-from fused_ray.models.rehearsal import memory_format, section_of
+from fused_ray.models.rehearsal import memory_format, rehearse, section_of
 from fused_ray.types import FloatVector, ImageData, IntVector, Payload, Scenario
 
 BLOCK = 250
@@ -40,16 +40,29 @@ def test_blocks(data: ImageData) -> int:
 
 
 class Workspace:
-    """One process's working model and caches. Not thread-safe; one client is computed at a time."""
+    """One process's working model and caches. Not thread-safe; one client is computed at a time.
 
-    def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario, device: str = "cpu") -> None:
+    `form` is the memory format that was found for the model where the run was checked; without it, it is found here.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: ImageData,
+        scenario: Scenario,
+        device: str = "cpu",
+        form: torch.memory_format | None = None,
+    ) -> None:
         self.config, self.data, self.scenario = config, data, scenario
         self.device = torch.device(device)
         shape = data.train_images.shape[1:]
         shape = (shape[0], shape[1], shape[2])
         model = models.build(config.model, shape, data.classes)
         # channels-last convolutions are the faster ones on CPU and GPU; the format is part of what fixes the bits
-        self._format = memory_format(section_of(config.model), shape, data.classes, device)
+        section = section_of(config.model)
+        self._format = memory_format(section, shape, data.classes) if form is None else form
+        if self.device.type != "cpu":  # where the model may fail for reasons of its own
+            rehearse(section, shape, data.classes, device, self._format)
         self.model: nn.Module = model.to(self.device, memory_format=self._format)  # type: ignore[call-overload]
         self.stages: list[Stage] = anatomy.stages(self.model, shape, self._format)
         self.fixed = state.fixed(self.model)

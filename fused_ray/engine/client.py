@@ -24,20 +24,15 @@ _GPU_RESERVE = 0.9
 """Share of its slice of a card that an actor may allocate; the rest is for CUDA's own context."""
 
 
-def _deterministic() -> None:
-    """The same bits each time on one kind of card: no choice of algorithms by their speed, no sums in any order."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-
-
 class ClientActor:
     """Computes its clients one at a time on one CPU thread, or on its share of a GPU.
 
     Every method is a pure function of its arguments, so a new actor can repeat what a dead one did.
     """
 
-    def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario, gpu_share: float) -> None:
+    def __init__(
+        self, config: RunConfig, data: ImageData, scenario: Scenario, form: torch.memory_format, gpu_share: float
+    ) -> None:
         self._device = "cuda" if gpu_share > 0 else "cpu"
         if gpu_share > 0 and not torch.cuda.is_available():
             raise PlacementError(
@@ -45,14 +40,14 @@ class ClientActor:
                 "node, or set federation.gpus_per_client=0"
             )
         if gpu_share > 0:
-            _deterministic()
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # sums in one order; the rest is in standard()
         if 0 < gpu_share < 1:
             torch.cuda.set_per_process_memory_fraction(gpu_share * _GPU_RESERVE)
-        self.assign(config, data, scenario)
+        self.assign(config, data, scenario, form)
 
     @standard()
-    def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
-        self._space = Workspace(config, data, scenario, self._device)
+    def assign(self, config: RunConfig, data: ImageData, scenario: Scenario, form: torch.memory_format) -> None:
+        self._space = Workspace(config, data, scenario, self._device, form)
 
     @standard()
     def identity(self) -> Identity:

@@ -22,12 +22,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from fused_ray.config import RunConfig
 from fused_ray.core.rounds import ClientDone
 from fused_ray.core.simulation import check_numerics
+from fused_ray.core.standard import standard
 from fused_ray.core.work import Evaluation, Work
 from fused_ray.core.workspace import test_blocks
 from fused_ray.engine.client import RemoteClient
 from fused_ray.engine.placement import Node, Plan, plan
 from fused_ray.engine.reason import reason
 from fused_ray.errors import ClientFailedError, FusedRayError, PlacementError
+from fused_ray.models.rehearsal import memory_format, section_of
 from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 
 _CALLS = 4
@@ -68,7 +70,10 @@ class RayPool:
             self.close()
         self._config, self._plan, self._blocks = config, wanted, test_blocks(data)
         self._slot_of = {c: slot for slot, clients in enumerate(wanted.clients) for c in clients}
-        self._shared = (ray.put(config), ray.put(data), ray.put(scenario))
+        channels, height, width = data.train_images.shape[1:]
+        with standard():
+            form = memory_format(section_of(config.model), (channels, height, width), data.classes)
+        self._shared = (ray.put(config), ray.put(data), ray.put(scenario), form)
         self._base = None
         self._cores = {node.name: max(1, int(node.cpus)) for node in nodes}
         if kept:

@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 from fused_ray.config import ModelConfig
 from fused_ray.errors import ConfigError
 from fused_ray.models import WEIGHTS, Shape, Stage, Staged, build, chain, layer_names, logits_of, seeded
-from fused_ray.models.rehearsal import ROWS, checked, memory_format, probe, section_of
+from fused_ray.models.rehearsal import ROWS, checked, is_dense, lacks_memory, memory_format, probe, section_of
 
 Cut = Literal["declared", "traced", "none"]
 _ATTEMPTS = 3
@@ -100,7 +100,7 @@ def _anatomy(section: str, entry: str, shape: Shape, classes: int) -> Anatomy:
         norms=norms,
         idle=idle,
         frozen=tuple(name for name in layers if frozen & set(layer_parameter_names(model, name))),
-        derived=tuple(name for name, module in model.named_modules() if _derives(module)),
+        derived=_derived(model),
         entries=entries,
         stages=len(found),
         cut=cut,
@@ -165,10 +165,19 @@ def layer_parameter_names(model: nn.Module, layer: str) -> list[str]:
     return [f"{layer}.{name}" if layer else name for name, _ in named if name in kinds]
 
 
-def _derives(module: nn.Module) -> bool:
-    """Whether a module's weight is no parameter of its own but computed from others."""
-    own = dict([*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
-    return any(isinstance(getattr(module, name, None), torch.Tensor) and name not in own for name in WEIGHTS)
+def _derived(model: nn.Module) -> tuple[str, ...]:
+    """The modules whose weight is computed from parameters: it is no layer's, their own or another's, as it stands."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    plain = {id(tensor) for name, tensor in named if name.rpartition(".")[2] in WEIGHTS}
+
+    def computed(module: nn.Module, name: str) -> bool:
+        try:
+            weight = getattr(module, name, None)
+        except Exception:  # a property of the user's may raise anything
+            return False
+        return isinstance(weight, torch.Tensor) and not plain & {id(weight), id(weight._base)}
+
+    return tuple(path for path, module in model.named_modules() if any(computed(module, name) for name in WEIGHTS))
 
 
 def normalises(module: nn.Module) -> bool:
@@ -199,7 +208,9 @@ def _same(model: nn.Module, stages: Sequence[Stage], shape: Shape, form: torch.m
         try:
             for stage in stages:
                 x = stage.forward(x)
-        except Exception:  # a chain that does not run is none
+        except Exception as error:  # a chain that does not run is none
+            if lacks_memory(error):  # but this may pass, and every process must come to the same stages
+                raise
             return False
         return torch.equal(logits_of(x), expected)
 
@@ -286,9 +297,19 @@ def _check_tensors(config: ModelConfig, model: nn.Module) -> None:
                 "tensors there alone (get_extra_state)"
             )
         whole = not (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != torch.bool
+        if not is_dense(tensor):
+            raise ConfigError(
+                f"{config.where}: {name} is no plain dense tensor ({tensor.layout}, {tensor.device}); weights and "
+                "buffers are"
+            )
         if tensor.dtype != torch.float32 and not whole:
             raise ConfigError(
                 f"{config.where}: {name} is {tensor.dtype}; weights and buffers are float32 or whole numbers"
+            )
+        if _overlaps(tensor):
+            raise ConfigError(
+                f"{config.where}: several elements of {name} share one place in memory (expand); end it with .clone() "
+                "in the model"
             )
     for name, parameter in model.named_parameters():
         if not (parameter.is_contiguous() or parameter.is_contiguous(memory_format=torch.channels_last)):
@@ -298,6 +319,17 @@ def _check_tensors(config: ModelConfig, model: nn.Module) -> None:
         raise ConfigError(
             f"{config.where}: {', '.join(sorted(shared))}: a weight that two modules share cannot be adapted"
         )
+
+
+def _overlaps(tensor: torch.Tensor) -> bool:
+    """Whether two elements may lie in one place."""
+    reach = 0
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if stride <= reach:
+                return True
+            reach += (size - 1) * stride
+    return False
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from fused_ray.config import ModelConfig
 from fused_ray.data.reading import some
 from fused_ray.errors import ConfigError
 from fused_ray.models import Shape, build, logits_of, seeded
-from fused_ray.seeding import untouched
 
 ROWS = 3
 """Images of the probe."""
@@ -38,20 +37,34 @@ _MENDS = (
 
 
 @lru_cache(maxsize=16)
-def memory_format(section: str, shape: Shape, classes: int, device: str = "cpu") -> torch.memory_format:
+def memory_format(section: str, shape: Shape, classes: int) -> torch.memory_format:
     """The memory format that a model runs in: channels-last, or PyTorch's usual one if only that suits its code.
 
     `section` is the configuration's section `model` as JSON. Raises ConfigError in one line if it can be used in
-    neither. A registered model is known to be right.
+    neither, or if it failed for what may pass, a lack of memory. A registered model is known to be right.
     """
+    try:
+        rehearse(section, shape, classes, "cpu", torch.channels_last)
+    except ConfigError as error:
+        if not isinstance(error.__cause__, RuntimeError) or lacks_memory(error.__cause__):
+            raise
+        rehearse(section, shape, classes, "cpu", torch.contiguous_format)
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+@lru_cache(maxsize=16)
+def rehearse(section: str, shape: Shape, classes: int, device: str, form: torch.memory_format) -> None:
+    """Try a model on a device in a memory format. Raises ConfigError in one line if it cannot be used there."""
     config = ModelConfig.model_validate_json(section)
     if config.known is None:
-        try:
-            _rehearse(config, shape, classes, device, torch.channels_last)
-        except ConfigError:
-            _rehearse(config, shape, classes, device, torch.contiguous_format)
-            return torch.contiguous_format
-    return torch.channels_last
+        _rehearse(config, shape, classes, device, form)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, the processor's or the card's."""
+    said = ("DefaultCPUAllocator", "bad_alloc", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(part in str(error) for part in said)
 
 
 def section_of(model: ModelConfig) -> str:
@@ -70,15 +83,10 @@ def _rehearse(config: ModelConfig, shape: Shape, classes: int, device: str, form
     where = torch.device(device)
     model: nn.Module = build(config, shape, classes).to(where, memory_format=form)  # type: ignore[call-overload]
     trial = _Trial(config, model, shape, classes)
-    with seeded(0, where), untouched() as draws, _running(model) as trial.open:
+    with seeded(0, where), _running(model) as trial.open:
         trial.evaluate(probe(shape, ROWS, where, form))
         for rows, training in _STEPS:
             trial.step(probe(shape, rows, where, form), training)
-        if draws():
-            raise ConfigError(
-                f"{config.where}: the model's forward() draws from Python's or NumPy's random numbers, which clients "
-                "that share a worker share too; draw from PyTorch's, which are seeded for each client"
-            )
         trial.check_memory(probe(shape, ROWS, where, form), probe(shape, 2, where, form))
 
 
@@ -219,20 +227,31 @@ def outside(model: nn.Module) -> dict[str, Any]:
     return found
 
 
-def _content(value: Any) -> Any:
-    """What can be compared of a value: numbers, text, tensors, and the usual containers of them."""
+def _content(value: Any, around: frozenset[int] = frozenset()) -> Any:
+    """What can be compared of a value: numbers, text, dense tensors, and the usual containers of them.
+
+    `around` are the containers that it is in, by id: one may contain itself.
+    """
     if isinstance(value, torch.Tensor):
-        if value.requires_grad:
+        if value.requires_grad or not is_dense(value):
             return None
-        raw = value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        raw = value.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(raw.tobytes()).hexdigest()}"
     if isinstance(value, torch.Generator):
         return _content(value.get_state())
+    if id(value) in around:
+        return None
+    inside = around | {id(value)}
     if isinstance(value, dict):
-        return {repr(key): _content(item) for key, item in value.items()}
+        return {repr(key): _content(item, inside) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset) or type(value).__name__ == "deque":
-        return [_content(item) for item in value]
+        return [_content(item, inside) for item in value]
     return value if isinstance(value, bool | int | float | complex | str | bytes) else None
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether every element lies in memory as its own bytes."""
+    return tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized or tensor.is_meta)
 
 
 def _contents(state: dict[str, Any]) -> dict[str, Any]:

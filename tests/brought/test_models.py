@@ -9,10 +9,12 @@ import contextlib
 import io
 import json
 import os
+import pickle
 import random
 import subprocess
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,10 +36,13 @@ from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.rounds import Federation, LocalPool
 from fused_ray.core.simulation import Outcome, simulate
+from fused_ray.core.work import compute
+from fused_ray.core.workspace import Workspace
 from fused_ray.data.partitions import digest
+from fused_ray.engine.client import ClientActor
 from fused_ray.errors import ConfigError, NumericsError
-from fused_ray.models.anatomy import anatomy
-from fused_ray.models.rehearsal import memory_format, section_of
+from fused_ray.models.anatomy import anatomy, staged
+from fused_ray.models.rehearsal import memory_format, rehearse, section_of
 from fused_ray.types import ImageData, Scenario
 from fused_ray.types import TestView as Rows
 
@@ -363,6 +368,112 @@ class Flat(View):
         return x.flatten(1)
 
 
+class ShortOnce(Net):
+    """Memory runs out the first time."""
+
+    seen: set[str] = set()  # noqa: RUF012
+
+    def __init__(self, shape: Shape, classes: int, how: str) -> None:
+        super().__init__(shape, classes)
+        self.how = how
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if self.how not in self.seen:
+            self.seen.add(self.how)
+            raise SHORT[self.how]
+        return super().forward(x)
+
+
+SHORT: dict[str, Exception] = {
+    "python": MemoryError("no room"),
+    "card": torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "processor": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"
+    ),
+}
+
+
+class Refuses(Net):
+    """An error that has nothing to do with memory formats, and comes once."""
+
+    seen: list[int] = []  # noqa: RUF012
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if not self.seen:
+            self.seen.append(1)
+            raise OSError("no space left on device")
+        return super().forward(x)
+
+
+class ShortStages(Net):
+    def stages(self) -> list[models.Stage]:
+        def fails(x: torch.Tensor) -> torch.Tensor:
+            raise MemoryError
+
+        return [models.Stage(("body",), self.hidden), models.Stage(("head",), fails)]
+
+
+# --- tensors and attributes of other kinds ------------------------------------------------------------------
+
+
+class Kinds(Net):
+    """Attributes that cannot be compared as bytes, and containers that contain themselves."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__(shape, classes)
+        self.sparse = torch.eye(WIDTH).to_sparse()
+        self.meta = torch.zeros(WIDTH, device="meta")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.quantized = torch.quantize_per_tensor(torch.ones(WIDTH), 0.1, 0, torch.qint8)
+        self.conjugate = torch.ones(WIDTH, dtype=torch.complex64).conj()
+        self.cache: dict[str, Any] = {"size": 1}
+        self.cache["self"] = self.cache
+        self.line: list[Any] = [0]
+        self.line.append([self.line])
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.head(torch.sparse.mm(self.sparse, self.hidden(x).T).T)
+
+
+class KindsMove(Kinds):
+    """A container that contains itself, and changes."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if self.training:
+            self.cache["size"] += 1
+        return super().forward(x)
+
+
+class Expanded(Net):
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__(shape, classes)
+        self.register_buffer("scale", torch.ones(1).expand(WIDTH))
+
+
+class Windows(Net):
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__(shape, classes)
+        self.register_buffer("parts", torch.ones(WIDTH).unfold(0, 4, 2))
+
+
+class Transposed(Net):
+    """A buffer that does not lie in order, each element in its own place."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__(shape, classes)
+        self.register_buffer("table", torch.rand(3, WIDTH).T[:, :2])
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.head(self.hidden(x) * self.table[:, 0])
+
+
+class SparseBuffer(Net):
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__(shape, classes)
+        self.register_buffer("pairs", torch.eye(WIDTH).to_sparse())
+
+
 # --- what is frozen, and buffers ----------------------------------------------------------------------------
 
 
@@ -450,6 +561,57 @@ DERIVED: dict[str, Callable[[nn.Module], nn.Module]] = {
 def derived(shape: Shape, classes: int, how: str) -> nn.Module:
     body = DERIVED[how](nn.Linear(192, WIDTH))
     return nn.Sequential(nn.Flatten(), body, nn.Tanh(), nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, classes))
+
+
+class Wrapper(nn.Module):
+    """Shows its inner layer's weight as its own."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.inner.weight  # type: ignore[return-value]
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.inner(x)
+
+
+class Turned(Wrapper):
+    @property
+    def weight(self) -> torch.Tensor:
+        return super().weight.T
+
+
+class Unwilling(Wrapper):
+    @property
+    def weight(self) -> torch.Tensor:
+        raise NotImplementedError("ask the layer inside")
+
+
+class Own(nn.Module):
+    """A parameter by another name, which makes no layer."""
+
+    def __init__(self, inner: nn.Linear) -> None:
+        super().__init__()
+        self.raw = nn.Parameter(inner.weight.detach().T.contiguous())
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.raw.T
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return F.linear(x, self.weight)
+
+
+WRAPPERS = {kind.__name__: kind for kind in (Wrapper, Turned, Unwilling, Own)}
+
+
+class Wrapped(Net):
+    def __init__(self, shape: Shape, classes: int, how: str) -> None:
+        super().__init__(shape, classes)
+        self.body = WRAPPERS[how](self.body)
 
 
 class Everything(View):
@@ -552,8 +714,10 @@ REFUSED = {
     "ExtraState": ["_extra_state in the state_dict is dict, which cannot be averaged"],
     "CountsEvaluations": ["evaluation changes calls of the model", "if self.training"],
     "AlwaysDrops": ["says something else each time", "F.dropout(x, p, self.training)"],
-    "PythonDraws": ["draws from Python's or NumPy's random numbers", "draw from PyTorch's"],
-    "NumpyDraws": ["draws from Python's or NumPy's random numbers"],
+    "KindsMove": ["training changes cache, which"],
+    "Expanded": ["several elements of scale share one place in memory (expand)", ".clone()"],
+    "Windows": ["several elements of parts share one place"],
+    "SparseBuffer": ["pairs is no plain dense tensor (torch.sparse_coo, cpu)"],
     "all_frozen": ["all parameters of the model are frozen", "leave at least the output layer free"],
 }
 
@@ -574,17 +738,49 @@ def test_what_cannot_work_is_refused_in_one_line_before_a_folder_is_made(name: s
 def test_the_rehearsal_gives_the_random_numbers_of_the_process_back() -> None:
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     for name in ("PythonDraws", "NumpyDraws", "AlwaysDrops"):
-        with pytest.raises(ConfigError):
+        with contextlib.suppress(ConfigError):
             memory_format(section_of(configured(name).model), SHAPE, CLASSES)
     assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
 
 
-@pytest.mark.parametrize(("name", "last"), [("woken", "3"), ("Constant", "head"), ("Shows", "head")])
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [("woken", "3"), ("Constant", "head"), ("Shows", "head"), ("Kinds", "head"), ("Transposed", "head")],
+)
 def test_what_only_looks_like_a_fault_is_none(images: ImageData, name: str, last: str) -> None:
     """A lazy model that its function has run once; a table outside the state_dict, and what each step makes anew."""
     found, _ = simulated(images, name, f"unlearn.layers=[{last}]")  # a number may be a layer's name
     assert found.unlearned.adapter is not None
     assert found.unlearned.adapter.names == (last,)
+
+
+@pytest.mark.parametrize("how", SHORT)
+def test_a_lack_of_memory_changes_no_format(how: str) -> None:
+    model = configured("ShortOnce", f"model.args={json.dumps({'how': how})}").model
+    with pytest.raises(ConfigError, match=rf"the model fails on images of 3 x 8 x 8.*{type(SHORT[how]).__name__}: "):
+        memory_format(section_of(model), SHAPE, CLASSES)
+    assert memory_format(section_of(model), SHAPE, CLASSES) == torch.channels_last
+
+
+def test_nor_does_what_has_nothing_to_do_with_it() -> None:
+    model = configured("Refuses").model
+    with pytest.raises(ConfigError, match="OSError: no space left"):
+        memory_format(section_of(model), SHAPE, CLASSES)
+    assert memory_format(section_of(model), SHAPE, CLASSES) == torch.channels_last
+
+
+def test_a_lack_of_memory_changes_no_stages() -> None:
+    with pytest.raises(MemoryError):
+        staged(ShortStages(SHAPE, CLASSES), SHAPE)
+
+
+def test_a_worker_is_told_the_format(images: ImageData) -> None:
+    known = rehearse.cache_info()
+    for form in (torch.channels_last, torch.contiguous_format):
+        actor = ClientActor(configured("Flat"), images, scenario(images), pickle.loads(pickle.dumps(form)), 0)
+        assert actor._space.images("train", np.arange(2)).is_contiguous(memory_format=form)
+        assert actor._space.model.get_parameter("features.0.weight").is_contiguous(memory_format=form)
+    assert rehearse.cache_info() == known
 
 
 # --- accepted -----------------------------------------------------------------------------------------------
@@ -598,6 +794,20 @@ def test_the_first_tensor_of_a_tuple_are_the_logits(images: ImageData, name: str
     assert (found.base_hash, found.unlearned_hash) == (alone.base_hash, alone.unlearned_hash)
     assert found.restored_hash == found.base_hash
     assert np.array_equal(recorder.models["base"]["aux.weight"], started("One")["aux.weight"])
+
+
+@pytest.mark.parametrize("name", ["PythonDraws", "NumpyDraws"])
+def test_draws_in_training_are_each_clients_own(images: ImageData, name: str) -> None:
+    """Whatever the process drew before, and whoever was computed before in it."""
+    config, found = configured(name), scenario(images)
+    work = FullTraining("pretrain", 1, 0, config.train, "held")
+    space, start = Workspace(config, images, found), state.flatten(started(name))
+    random.seed(1)
+    np.random.seed(1)
+    together = compute(space, work, start, [0, 1, 2], keep_updates=True).updates
+    alone = compute(space, work, start, [2], keep_updates=True).updates
+    other = compute(space, FullTraining("pretrain", 1, 1, config.train, "held"), start, [2], keep_updates=True).updates
+    assert together[2].tobytes() == alone[2].tobytes() != other[2].tobytes()
 
 
 @pytest.mark.parametrize("name", ["View", "ViewInTraining", "ViewOfTheGradient"])
@@ -738,7 +948,7 @@ def test_sums_beyond_the_bound_are_exact_in_any_order() -> None:
         whole = ExactSum(2, bits)
         for at in order:
             part = ExactSum(2, bits)
-            part.add(np.array(clients[at][0], np.float32), clients[at][1])
+            part.add(np.array(clients[at][0], np.float32), clients[at][1], ((0, 2),))
             whole.merge(part.total, part.weight, part.high)
         found.append(whole.mean())
     expected = [(65025.25 + 2 * float(np.float32(-3e15)) + 3 * 2048) / 6, (0.5 + 2 * 1024 - 3 * 1024) / 6]
@@ -787,6 +997,20 @@ def test_a_computed_weight_is_trained_and_refused_by_name(images: ImageData, how
     moved = {name for name in start if name.startswith("1.") and not np.array_equal(start[name], base[name])}
     assert moved & {"1.parametrizations.weight.original1", "1.parametrizations.weight.original", "1.weight_v",
                     "1.weight_orig"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("how", "layers", "computed"),
+    [
+        ("Wrapper", ("body.inner", "head"), ()),
+        ("Turned", ("body.inner", "head"), ()),
+        ("Unwilling", ("body.inner", "head"), ()),
+        ("Own", ("head",), ("body",)),
+    ],
+)
+def test_a_wrapper_that_shows_a_layers_weight_is_not_computed(how: str, layers: Any, computed: Any) -> None:
+    found = anatomy(configured("Wrapped", f"model.args={json.dumps({'how': how})}").model, SHAPE, CLASSES)
+    assert (found.ranked, found.derived) == (layers, computed)
 
 
 # --- torchvision --------------------------------------------------------------------------------------------
