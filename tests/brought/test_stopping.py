@@ -114,7 +114,7 @@ MOMENTS = [
 """Files that say that a phase is under way: the start, each phase of rounds, the audit."""
 
 
-@pytest.mark.parametrize("moments", [MOMENTS[::5] + MOMENTS[-1:], pytest.param(MOMENTS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moments", [MOMENTS[5::2], pytest.param(MOMENTS, marks=pytest.mark.slow)])
 def test_sigterm_in_each_phase_and_then_the_same_bits(tmp_path: Path, moments: list[str]) -> None:
     fields = settings(*SMALL, "engine.backend=local")
     arguments: list[object] = ["run", *fields, "--set", "output.dir=run"]
@@ -369,7 +369,7 @@ def refusing(code: int) -> Callable[[int, int], None]:
     return flock
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/run", "gs://b/r", "hdfs://host/r", "file:///tmp/r", "S3A://b/r"])
+@pytest.mark.parametrize("uri", ["s3://bucket/run", "file:///tmp/r", "S3A://b/r"])
 def test_results_go_to_folders_alone(tmp_path: Path, uri: str) -> None:
     scheme = uri.partition(":")[0]
     Path("s.yaml").write_text(f"base: {BASE}\nspace: {{unlearn.sparsity: {{grid: [0.5]}}}}\n")
