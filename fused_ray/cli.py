@@ -230,6 +230,8 @@ def _run(given: list[str], debug: bool) -> int:
     try:
         # an exit that a command asks for comes back as its code
         code = app(given, prog_name="fused-ray", standalone_mode=False)
+        if code == Interrupted.exit_code:  # what typer makes of KeyboardInterrupt, without a word
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except Exception as error:
         reported = _report(error, debug)
@@ -250,12 +252,12 @@ def _report(error: Exception, debug: bool) -> int | None:
     if isinstance(error, typer.Abort):
         print("fused-ray: interrupted", file=sys.stderr)
         return Interrupted.exit_code
-    error = out_of_memory(error) or error
+    raised, error = error, out_of_memory(error) or error
     message: Any = error if isinstance(error, FusedRayError) else getattr(error, "format_message", lambda: None)()
     if message is None:
         return None
     if debug:
-        traceback.print_exception(error)
+        traceback.print_exception(raised)
     if (context := getattr(error, "ctx", None)) and not str(message).endswith("?"):  # it ends in "did you mean" already
         message = f"{str(message).rstrip('.')}; see {context.command_path} --help"
     line = " ".join(str(message).split())  # others' errors, quoted in it, may be of several lines

@@ -6,6 +6,9 @@ Every message is one line: what is wrong, where, and how to mend it. The command
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class FusedRayError(Exception):
     """Base of all errors that a user can mend. `exit_code` is what the command line returns."""
@@ -41,16 +44,34 @@ class NumericsError(FusedRayError):
 class OutOfMemoryError(FusedRayError):
     """Memory ran out."""
 
+    can_go_on = True
+
+
+_MEMORY = ("allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+"""What PyTorch says of the machine's memory, of an accelerator's, and what CUDA's libraries do."""
+
 
 def out_of_memory(error: Exception) -> OutOfMemoryError | None:
     """What Python, NumPy or PyTorch raises where memory runs out as an error of ours; None for any other."""
     text = " ".join(str(error).split())
-    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and "allocate memory" in text):
+    named = type(error).__name__ == "OutOfMemoryError" or any(words in text for words in _MEMORY)
+    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and named):
         return None
     return OutOfMemoryError(
         f"memory ran out ({text or type(error).__name__}); make data.limit, train.batch_size or the model smaller, or "
         "use a machine with more"
     )
+
+
+@contextmanager
+def naming_memory() -> Iterator[None]:
+    """Inside, what `out_of_memory` knows is raised as OutOfMemoryError."""
+    try:
+        yield
+    except Exception as raised:
+        if (error := out_of_memory(raised)) is None:
+            raise
+        raise error from raised
 
 
 class ClientFailedError(FusedRayError):

@@ -71,7 +71,7 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
             from fused_ray.engine.driver import AuditJob
             from fused_ray.engine.submit import execute_on_ray
 
-            return execute_on_ray(AuditJob(str(directory.path), config), config.engine.address, hear)
+            return execute_on_ray(AuditJob(str(directory.path), config), config.engine, hear)
         from fused_ray.core.rounds import LocalPool
         from fused_ray.results.execute import audit
 
@@ -159,4 +159,4 @@ def execute(directory: RunDirectory, config: RunConfig, listener: Listener | Non
         from fused_ray.engine.driver import RunJob
         from fused_ray.engine.submit import execute_on_ray
 
-        return execute_on_ray(RunJob(str(directory.path), config), config.engine.address, hear)
+        return execute_on_ray(RunJob(str(directory.path), config), config.engine, hear)

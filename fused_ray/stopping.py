@@ -38,7 +38,7 @@ def sigterm_as_ctrl_c() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        _give_back(before)
         _received = []
 
 
@@ -67,5 +67,6 @@ def sigterm_kept() -> Iterator[None]:
 
 
 def _give_back(handler: Any) -> None:
+    """Handle SIGTERM as before; None is a handler in C, which Python cannot set."""
     if handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)

@@ -8,7 +8,6 @@ after comparing every file with the published MD5 sum, and refuses all others.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +107,13 @@ def _download(name: str) -> Path:
         # what is broken off, at a full disk or by Ctrl-C, must not be taken for the data set by the next start
         with tempfile.TemporaryDirectory(dir=cache) as made:
             getattr(import_torchvision().datasets, wanted.loader)(made, download=True)
-            if not _holds(target, wanted):  # another process may have been faster
-                shutil.rmtree(target, ignore_errors=True)
-                (Path(made) / wanted.folder).rename(target)
+            whole = Path(made) / wanted.folder
+            try:
+                whole.rename(target)
+            except OSError:  # something is there: another process was faster, or a part of the files
+                if not _holds(target, wanted):
+                    target.rename(Path(made) / "incomplete")
+                    whole.rename(target)
     except Exception as error:  # torchvision raises RuntimeError, URLError, OSError and more
         raise DataError(
             f"{wanted.title} is not on this machine, and torchvision could not download it ({error}); {_ways(name)}"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
+from fused_ray.config import EngineConfig
 from fused_ray.engine.driver import Job, start_driver
 from fused_ray.engine.reason import reason
 from fused_ray.engine.session import session
-from fused_ray.errors import ClientFailedError, FusedRayError, Interrupted, out_of_memory
+from fused_ray.errors import ClientFailedError, FusedRayError, Interrupted, PlacementError, out_of_memory
 from fused_ray.stopping import requested
 
 _POLL = 0.25
@@ -21,23 +23,32 @@ _PATIENCE = 15.0
 """Seconds that a driver which was asked to stop may take before it is killed."""
 
 
-def execute_on_ray(job: Job, address: str | None, listener: Callable[[Any], None]) -> dict[str, Any]:
-    """Do a job in a driver actor and return the content of its result.json. Raises what the job raises."""
-    with session(address):
+def execute_on_ray(job: Job, engine: EngineConfig, listener: Callable[[Any], None]) -> dict[str, Any]:
+    """Do a job in a driver actor and return the content of its result.json. Raises what the job raises.
+
+    Raises PlacementError if the driver actor has not started within `engine.start_timeout`.
+    """
+    with session(engine.address):
         driver = start_driver(job)
         try:
-            return _watch(driver, listener)
+            return _watch(driver, engine.start_timeout, listener)
         finally:
             with contextlib.suppress(RayError):
                 ray.kill(driver)
 
 
-def _watch(driver: Any, listener: Callable[[Any], None]) -> dict[str, Any]:
-    outcome = driver.run.remote()
+def _watch(driver: Any, limit: float, listener: Callable[[Any], None]) -> dict[str, Any]:
+    started, outcome = driver.progress.remote(), driver.run.remote()
+    deadline = time.monotonic() + limit
     try:
         while not ray.wait([outcome], timeout=_POLL)[0]:
             if requested():
                 raise KeyboardInterrupt
+            if time.monotonic() > deadline and not ray.wait([started], timeout=0)[0]:
+                raise PlacementError(
+                    f"the driver actor has not started within {limit:g} s (engine.start_timeout); is this node's Ray "
+                    "alive, and can it start processes?"
+                )
             _tell(driver, listener)
         _tell(driver, listener)
         return _result(outcome)
@@ -64,7 +75,7 @@ def _result(outcome: Any, timeout: float | None = None) -> dict[str, Any]:
     except RayTaskError as error:
         cause = out_of_memory(error.cause) or error.cause
         if isinstance(cause, FusedRayError):
-            raise cause from None
+            raise cause from error  # with the traceback in the driver
         raise
     except GetTimeoutError:
         raise

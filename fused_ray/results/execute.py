@@ -17,7 +17,7 @@ from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
 from fused_ray.data.reading import some
-from fused_ray.errors import RunDirectoryError
+from fused_ray.errors import RunDirectoryError, naming_memory
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.results import audits, plots
 from fused_ray.results.directory import RunDirectory
@@ -121,11 +121,15 @@ def finish(
     notes: Sequence[str] = (),
     prepare: Prepare = prepared,
 ) -> RunDirectory:
-    """The finished run of a configuration: it is begun, or goes on, or has been finished already."""
+    """The finished run of a configuration: it is begun, or goes on, or has been finished already.
+
+    Raises FusedRayError, where memory runs out too: whoever has more runs to do goes on with them.
+    """
     path = Path(config.output.dir)
     directory = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, config)
     if not directory.finished:
-        execute(directory, config, make_pool, listener, stopped, notes, prepare)
+        with naming_memory():
+            execute(directory, config, make_pool, listener, stopped, notes, prepare)
     return directory
 
 
@@ -183,8 +187,8 @@ def _judged(
         known = retrained if retrained.exists() else None
         return audits.yardstick(config, directory.path, data, scenario, config.audit, trained, known)
 
-    standard = audits.Standard([directory.path / "base.safetensors", retrained], measure)
-    return audits.judged(directory, result, standard, config.audit)
+    yardstick = audits.Standard([directory.path / "base.safetensors", retrained], measure)
+    return audits.judged(directory, result, yardstick, config.audit)
 
 
 def _about(config: RunConfig, model: Anatomy) -> dict[str, Any]:

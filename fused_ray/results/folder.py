@@ -8,8 +8,6 @@ import fcntl
 import json
 import os
 import shlex
-import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +20,7 @@ import pyarrow.parquet as pq
 from fused_ray.errors import FusedRayError, Interrupted, NotWrittenError, RunDirectoryError, out_of_memory
 from fused_ray.kinds import COMMANDS, RUN
 from fused_ray.paths import expanded
+from fused_ray.results import place
 from fused_ray.results.environment import environment
 
 Kind = TypeVar("Kind", bound="Folder")
@@ -46,7 +45,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fresh = False
+        self._made: place.Mark | None = None
+        self._withdrawn = False
         self._lock: int | None = None
         self._token = ""
 
@@ -54,9 +54,12 @@ class Folder:
     def make(cls: type[Kind], path: str | Path, config: str, folders: Sequence[str], overwrite: bool) -> Kind:
         """A new folder, complete at once. Raises RunDirectoryError if there is something at `path` already.
 
-        `overwrite` replaces an earlier one of the same kind, but nothing else.
+        `overwrite` replaces an earlier one of the same kind, but nothing else; `attempt` puts it back if nothing comes
+        of the new one.
         """
         target = expanded(path).absolute()
+        if target.is_symlink():  # to another disk, say: what it points to is meant
+            target = target.resolve()
         try:
             taken = target.exists() and not (target.is_dir() and not any(target.iterdir()))
         except OSError as error:
@@ -71,22 +74,19 @@ class Folder:
             earlier.lock(wait=10.0)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _beside(target) as fresh:
+            with place.beside(target) as fresh:
                 (fresh / cls.CONFIG).write_text(config, encoding="utf-8")
                 (fresh / "environment.json").write_text(json.dumps({"format": cls.FORMAT, **environment()}, indent=2))
                 for folder in folders:
                     (fresh / folder).mkdir()
-                old = target.rename(f"{fresh}.old") if earlier else None  # it is there whole, or gone: never a half
-                fresh.rename(target)
-            if old is not None:
-                shutil.rmtree(old, ignore_errors=True)
+                made = cls(target)
+                made._made = place.mark(fresh)
+                place.put(fresh, target, keep=earlier is None or earlier._begun or earlier.finished)
         except OSError as error:
             raise RunDirectoryError(f"cannot create the {cls.KIND} {path}: {error.strerror}") from None
         finally:
             if earlier is not None:
                 earlier.unlock()
-        made = cls(target)
-        made._fresh = True
         return made
 
     @classmethod
@@ -130,8 +130,8 @@ class Folder:
     def attempt(self, command: str = "") -> Iterator[None]:
         """What is done for this folder inside either ends, or says how to go on: by `command`, else by RESUME.
 
-        A folder that was made for it is removed where nothing of worth came into it, so that a start which failed is
-        not in the way of the next one. KeyboardInterrupt becomes Interrupted.
+        A folder that was made for it is removed where nothing of worth came into it, and what stood there before is put
+        back, so that a start which failed is not in the way of the next one. KeyboardInterrupt becomes Interrupted.
         """
         again = command or f"{self.RESUME} {shlex.quote(str(self.path))}"
         try:
@@ -140,13 +140,33 @@ class Folder:
             raise _told(Interrupted("stopped"), again) from None
         except Exception as raised:
             error = out_of_memory(raised) or raised
-            if not isinstance(error, FusedRayError):
-                raise
-            if not isinstance(error, Interrupted) and self._fresh and not self._begun:
-                shutil.rmtree(self.path, ignore_errors=True)
-            elif error.can_go_on:
+            removed = not isinstance(error, Interrupted) and self._withdraw()
+            if isinstance(error, FusedRayError) and error.can_go_on and not removed:
                 error = _told(error, again)
-            raise error from None
+            if error is raised:
+                raise
+            raise error from raised
+        finally:
+            if self._begun or self.finished:
+                place.settle(self.path)
+
+    def _withdraw(self) -> bool:
+        """Remove the folder if it is the one that was made here, nobody writes there, and nothing is in it; whether."""
+        if self._made is None or self._withdrawn or self._made != place.mark(self.path):
+            return self._withdrawn
+        try:
+            self.lock(wait=0)
+        except RunDirectoryError:
+            return False
+        try:
+            if not self._begun and not self.finished and self._made == place.mark(self.path):
+                place.give_back(self.path)
+                self._withdrawn = True
+        except OSError:
+            pass  # it stays
+        finally:
+            self.unlock()
+        return self._withdrawn
 
     @property
     def _begun(self) -> bool:
@@ -182,6 +202,9 @@ class Folder:
                         "wait for it or end it"
                     ) from None
                 time.sleep(0.1)
+        if not _is_at(handle, self.path / "lock"):  # it was removed or replaced while this one waited
+            os.close(handle)
+            raise RunDirectoryError(f"{self.path} was taken over by another run; start again")
         self._lock, self._token = handle, f"{os.getpid()} {uuid.uuid4().hex}"
         os.ftruncate(handle, 0)
         os.pwrite(handle, self._token.encode(), 0)
@@ -222,13 +245,17 @@ class Folder:
     def fence(self) -> None:
         """A writer that is not the lock's holder any more (its folder was replaced, say) must not write."""
         assert self._lock is not None, f"the {self.KIND} is not locked"
-        try:
-            same = os.stat(self.path / "lock").st_ino == os.fstat(self._lock).st_ino
-            if same and os.pread(self._lock, 200, 0).decode() == self._token:
-                return
-        except OSError:
-            pass
-        raise RunDirectoryError(f"{self.path} was taken over by another run; this one stops writing")
+        same = _is_at(self._lock, self.path / "lock")
+        if not same or os.pread(self._lock, 200, 0).decode() != self._token:
+            raise RunDirectoryError(f"{self.path} was taken over by another run; this one stops writing")
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is the one at some place."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False
 
 
 def _told(error: FusedRayError, again: str) -> FusedRayError:
@@ -236,17 +263,6 @@ def _told(error: FusedRayError, again: str) -> FusedRayError:
     told = type(error)(f"{error}; continue with: {again}")
     told.can_go_on = False
     return told
-
-
-@contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A new folder beside another place on the same disk; it is gone again unless it was moved there."""
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        fresh.chmod(0o755)
-        yield fresh
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def kind_of_folder(path: str | Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from fused_ray import FusedRayError, RunConfig, run
 from fused_ray.engine.placement import Node
 from fused_ray.engine.pool import cluster_nodes
 from fused_ray.engine.session import session
+from fused_ray.engine.submit import execute_on_ray
 from fused_ray.engine.tune import _reserve
 from fused_ray.errors import PlacementError
 
@@ -59,6 +61,22 @@ def test_actors_that_others_keep_from_starting_are_waited_for_with_a_bound(clust
     with pytest.raises(PlacementError, match=r"engine\.start_timeout"):
         run(small(tmp_path / "run", "engine.start_timeout=3"))
     ray.kill(hog)
+
+
+class Late:
+    """A job that takes long to arrive, so that its driver does not start."""
+
+    def __reduce__(self) -> tuple[Callable[[float], None], tuple[float]]:
+        return time.sleep, (60.0,)
+
+
+@pytest.mark.slow
+def test_a_driver_that_does_not_start_is_waited_for_with_a_bound(cluster: Any) -> None:
+    engine = RunConfig.from_dict({}, ["engine.start_timeout=1"]).engine
+    began = time.monotonic()
+    with pytest.raises(PlacementError, match=r"the driver actor has not started within 1 s .engine\.start_timeout"):
+        execute_on_ray(Late(), engine, print)
+    assert time.monotonic() - began < 30
 
 
 def test_runs_leave_the_callers_ray_and_no_process_or_object_behind(cluster: Any, tmp_path: Path) -> None:

@@ -75,7 +75,11 @@ def test_an_earlier_run_is_replaced_only_when_asked(tmp_path):
     first = RunDirectory.create(tmp_path / "one", CONFIG)
     (first.path / "result.json").write_text("{}")
     other = RunConfig.from_dict({"seed": 6})
-    RunDirectory.create(tmp_path / "one", other, overwrite=True)
+    second = RunDirectory.create(tmp_path / "one", other, overwrite=True)
+    with second.attempt():
+        second.lock(0)
+        second.write_part("rounds", "1-pretrain-000001", ROWS)
+    second.unlock()
     assert RunDirectory.open(tmp_path / "one").config == other
     assert not (tmp_path / "one" / "result.json").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
