@@ -70,7 +70,21 @@ class Patient:
 
 
 def follow(page: str, folder: Path, person: Person) -> None:
-    """Write the files of the page into the folder, run its programs there, and check its other commands."""
+    """Write the files of the page into the folder, run its programs there, and check its other commands.
+
+    Nothing of the folder stays importable: the next page, or another test, may have a module of the same name.
+    """
+    path = list(sys.path)
+    try:
+        _follow(page, folder, person)
+    finally:
+        sys.path[:] = path
+        for name, module in list(sys.modules.items()):
+            if (file := getattr(module, "__file__", None)) and Path(file).is_relative_to(folder):
+                del sys.modules[name]
+
+
+def _follow(page: str, folder: Path, person: Person) -> None:
     found = [block for block in blocks(page) if row_of(block).how == "runs"]
     for number, block in enumerate(found):
         row = row_of(block)
