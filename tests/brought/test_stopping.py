@@ -295,14 +295,21 @@ def test_an_earlier_run_comes_back_when_its_successor_fails() -> None:
     assert Path("run/result.json").exists()
 
 
-class BrokenOff:
-    """torchvision's loader on a connection that ends within the last file."""
+class Whole:
+    """torchvision's loader on a good connection."""
 
     def __init__(self, root: str, download: bool = False) -> None:
         folder = Path(root) / "MNIST" / "raw"
         folder.mkdir(parents=True)
         for file in torchvision_sets._IDX:
-            (folder / f"{file}.gz").write_bytes(b"\x1f\x8b")
+            (folder / f"{file}.gz").write_bytes(b"here")
+
+
+class BrokenOff(Whole):
+    """The same on a connection that ends within the last file."""
+
+    def __init__(self, root: str, download: bool = False) -> None:
+        super().__init__(root, download)
         raise RuntimeError("connection reset")
 
 
@@ -313,16 +320,6 @@ def test_a_download_that_broke_off_is_not_taken_for_the_data(tmp_path: Path, mon
         torchvision_sets.read("mnist", torchvision_sets.find("mnist", None))
     assert torchvision_sets.find("mnist", None) is None
     assert not any((tmp_path / "cache").rglob("*.gz"))
-
-
-class Whole:
-    """torchvision's loader on a good connection."""
-
-    def __init__(self, root: str, download: bool = False) -> None:
-        folder = Path(root) / "MNIST" / "raw"
-        folder.mkdir(parents=True)
-        for file in torchvision_sets._IDX:
-            (folder / f"{file}.gz").write_bytes(b"here")
 
 
 @pytest.mark.parametrize("faster", [True, False])
