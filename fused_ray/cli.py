@@ -118,9 +118,9 @@ def audit(
     """Judge a finished run's model once more: inside its features, too, and with --full against chance."""
     from fused_ray.results.display import show_progress
     from fused_ray.results.report import show_result
-    from fused_ray.run import audit_run, load_run
+    from fused_ray.run import audit_run, load_to_audit
 
-    directory = load_run(run)
+    directory = load_to_audit(run)
     with show_progress(directory.path) as listener:
         result = audit_run(run, full=full, listener=listener)
     show_result(directory.path, directory.config, result, to_error=as_json)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from fused_ray import registry
 from fused_ray.config import DataConfig, RunConfig
-from fused_ray.errors import ConfigError
+from fused_ray.errors import ConfigError, RunDirectoryError
+from fused_ray.kinds import COMMANDS
 from fused_ray.seeding import untouched
 from fused_ray.stopping import requested
 from fused_ray.validation import validated
@@ -55,9 +56,10 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
     """Judge the model of a finished run again, inside as well (`audit.probes`); returns the content of result.json.
 
     `full` also trains what tells chance from difference: two shadow models and two more retrained models, or as many
-    as the run's `audit` section asks for. Nothing of the run is trained again, no model changes.
+    as the run's `audit` section asks for. Nothing of the run is trained again, no model changes. Raises
+    RunDirectoryError for a run of a comparison or a sweep, which judges it against models beyond the run's folder.
     """
-    directory = load_run(path)
+    directory = load_to_audit(path)
     config = directory.config
     settings = config.audit.model_copy(update={"enabled": True, "probes": True})
     if full:
@@ -83,6 +85,21 @@ def load_run(path: str | Path) -> RunDirectory:
     from fused_ray.results.directory import RunDirectory
 
     return RunDirectory.open(path)
+
+
+def load_to_audit(path: str | Path) -> RunDirectory:
+    """A run directory to judge by itself. Raises RunDirectoryError if it is a comparison's or a sweep's."""
+    from fused_ray.results.folder import study_of
+
+    directory = load_run(path)
+    if study := study_of(directory.path):
+        kind, folder = study[0], shlex.quote(str(study[1]))
+        raise RunDirectoryError(
+            f"{path} is part of a {kind}, whose verdicts rest on models beyond this folder: {COMMANDS[kind]} --resume "
+            f"{folder} makes those that are missing or by other rules, unless audits are off there; fused-ray show "
+            f"{folder} tells them"
+        )
+    return directory
 
 
 def prepare(config: RunConfig, *, overwrite: bool = False) -> tuple[RunDirectory, RunConfig]:

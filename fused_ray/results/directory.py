@@ -2,7 +2,7 @@
 
 config.yaml          the full configuration
 environment.json     versions, machine, code revision
-scenario.json        the partition's hash, examples per client
+scenario.json        the hashes of data and partition, examples per client
 rounds.parquet/      one part per finished round (schemas.ROUNDS); read the folder as one table
 clients.parquet/     the same per client (schemas.CLIENTS)
 checkpoints/         per phase, what its next round needs

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fused_ray.errors import FusedRayError, Interrupted, NotWrittenError, RunDirectoryError, out_of_memory
-from fused_ray.kinds import COMMANDS, RUN
+from fused_ray.kinds import COMMANDS, COMPARISON, RUN, SWEEP
 from fused_ray.paths import expanded
 from fused_ray.results import place
 from fused_ray.results.environment import environment
@@ -27,6 +27,8 @@ Kind = TypeVar("Kind", bound="Folder")
 
 LOCK_WAIT = 60.0
 """Seconds to wait for the writer of a killed run to be gone."""
+_JUDGED = {COMPARISON: ("bases", "cells"), SWEEP: ("trials", "audited")}
+"""Where studies keep the runs that they judge."""
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 """What says that another process holds a lock; any other error says that there are none."""
 
@@ -272,6 +274,13 @@ def kind_of_folder(path: str | Path) -> str:
         return _kind(about["format"]) or RUN
     except (OSError, ValueError, TypeError, KeyError):
         return RUN
+
+
+def study_of(run: Path) -> tuple[str, Path] | None:
+    """The comparison or sweep that made a run and judges it itself: its kind and its folder; None if there is none."""
+    shelf = run.resolve().parent
+    kind = kind_of_folder(shelf.parent)
+    return (kind, shelf.parent) if shelf.name in _JUDGED.get(kind, ()) else None
 
 
 def _kind(format: object) -> str | None:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn
 from rich.progress import Progress as Bar
 
+from fused_ray.audit.rules import outdated
 from fused_ray.results.comparison import tables
 from fused_ray.results.comparison.directory import ComparisonDirectory
 from fused_ray.results.display import TITLES, left, live_bar
+from fused_ray.results.report import OUTDATED
 from fused_ray.results.screen import Notes, Screen, make_screen, number, progress_screen
 
 if TYPE_CHECKING:
@@ -77,6 +79,8 @@ def show_comparison(directory: ComparisonDirectory, *, to_error: bool = False) -
 
 
 def _in_words(directory: ComparisonDirectory, rows: list[dict[str, Any]]) -> Iterator[str]:
+    if older := sum(map(outdated, rows)):
+        yield f"{older} of {len(rows)} rows: {OUTDATED}{directory.RESUME} {directory.path}"
     if not directory.finished:
         cells = len(directory.config.cells)
         yield f"Not finished: {len(rows)} of {cells} cells; continue it with: {directory.RESUME} {directory.path}"

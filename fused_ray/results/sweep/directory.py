@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fused_ray.audit.rules import outdated
 from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.results.folder import TableFolder
 from fused_ray.trials import SweepConfig
@@ -45,6 +46,11 @@ class SweepDirectory(TableFolder):
             return validated(SweepConfig, values, source=str(self.path / self.CONFIG))
         except ConfigError as error:
             raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether verdicts of a sweep that was finished are by other rules than this version's."""
+        return self.finished and any(outdated(found) for case in self.result["cases"] for found in case["audited"])
 
     def extend(self, config: SweepConfig) -> None:
         """Keep that more trials or audits are wanted than were; a finished sweep is then unfinished.

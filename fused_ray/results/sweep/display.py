@@ -11,6 +11,7 @@ from rich.progress import BarColumn
 from rich.progress import Progress as Bar
 
 from fused_ray.results.display import TITLES, left, live_bar
+from fused_ray.results.report import OUTDATED
 from fused_ray.results.screen import Notes, Screen, make_screen, number, progress_screen
 from fused_ray.results.sweep import tables
 from fused_ray.results.sweep.directory import SweepDirectory
@@ -98,6 +99,8 @@ def _in_words(directory: SweepDirectory) -> Iterator[str]:
         yield f"Not finished: {len(trials)} of {count} trials; continue it with: {directory.RESUME} {directory.path}"
         return
     result = directory.result
+    if directory.outdated:
+        yield f"{OUTDATED}{directory.RESUME} {directory.path}"
     if result["failed"]:
         yield f"{result['failed']} of {result['trials']} trials failed; to try them again: {directory.RESUME} " + str(
             directory.path
