@@ -19,6 +19,7 @@ from fused_ray import (
     audit_run,
     compare,
     load_comparison,
+    load_run,
     load_sweep,
     resume_comparison,
     resume_sweep,
@@ -26,7 +27,7 @@ from fused_ray import (
 )
 from fused_ray.audit import rules, verdict
 from fused_ray.results.comparison.display import show_comparison
-from fused_ray.results.report import OUTDATED
+from fused_ray.results.report import OUTDATED, show_result
 from fused_ray.results.sweep.display import show_sweep
 
 
@@ -115,6 +116,15 @@ def test_the_command_refuses_before_it_writes_anything(whole: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert f"fused-ray compare --resume {whole / 'comparison'}" in done.stderr
     assert content(whole) == before
+
+
+def test_a_run_of_a_study_shows_who_judges_it(whole: Path, shown: Any) -> None:
+    for run in part(whole):
+        directory = load_run(run)
+        lines = shown(lambda found=directory: show_result(found.path, found.config, found.result), 300)
+        study = whole / ("comparison" if "comparison" in run.parts else "sweep")
+        assert f"what was found out about it, its {study.name} tells: fused-ray show {study}" in lines
+        assert not any("fused-ray audit" in line for line in lines)
 
 
 def newer(patch: pytest.MonkeyPatch) -> int:
