@@ -79,7 +79,7 @@ def show_comparison(directory: ComparisonDirectory, *, to_error: bool = False) -
 def _in_words(directory: ComparisonDirectory, rows: list[dict[str, Any]]) -> Iterator[str]:
     if not directory.finished:
         cells = len(directory.config.cells)
-        yield f"Not finished: {len(rows)} of {cells} cells; continue it with: {directory.RESUME} {directory.path}"
+        yield f"Not finished: {len(rows)} of {cells} cells; {directory.how_to_go_on}"
         return
     result: Mapping[str, Any] = directory.result
     took = result["equivalents"]
