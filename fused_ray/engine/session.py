@@ -101,7 +101,10 @@ def _is_here(addresses: set[str]) -> bool:
 def _remedy(error: str, private: bool) -> str:
     """What to do about a Ray that did not start or could not be joined."""
     if not private:
-        return "is the address right, does that Ray run, and is it of this version?"
+        return (  # of a token Ray says no word, if it does not know that one is wanted
+            "is the address right, does that Ray run, and is it of this version? If it asks for a token, set "
+            "RAY_AUTH_MODE=token here too, and RAY_AUTH_TOKEN to its own"
+        )
     if "AF_UNIX" in error:
         return "its sockets lie below RAY_TMPDIR or TMPDIR, a path too long for them: set RAY_TMPDIR to a short one"
     if "memory" in error:
