@@ -38,7 +38,7 @@ def waiting(target: Path) -> Path:
 def told(target: Path) -> str:
     """To be put behind other words: that something waits, and how to bring it back; nothing where nothing does."""
     old = waiting(target)
-    if not old.is_dir():
+    if not os.path.isdir(old):
         return ""
     there = Path(os.path.realpath(target))
     remove = f"rm -r {shlex.quote(str(there))} && " if os.path.lexists(there) else ""
@@ -52,7 +52,7 @@ def recover(target: Path) -> None:
     Not while that command lives, which holds a lock on it, nor where nothing may be written.
     """
     target, old, command = Path(os.path.realpath(target)), waiting(target), Lock(COMMAND)
-    if os.path.lexists(target) or not old.is_dir():
+    if os.path.lexists(target) or not os.path.isdir(old):
         return
     with contextlib.suppress(RunDirectoryError, OSError):
         command.take(old, 0)
