@@ -357,6 +357,19 @@ def test_what_waits_is_let_go_by_who_goes_on_through_a_link(place: Path) -> None
     assert names(place) == ["disk", "one"]
 
 
+def test_a_name_that_leaves_no_room_for_another_beside_it(tmp_path: Path) -> None:
+    place = tmp_path / ("n" * 250)
+    with pytest.raises(RunDirectoryError, match=r"there is no such folder$"):
+        RunDirectory.open(place)
+    finished(tmp_path / "one").path.rename(place)
+    assert RunDirectory.open(place).result == {"metrics": 1}
+    with pytest.raises(RunDirectoryError, match=r"with --overwrite$"):
+        RunDirectory.create(place, OTHER)
+    with pytest.raises(RunDirectoryError, match=r"cannot create .*: File name too long"):
+        RunDirectory.create(place, OTHER, overwrite=True)
+    assert RunDirectory.open(place).result == {"metrics": 1}
+
+
 def test_a_sweep_and_a_comparison_say_it_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = SweepConfig.from_dict({"base": {}, "space": {"unlearn.sparsity": {"grid": [0.5]}}})
     comparison = CompareConfig.from_dict({"methods": ["fused"], "scenarios": ["class"]})
