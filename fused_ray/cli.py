@@ -14,6 +14,7 @@ import typer
 
 from fused_ray import __version__, cli_compare, cli_sweep
 from fused_ray.cli_options import AsJson, Overrides, Preset
+from fused_ray.cli_settings import SettingsCommand
 from fused_ray.config import RunConfig, describe
 from fused_ray.errors import FusedRayError, Interrupted, out_of_memory
 from fused_ray.kinds import COMPARISON, RUN, SWEEP
@@ -48,7 +49,7 @@ def _common(debug: _Debug = False, version: _Version = False) -> None:
     """Options of every command; `main` reads --debug from argv itself, so that it also works behind a command."""
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def run(
     config: ConfigFile = None,
     set_: Overrides = None,
@@ -167,7 +168,7 @@ def init(
     print(f"wrote {out}; run it with: fused-ray run {out}")
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def data(
     config: ConfigFile = None,
     set_: Overrides = None,
@@ -189,7 +190,7 @@ def data(
         print(f"drew {picture}")
 
 
-app.command()(cli_sweep.plan)
+app.command(cls=SettingsCommand)(cli_sweep.plan)
 app.add_typer(cli_sweep.app, name="sweep")
 app.add_typer(cli_compare.app, name="compare")
 

@@ -110,4 +110,4 @@ def execute(directory: ComparisonDirectory, config: CompareConfig, listener: Lis
         from fused_ray.engine.driver import CompareJob
         from fused_ray.engine.submit import execute_on_ray
 
-        return execute_on_ray(CompareJob(str(directory.path), config), config.base.engine, hear)
+        return execute_on_ray(CompareJob(str(directory.path), directory.mark, config), config.base.engine, hear)

@@ -73,7 +73,7 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
             from fused_ray.engine.driver import AuditJob
             from fused_ray.engine.submit import execute_on_ray
 
-            return execute_on_ray(AuditJob(str(directory.path), config), config.engine, hear)
+            return execute_on_ray(AuditJob(str(directory.path), directory.mark, config), config.engine, hear)
         from fused_ray.core.rounds import LocalPool
         from fused_ray.results.execute import audit
 
@@ -105,6 +105,7 @@ def load_to_audit(path: str | Path) -> RunDirectory:
 def prepare(config: RunConfig, *, overwrite: bool = False) -> tuple[RunDirectory, RunConfig]:
     """Check what can be checked before anything starts, and make the run directory; the configuration to execute."""
     from fused_ray.data import datasets
+    from fused_ray.results import place
     from fused_ray.results.directory import RunDirectory
     from fused_ray.results.earlier import check_earlier
 
@@ -112,7 +113,8 @@ def prepare(config: RunConfig, *, overwrite: bool = False) -> tuple[RunDirectory
     check_inputs(config.inputs, config.output.dir)
     datasets.find(config.data)
     if config.pretrain.from_ is not None and not os.path.exists(config.pretrain.from_):
-        raise ConfigError(f"pretrain.from: there is no run or file {config.pretrain.from_}")
+        told = place.told(Path(config.pretrain.from_))
+        raise ConfigError(f"pretrain.from: there is no run or file {config.pretrain.from_}{told}")
     check_earlier(config)
     check_own_model(config)
     return RunDirectory.create(config.output.dir, config, overwrite), config
@@ -176,4 +178,4 @@ def execute(directory: RunDirectory, config: RunConfig, listener: Listener | Non
         from fused_ray.engine.driver import RunJob
         from fused_ray.engine.submit import execute_on_ray
 
-        return execute_on_ray(RunJob(str(directory.path), config), config.engine, hear)
+        return execute_on_ray(RunJob(str(directory.path), directory.mark, config), config.engine, hear)

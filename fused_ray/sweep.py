@@ -147,7 +147,7 @@ def execute(directory: SweepDirectory, config: SweepConfig, listener: Listener |
         from fused_ray.engine.driver import SweepJob
         from fused_ray.engine.submit import execute_on_ray
 
-        return execute_on_ray(SweepJob(str(directory.path), config), config.base.engine, hear)
+        return execute_on_ray(SweepJob(str(directory.path), directory.mark, config), config.base.engine, hear)
 
 
 def _made_by_tune(found: Any) -> bool:

@@ -24,6 +24,7 @@ from fused_ray.results.comparison.directory import ComparisonDirectory
 from fused_ray.results.comparison.execute import execute as execute_comparison
 from fused_ray.results.directory import RunDirectory
 from fused_ray.results.execute import audit, execute
+from fused_ray.results.place import Mark
 from fused_ray.results.sweep.directory import SweepDirectory
 from fused_ray.results.sweep.execute import Sweep
 from fused_ray.results.sweep.execute import execute as execute_sweep
@@ -31,7 +32,7 @@ from fused_ray.trials import SweepConfig
 
 
 class Job(Protocol):
-    """What a driver does: a small record that travels to it."""
+    """What a driver does: a small record that travels to it. It goes for the folder of a mark, not for a later one."""
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
         """Do it, tell of progress, end with Interrupted when stopped; returns the content of result.json."""
@@ -43,10 +44,11 @@ class RunJob:
     """A run in its prepared directory, on a pool of its own."""
 
     path: str
+    mark: Mark | None
     config: RunConfig
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
-        return execute(RunDirectory.open(self.path), self.config, RayPool, hear, stopped, notes)
+        return execute(RunDirectory.open(self.path, self.mark), self.config, RayPool, hear, stopped, notes)
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,11 @@ class AuditJob:
     """The audit of a finished run, on a pool of its own."""
 
     path: str
+    mark: Mark | None
     config: RunConfig
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
-        return audit(RunDirectory.open(self.path), self.config, RayPool, hear, stopped)
+        return audit(RunDirectory.open(self.path, self.mark), self.config, RayPool, hear, stopped)
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,12 @@ class CompareJob:
     """A comparison in its prepared directory, all of it on one pool."""
 
     path: str
+    mark: Mark | None
     config: CompareConfig
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
         with contextlib.closing(Lease(RayPool)) as lease:
-            directory = ComparisonDirectory.open(self.path)
+            directory = ComparisonDirectory.open(self.path, self.mark)
             return execute_comparison(directory, self.config, lease, hear, stopped, notes)
 
 
@@ -78,6 +82,7 @@ class SweepJob:
     """A sweep in its prepared directory: its shared models on one pool, its trials by Ray Tune."""
 
     path: str
+    mark: Mark | None
     config: SweepConfig
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
@@ -90,7 +95,7 @@ class SweepJob:
                 lease.close()  # its cores are the trials' now
                 tuning(sweep)
 
-            directory = SweepDirectory.open(self.path)
+            directory = SweepDirectory.open(self.path, self.mark)
             return execute_sweep(directory, self.config, lease, run_trials, hear, stopped, notes)
 
 

@@ -53,9 +53,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweep": CORE | {"audit", "dimension", "trials", "results", "engine", "run", "sweep"},
     "__init__": CORE | {"audit", "comparison", "trials", "results", "engine", "run", "compare", "sweep"},
     "cli_options": {"preset", "suggest"},
-    "cli_compare": {"cli_options", "comparison", "compare", "preset", "results"},
-    "cli_sweep": {"cli_options", "trials", "sweep", "results"},
-    "cli": CORE | {"audit", "results", "engine", "run", "cli", "cli_options", "cli_compare", "cli_sweep", "__init__"},
+    "cli_settings": {"errors"},
+    "cli_compare": {"cli_options", "cli_settings", "comparison", "compare", "preset", "results"},
+    "cli_sweep": {"cli_options", "cli_settings", "trials", "sweep", "results"},
+    "cli": CORE
+    | {"audit", "results", "engine", "run", "cli", "__init__"}
+    | {"cli_options", "cli_settings", "cli_compare", "cli_sweep"},
     "__main__": {"cli"},
 }
 

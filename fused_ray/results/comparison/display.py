@@ -83,7 +83,7 @@ def _in_words(directory: ComparisonDirectory, rows: list[dict[str, Any]]) -> Ite
         yield f"{older} of {len(rows)} rows: {OUTDATED}{directory.RESUME} {directory.path}"
     if not directory.finished:
         cells = len(directory.config.cells)
-        yield f"Not finished: {len(rows)} of {cells} cells; continue it with: {directory.RESUME} {directory.path}"
+        yield f"Not finished: {len(rows)} of {cells} cells; {directory.how_to_go_on}"
         return
     result: Mapping[str, Any] = directory.result
     took = result["equivalents"]

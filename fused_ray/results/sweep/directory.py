@@ -8,7 +8,7 @@ audited/             trials once more, to an earlier round, where that round's m
 shadows/             models that audits needed, if base.audit wants any
 trials.parquet       a row per trial and round (rows.SCHEMA), as far as the sweep has come
 tune/                Ray Tune's own files, TensorBoard events among them; never read back
-front.parquet, table.md, plots/, result.json, lock
+front.parquet, table.md, plots/, result.json, lock, command.lock
 """
 
 from __future__ import annotations

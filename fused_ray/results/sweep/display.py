@@ -96,7 +96,7 @@ def _in_words(directory: SweepDirectory) -> Iterator[str]:
     trials = {row["trial"]: row["status"] for row in directory.rows}
     if not directory.finished:
         count = directory.config.count
-        yield f"Not finished: {len(trials)} of {count} trials; continue it with: {directory.RESUME} {directory.path}"
+        yield f"Not finished: {len(trials)} of {count} trials; {directory.how_to_go_on}"
         return
     result = directory.result
     if directory.outdated:
