@@ -90,6 +90,7 @@ ROWS = (
     Row("docs/data.md", "import io", "runs"),
     Row("docs/data.md", "# shapes.yaml", "runs"),
     Row("docs/data.md", "fused-ray data shapes.yaml\n", "runs"),
+    Row("docs/data.md", "# from pictures/", "elsewhere", "tests/end_to_end/test_own_data.py"),
     Row("docs/data.md", "import numpy", "runs"),
     Row("docs/data.md", "fused-ray data --set data.name=npz", "runs"),
     Row("docs/data.md", "from pathlib import Path\n\nPath(", "runs"),
