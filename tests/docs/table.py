@@ -19,7 +19,7 @@ class Row:
 
     checked: commands and their options exist, and so do the fields that they set and the files that they name.
 
-    elsewhere: checked, and run by another test.
+    elsewhere: checked, and run by another test; of Python there is nothing to check but that.
 
     printed: nothing; it is what a program printed.
     """
