@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fused_ray import consistency, models
-from fused_ray.config import RunConfig, density_count
+from fused_ray import models
+from fused_ray.config import RunConfig, consistency
 from fused_ray.core import pretrained, state
+from fused_ray.core.layers import density_count
 from fused_ray.core.standard import standard
 from fused_ray.errors import ConfigError
 from fused_ray.models.anatomy import Anatomy, anatomy, gated

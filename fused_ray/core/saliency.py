@@ -15,10 +15,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fused_ray.config import density_count
 from fused_ray.core import wire
 from fused_ray.core.adapter import Masks, masks_of
-from fused_ray.core.layers import layer_parameters, layer_vector
+from fused_ray.core.layers import density_count, layer_parameters, layer_vector
 from fused_ray.core.rounds import Federation, Saved
 from fused_ray.core.state import Arrays, asking
 from fused_ray.core.wire import Delivery

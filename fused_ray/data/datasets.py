@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from pyarrow.fs import LocalFileSystem
 
-from fused_ray import registry
-from fused_ray.config import DataConfig
+from fused_ray.config import DataConfig, registry
 from fused_ray.data import arrays, parquet, splits, torchvision_sets
 from fused_ray.data.location import is_file
 from fused_ray.data.parquet_file import ParquetFile

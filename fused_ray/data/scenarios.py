@@ -13,8 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_ray import consistency, registry
-from fused_ray.config import RunConfig
+from fused_ray.config import RunConfig, consistency, registry
 from fused_ray.data.partitions import Partition, digest, from_file, partition
 from fused_ray.data.reading import some
 from fused_ray.errors import ConfigError, DataError

@@ -10,10 +10,10 @@ from typing import Any
 
 import ray
 
-from fused_ray.config import CLIENT, NO_CLIENT
+from fused_ray.config.sections import CLIENT, NO_CLIENT
 from fused_ray.errors import FusedRayError
-from fused_ray.results.environment import usable_cpus
 from fused_ray.stopping import sigterm_kept
+from fused_ray.storage.environment import usable_cpus
 
 TESTED = (2, 60)
 """The Ray that the tests run with; pyproject.toml says which others should do."""

@@ -29,17 +29,17 @@ from fused_ray import (
     run,
     sweep,
 )
-from fused_ray.cli import main
+from fused_ray.cli.app import main
 from fused_ray.config import describe
-from fused_ray.dimension import KINDS, Dimension
+from fused_ray.config.yaml_text import dump, parsed, read_yaml
 from fused_ray.errors import ConfigError, NumericsError
-from fused_ray.results.comparison.directory import ComparisonDirectory
-from fused_ray.results.directory import RunDirectory
-from fused_ray.results.sweep.directory import SweepDirectory
-from fused_ray.run import prepare
+from fused_ray.runs.directory import RunDirectory
+from fused_ray.runs.start import prepare
 from fused_ray.seeding import generator
-from fused_ray.trials import METRICS
-from fused_ray.yaml_text import dump, parsed, read_yaml
+from fused_ray.studies.comparisons.directory import ComparisonDirectory
+from fused_ray.studies.sweeps.config import METRICS
+from fused_ray.studies.sweeps.dimension import KINDS, Dimension
+from fused_ray.studies.sweeps.directory import SweepDirectory
 
 SWEEP = "base: {data: {limit: 400}, federation: {clients: 4}}\nspace:\n  unlearn.sparsity: {grid: [0.5, 0.9]}\n"
 COMPARISON = "methods: [fused]\nscenarios: [class]\nbase: {data: {limit: 400}, federation: {clients: 4}}\n"
@@ -722,7 +722,7 @@ def test_data_that_changed_under_the_model_are_noticed(first: Path, tmp_path: Pa
     (earlier / "config.yaml").write_text(config.to_yaml())
     result = json.loads((earlier / "result.json").read_text()) | {"pretrain_key": config.pretrain_key()}
     (earlier / "result.json").write_text(json.dumps(result))
-    from fused_ray.results.earlier import check_earlier
+    from fused_ray.runs.earlier import check_earlier
 
     second = RunConfig.from_dict({"pretrain": {"from": str(earlier)}})
     assert check_earlier(second) == []

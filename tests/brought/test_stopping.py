@@ -23,16 +23,16 @@ from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError
 
 from fused_ray import FusedRayError, RunConfig, resume, run
-from fused_ray.cli import main
+from fused_ray.cli.app import main
 from fused_ray.core.rounds import ClientPool
 from fused_ray.data import torchvision_sets
 from fused_ray.data.torchvision_import import import_torchvision
 from fused_ray.engine.reason import reason
 from fused_ray.engine.session import SessionError, session
 from fused_ray.errors import DataError, RunDirectoryError, out_of_memory
-from fused_ray.results.directory import RunDirectory
-from fused_ray.results.sweep.execute import run_trial
+from fused_ray.runs.directory import RunDirectory
 from fused_ray.stopping import sigterm_kept
+from fused_ray.studies.sweeps.execute import run_trial
 from tests.processes import family, start, wait_until
 
 SMALL = [

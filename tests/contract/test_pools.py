@@ -19,6 +19,7 @@ import torch
 from fused_ray import models
 from fused_ray.config import RunConfig
 from fused_ray.core import state
+from fused_ray.core.lease import Lease
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.rounds import ClientPool, LocalPool
@@ -27,7 +28,6 @@ from fused_ray.core.work import Update
 from fused_ray.core.workspace import Workspace
 from fused_ray.data import datasets, scenarios
 from fused_ray.data.partitions import digest
-from fused_ray.engine.lease import Lease
 from fused_ray.engine.pool import RayPool
 from fused_ray.errors import ClientFailedError
 from fused_ray.types import ImageData, Payload, Scenario, TestView

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fused_ray import load_run
-from fused_ray.cli import main
+from fused_ray.cli.app import main
 from tests.docs.follow import Hasty, follow
 
 

@@ -19,11 +19,11 @@ import yaml
 
 from fused_ray import FusedRayError, RunConfig, SweepConfig, load_run, load_sweep, resume_sweep, run, sweep
 from fused_ray.audit.verdict import WORDS
-from fused_ray.cli import main
-from fused_ray.results.schemas import METRICS
-from fused_ray.results.sweep.display import show_sweep
-from fused_ray.results.sweep.execute import Progress
-from fused_ray.results.sweep.rows import SCHEMA
+from fused_ray.cli.app import main
+from fused_ray.storage.schemas import METRICS
+from fused_ray.studies.sweeps.display import show_sweep
+from fused_ray.studies.sweeps.execute import Progress
+from fused_ray.studies.sweeps.rows import SCHEMA
 from tests.processes import family, kill, start, wait_until
 
 SMALL: dict[str, Any] = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 
-from fused_ray import registry
+from fused_ray.config import registry
 from fused_ray.core import state
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.layers import Sensitivity

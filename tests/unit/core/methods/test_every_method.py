@@ -8,7 +8,7 @@ import functools
 import numpy as np
 import pytest
 
-from fused_ray import registry
+from fused_ray.config import registry
 from fused_ray.core import methods, state
 from fused_ray.core.rounds import Federation, LocalPool
 

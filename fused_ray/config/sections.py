@@ -1,0 +1,368 @@
+"""The sections of a run's configuration, each field with its one line of documentation.
+
+`fused-ray init` and the reference documentation reuse these lines.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from fused_ray.config import registry
+from fused_ray.config.fields import (
+    Auto,
+    Clients,
+    Constants,
+    Count,
+    Decay,
+    Drawn,
+    Integers,
+    Layers,
+    PerChannel,
+    Place,
+    PositivePerChannel,
+    Rate,
+    Real,
+    ResourceShare,
+    Rounds,
+    Section,
+    Share,
+    Where,
+)
+from fused_ray.config.suggest import did_you_mean
+
+CLIENT = "ray://"
+NO_CLIENT = (
+    "by Ray Client, the driver would not be on the machine of the results' folder; send the whole command there with "
+    "ray job submit, or run it on a node of the cluster with engine.address=auto"
+)
+"""Why an address of that kind is refused."""
+
+INPUTS = ("data.root", "data.partition_file", "model.weights", "pretrain.from")
+"""Fields that name files or folders to read."""
+
+
+class DataConfig(Section):
+    """Which examples there are and which client holds them."""
+
+    name: str = "fashion-mnist-mini"
+    """Data set: fashion-mnist-mini (embedded), fashion-mnist, mnist, cifar10, cifar100, or your own: parquet, npz."""
+    root: Where | None = None
+    """Where it is: a folder (parquet: or URI; npz: the file); unset: the usual places are searched."""
+    image_column: str | None = None
+    """parquet: the column with the images; unset: image, img, or the only one of that kind."""
+    label_column: str | None = None
+    """parquet: the column with the labels; unset: label, labels, fine_label, or the only one of that kind."""
+    mean: PerChannel | None = None
+    """Taken off each pixel / 255: one number or one per channel; unset: the known set's published mean, else 0.5."""
+    std: PositivePerChannel | None = None
+    """What that is divided by: one number or one per channel; unset: the known set's published one, else 0.5."""
+    partition: Literal["iid", "dirichlet", "pathological", "file"] = "dirichlet"
+    """Who holds what: iid, dirichlet (label skew), pathological (few classes each), or as a file or a column says."""
+    partition_file: Where | None = None
+    """file: a .parquet, .csv (columns client, example) or .npy file (clients in order) over the whole training set."""
+    client_column: str | None = None
+    """file: the column with the clients, in partition_file (unset: client) or, without one, in the Parquet data."""
+    alpha: Annotated[Real, Field(gt=0, le=1e6)] = 1.0
+    """Dirichlet concentration; the smaller, the more the clients' label mixes differ."""
+    classes_per_client: Count = 2
+    """Classes that each client holds in a pathological partition."""
+    min_examples: Count = 10
+    """Fewest training examples that a client may hold."""
+    limit: Count | None = None
+    """Use only this many training and at most as many test examples, class-balanced, drawn from the seed."""
+    augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
+    """Random crops (4 pixels of padding) and left-right flips where a whole model is trained; adapters see none."""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in registry.DATASETS:
+            near = did_you_mean(name, registry.DATASETS)
+            raise ValueError(f"unknown data set {name!r}{near or ';'} choose one of {', '.join(registry.DATASETS)}")
+        return name
+
+    @property
+    def constants(self) -> Constants:
+        """`mean` and `std` with their defaults filled in."""
+        info = registry.DATASETS[self.name]
+        mean, std = registry.OWN_MOMENTS if info is None else (info.mean, info.std)
+        return self.mean or mean, self.std or std
+
+
+class ModelConfig(Section):
+    """The network that is trained."""
+
+    name: str = "lenet"
+    """Model: lenet, resnet18, resnet18-imagenet, simplevit or vit-small; not read where `factory` is set."""
+    factory: str | None = None
+    """A model of your own, package.module:function, called with ((channels, height, width), classes, **args)."""
+    args: dict[str, Any] = Field(default={})
+    """Keyword arguments of the model's factory, such as patch, width, depth and heads of simplevit."""
+    weights: Where | None = None
+    """A safetensors file with the weights that training starts from, instead of random ones."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `args` is a mapping
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in registry.MODELS:
+            near = did_you_mean(name, registry.MODELS)
+            raise ValueError(
+                f"unknown model {name!r}{near or ';'} choose one of {', '.join(registry.MODELS)}, or set model.factory"
+            )
+        return name
+
+    @field_validator("factory")
+    @classmethod
+    def _importable(cls, factory: str | None) -> str | None:
+        module, _, name = (factory or "a:b").partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+            raise ValueError("write it as package.module:function")
+        return factory
+
+    @property
+    def entry(self) -> str:
+        """Where the model is built, package.module:function."""
+        return self.factory or registry.MODELS[self.name].factory
+
+    @property
+    def label(self) -> str:
+        """What the model is called in messages and tables."""
+        return self.factory or self.name
+
+    @property
+    def where(self) -> str:
+        """The field that says which model it is, and what it says, for messages."""
+        return f"model.factory: {self.factory}" if self.factory else f"model.name: {self.name}"
+
+    @property
+    def known(self) -> registry.ModelInfo | None:
+        """What is known without building it; None for a model of the user's own, or with other dimensions."""
+        return None if self.factory or self.args else registry.MODELS[self.name]
+
+
+class FederationConfig(Section):
+    """The clients and how they are placed."""
+
+    clients: Count = 20
+    """Number of clients."""
+    clients_per_actor: Count | Auto = "auto"
+    """Clients that share one Ray actor; auto: one each where every client has a core or GPU slot, else packed."""
+    cpus_per_client: Annotated[ResourceShare, Field(gt=0)] | Auto = "auto"
+    """CPU cores that an actor reserves while it computes one client at a time; auto: 1, or an even share."""
+    gpus_per_client: ResourceShare | Auto = "auto"
+    """GPUs (or the fraction of one) that an actor reserves; auto: spread the actors over the GPUs there are."""
+
+
+class TrainConfig(Section):
+    """Local training, in pre-training, ranking and retraining; SGD with a fresh optimiser each round."""
+
+    lr: Rate = 0.02
+    """Learning rate."""
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    """SGD momentum."""
+    weight_decay: Decay = 5e-4
+    """L2 penalty."""
+    batch_size: Count = 16
+    """Examples a step."""
+    local_epochs: Count = 1
+    """Passes over a client's data a round, in unlearning too."""
+
+
+class PretrainConfig(Section):
+    """Where the model that has something to forget comes from."""
+
+    rounds: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 20
+    """FedAvg rounds on all data."""
+    history: bool = False
+    """Keep the global model of every round, for methods that need it (federaser, eraseclient: kept anyway)."""
+    from_: Where | None = Field(default=None, alias="from")
+    """An earlier run's folder, or a safetensors file, whose model is taken instead of pre-training."""
+
+
+class ForgetConfig(Section):
+    """What must be forgotten."""
+
+    scenario: Literal["class", "client", "sample", "exclusive"] = "class"
+    """What goes: whole classes (class), all of some clients, single examples, all that one client alone knew."""
+    classes: Integers | None = None
+    """class: the classes to forget ([0]); exclusive: [the owner's alone, the one it mostly holds] ([1, 0])."""
+    clients: Clients | None = None
+    """client: who is forgotten; sample: who is attacked; by number, or by name where a file or column names clients."""
+    share: Share | None = None
+    """The share of all clients that is drawn from the seed where none are named; unset: 0.6 (client), 0.4 (sample)."""
+    poison: bool = True
+    """client: their labels are flipped, y to y + 1; sample: the examples carry a trigger; false: data as it is."""
+    examples: Integers = ()
+    """sample: examples to forget, counted through those that data.limit keeps; empty: drawn among the attacked's."""
+    examples_share: Share = 0.5
+    """sample: the share of an attacked client's examples that is drawn where none are named."""
+    target: Annotated[int, Field(strict=True, ge=0)] = 0
+    """sample: the label that the trigger stands for."""
+    trigger: Count = 4
+    """sample: side of the white square in the lower right corner, pixels."""
+    owner: Annotated[int, Field(strict=True, ge=0)] = 0
+    """exclusive: the client that alone holds classes[0]."""
+    overlap: Annotated[Real, Field(gt=0, lt=1)] = 0.9
+    """exclusive: the owner's share of classes[1]; the rest stays with the others."""
+
+
+class UnlearnConfig(Section):
+    """The unlearning method, its rounds, and the adapter of `fused`."""
+
+    method: str = "fused"
+    """Unlearning method: fused, retrain, finetune, federaser, eraseclient, exactfun, not or puf."""
+    rounds: Rounds = 5
+    """Unlearning rounds: of the adapter, of fine-tuning, or of recovery after a method's first step."""
+    layers: Count | Layers = 2
+    """K, the number of layers to adapt, or the layers' names (ranking is then skipped)."""
+    selection: Literal["critical", "random", "last", "budget"] = "critical"
+    """Which K layers: critical (most sensitive), random, last; or budget: all layers share `budget` by sensitivity."""
+    ranking: Literal["mean", "sum", "relative"] = "mean"
+    """Sensitivity of a layer: change per parameter (mean), in all (sum), or against its own size (relative)."""
+    input_layer: bool = False
+    """Let the input layer be chosen too; else it comes last."""
+    adapter: Literal["sparse", "lora"] = "sparse"
+    """sparse: single entries of the layers; lora: a low-rank product beside each layer's weight."""
+    sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] | None = None
+    """Share of each layer's entries that a sparse adapter leaves alone; unset: 0.9, or 0.5 where it starts at zero."""
+    budget: Count | None = None
+    """Number of values of a sparse adapter, over all its layers together, instead of `sparsity`."""
+    mask: Literal["random", "saliency"] | None = None
+    """Which entries: random, or saliency (those whose removal hurts what must be forgotten most); unset: saliency."""
+    saliency: Literal["forget", "difference"] = "difference"
+    """Gradient behind a saliency mask: g_u of the forgotten data, or g_u - g_r against the retained data's."""
+    draw: Annotated[int, Field(strict=True, ge=0)] = 0
+    """Which of the seed's random masks or layers is taken; masks of one density differ in what they forget."""
+    start: Literal["zero", "reset", "negate"] | None = None
+    """Start: zero, reset (masked weights read 0), negate (they change sign); unset: negate; for flipped labels zero."""
+    rank: Count = 16
+    """Rank of a lora adapter's product."""
+    alpha: Rate = 32.0
+    """A lora adapter's product is scaled by alpha / rank."""
+    lr: Rate | None = None
+    """Learning rate of the adapter's values; unset: 2.5 times train.lr; train.lr for lora and selection=budget."""
+    weight_decay: Decay = 0.0
+    """L2 penalty on the adapter's values; it pulls the weights back towards the model that remembers."""
+    wire: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
+    """Format in which clients send what they changed of the adapter; int8: a scale per layer, and error feedback."""
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in registry.METHODS:
+            near = did_you_mean(name, registry.METHODS)
+            raise ValueError(f"unknown method {name!r}{near or ';'} choose one of {', '.join(registry.METHODS)}")
+        return name
+
+
+class FedEraserConfig(Section):
+    """Method `federaser`: stored updates, calibrated by a little training."""
+
+    interval: Count = 2
+    """Every how many rounds of pre-training the clients' updates were stored."""
+    ratio: Annotated[Real, Field(gt=0, le=1)] = 0.5
+    """Local epochs of a calibration against those of training, rounded up."""
+
+
+class EraseClientConfig(Section):
+    """Method `eraseclient`: the target clients climb their own loss, then the others recover."""
+
+    lr: Rate = 0.01
+    """Learning rate of the ascent."""
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    """Momentum of the ascent."""
+    clip: Rate = 5.0
+    """Largest norm of a gradient."""
+    batch_size: Count = 128
+    """Examples a step of the ascent."""
+    epochs: Count = 5
+    """Most passes over the target's data."""
+    stop_accuracy: Annotated[Real, Field(ge=0, le=1)] = 0.12
+    """The ascent ends below this accuracy on a tenth of the target's data that it does not train on."""
+
+
+class ExactFunConfig(Section):
+    """Method `exactfun`: quantised training, replayed without the forgotten data."""
+
+    step: Annotated[Real, Field(gt=0, le=1)] = 0.05
+    """Grid of the quantised model, as a share of the initial model's mean absolute weight."""
+    rounds: Count | None = None
+    """Most rounds that are replayed or retrained; unset: as many as pretrain.rounds."""
+
+
+class PufConfig(Section):
+    """Method `puf`: one round of negated updates, then recovery."""
+
+    variant: Literal["regular", "special"] = "regular"
+    """regular: everybody takes part in the first round; special: the target clients alone."""
+    eta: Rate | None = None
+    """Factor of the target clients' negated update; unset: 20 (regular), 2 (special)."""
+
+
+class RetrainConfig(Section):
+    """The gold standard: a fresh model that never saw the forgotten data."""
+
+    rounds: Rounds | None = None
+    """FedAvg rounds on the retained data; unset: as many as pretrain.rounds; 0: leave the comparison out."""
+
+
+class AuditConfig(Section):
+    """How the model that forgot is judged, against the retrained one; nothing here changes a model."""
+
+    enabled: bool = True
+    """Judge it by accuracy, relearning, head recovery, membership and the one-number control: one verdict in words."""
+    probes: bool = False
+    """Look inside as well: what linear probes find on every stage, and whether the gradients oppose each other."""
+    shadows: Annotated[int, Field(strict=True, ge=0, le=64)] = 0
+    """Shadow models that the membership attack learns from, trained for it; 0: by the loss alone."""
+    retrained: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    """Models retrained without the forgotten data; from three on their spread tells chance from difference."""
+    relearn_steps: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 40
+    """Steps of training on the forgotten data again."""
+    relearn_repeats: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
+    """How often that is done, with other batches; the mean counts."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether models are trained for the audit alone."""
+        return self.shadows > 0 or self.retrained > 1
+
+
+class EngineConfig(Section):
+    """Where and how the run is executed; nothing here changes a result."""
+
+    backend: Literal["ray", "local"] = "ray"
+    """ray: every client in a Ray actor; local: a plain loop in this process."""
+    address: str | None = None
+    """Ray cluster to join; unset: RAY_ADDRESS or the surrounding Ray job, else a private Ray of the run's own."""
+    numerics: Literal["report", "strict"] = "report"
+    """When actors' floating point differs: report it, or refuse to run (strict)."""
+    max_attempts: Count = 3
+    """How often a client's work may kill its actor before the run ends with that client's name."""
+    start_timeout: Annotated[Real, Field(gt=0)] = 180.0
+    """Seconds after which a start is given up in which no further actor has started."""
+    client_timeout: Annotated[Real, Field(gt=0)] = 3600.0
+    """Seconds without any client finishing after which the run ends and names who is missing."""
+    prefix_cache_mb: Annotated[Real, Field(ge=0)] = 2048.0
+    """Memory per actor, in MB of 1e6 bytes, for cached activations of frozen layers; what exceeds it is recomputed."""
+
+    @field_validator("address")
+    @classmethod
+    def _no_client(cls, address: str | None) -> str | None:
+        if address is not None and address.startswith(CLIENT):
+            raise ValueError(NO_CLIENT)
+        return address
+
+
+class OutputConfig(Section):
+    """Where the results go."""
+
+    dir: Place = "runs/run"
+    """Run directory; an existing one is refused unless told otherwise."""
+    plots: Drawn = "png"
+    """Format of the plots in the run directory; none: draw none. true and false mean png and none."""

@@ -1,0 +1,212 @@
+"""A run inside its directory, on any pool: lock, load the data, simulate, write the result."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fused_ray.audit.yardstick import Yardstick
+from fused_ray.config import DataConfig, RunConfig
+from fused_ray.config.fields import Plots
+from fused_ray.core.model_check import check_model, never_reset
+from fused_ray.core.rounds import ClientPool, Federation
+from fused_ray.core.simulation import check_numerics, simulate
+from fused_ray.core.standard import standard
+from fused_ray.core.state import Arrays
+from fused_ray.data import datasets, scenarios
+from fused_ray.data.reading import some
+from fused_ray.errors import RunDirectoryError, naming_memory
+from fused_ray.models.anatomy import Anatomy
+from fused_ray.runs import audits
+from fused_ray.runs import plots
+from fused_ray.runs.directory import RunDirectory
+from fused_ray.runs.earlier import earlier_run, made_elsewhere
+from fused_ray.storage.folder import LOCK_WAIT
+from fused_ray.runs.given import adopt_ranking, given_model
+from fused_ray.runs.recorder import DirectoryRecorder, Progress, check_same_data, who_holds_what
+from fused_ray.types import ImageData, Scenario
+
+MakePool = Callable[[RunConfig, ImageData, Scenario], ClientPool]
+Load = Callable[[DataConfig, int], ImageData]
+Prepare = Callable[[RunConfig], tuple[ImageData, Scenario]]
+
+
+def prepared(config: RunConfig, load: Load = datasets.load) -> tuple[ImageData, Scenario]:
+    """The data, as the scenario leaves them, and who holds and forgets what of them."""
+    data = load(config.data, config.seed)
+    scenario = scenarios.build(config, data)
+    return scenarios.extended(config, data, scenario), scenario
+
+
+@standard()
+def execute(
+    directory: RunDirectory,
+    config: RunConfig,
+    make_pool: MakePool,
+    listener: Callable[[Progress], None] = lambda progress: None,
+    stopped: Callable[[], bool] = lambda: False,
+    notes: Sequence[str] = (),
+    prepare: Prepare = prepared,
+) -> dict[str, Any]:
+    """Run what is still to be done and return the content of result.json."""
+    directory.lock(LOCK_WAIT)
+    try:
+        data, scenario = prepare(config)
+        about = data.train_images.shape[1:], data.classes
+        model = check_model(config, *about)
+        stuck = never_reset(config, *about, model)
+        given: Arrays | None = None
+        extra: dict[str, Any] = {"pretrained_from": None, "model": _about(config, model)}
+        if config.pretrain.from_ is not None:
+            given, extra["pretrained_from"], warning = given_model(directory, config, data)
+            notes = (*notes, *warning)
+            adopt_ranking(directory, config)
+        recorder = DirectoryRecorder(directory, data, scenario, listener, stopped, earlier_run(config))
+        for note in (*notes, *data.notes, *scenario.notes):
+            recorder.note(note)
+        if model.cut == "none":
+            recorder.note(
+                f"{config.model.label} declares no stages, and no chain of stages could be traced that gives its bits: "
+                "nothing of it is cached in unlearning, every round runs the whole model"
+            )
+        if not model.channels_last:
+            recorder.note(
+                f"{config.model.label} fails on channels-last tensors (a .view after a convolution, as a rule), so it "
+                "runs in PyTorch's usual memory format, in which convolutions may be slower; .flatten(1) suits both"
+            )
+        if model.derived:
+            recorder.note(
+                f"the weight of {some(model.derived)} is computed from other parameters (weight_norm, "
+                "spectral_norm, pruning): these are trained, but neither ranked nor adapted"
+            )
+        if model.frozen:
+            recorder.note(f"frozen in {config.model.label}, so neither ranked nor adapted: {some(model.frozen)}")
+        if stuck and config.unlearn.method == "fused":
+            recorder.note(
+                f"none of {', '.join(stuck)} is chosen: reset at sparsity 0 would set all of it to zero, and no "
+                "gradient passes the ReLU behind it"
+            )
+        with contextlib.closing(make_pool(config, data, scenario)) as pool:
+            for note in (_workers(pool), *made_elsewhere(config, pool.identities)):
+                recorder.note(note)
+            if not check_numerics(config, pool.identities):
+                recorder.note("the nodes are not bit-comparable: the same run elsewhere may give other bits")
+            outcome = simulate(config, data, scenario, pool, recorder, given)
+            result = recorder.result(config, outcome, extra)
+            if config.audit.enabled:
+                recorder.begin_round("audit", 1, 1, 1)
+                result = _judged(directory, result, config, data, scenario, pool, listener, stopped)
+        plots.draw(directory, result, config.output.plots)
+        directory.write_json("result.json", result)  # last: it says that the run is complete
+        return result
+    finally:
+        directory.unlock()
+
+
+def redraw(directory: RunDirectory, form: Plots) -> None:
+    """Draw a finished run's plots once more, in another format."""
+    directory.lock(LOCK_WAIT)
+    try:
+        plots.draw(directory, directory.result, form)
+    finally:
+        directory.unlock()
+
+
+def finish(
+    config: RunConfig,
+    make_pool: MakePool,
+    listener: Callable[[Progress], None] = lambda progress: None,
+    stopped: Callable[[], bool] = lambda: False,
+    notes: Sequence[str] = (),
+    prepare: Prepare = prepared,
+) -> RunDirectory:
+    """The finished run of a configuration: it is begun, or goes on, or has been finished already.
+
+    Raises FusedRayError, where memory runs out too: whoever has more runs to do goes on with them.
+    """
+    path = Path(config.output.dir)
+    directory = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, config)
+    if not directory.finished:
+        with naming_memory():
+            execute(directory, config, make_pool, listener, stopped, notes, prepare)
+    return directory
+
+
+@standard()
+def audit(
+    directory: RunDirectory,
+    config: RunConfig,
+    make_pool: MakePool,
+    listener: Callable[[Progress], None] = lambda progress: None,
+    stopped: Callable[[], bool] = lambda: False,
+    prepare: Prepare = prepared,
+) -> dict[str, Any]:
+    """Judge the model of a finished run once more, as `config.audit` says, and return the content of result.json.
+
+    Raises RunDirectoryError, and leaves the earlier verdict, where the audit fails.
+    """
+    result = directory.result
+    directory.lock(LOCK_WAIT)
+    try:
+        data, scenario = prepare(config)
+        mean, std = directory.constants  # as its models were fed, whatever this version would feed them
+        data = replace(data, mean=mean, std=std)
+        check_same_data(directory, who_holds_what(scenario))
+        with contextlib.ExitStack() as held:
+            pool = None
+            if config.audit.trains:
+                pool = held.enter_context(contextlib.closing(make_pool(config, data, scenario)))
+            judged = _judged(directory, result, config, data, scenario, pool, listener, stopped)
+        if judged["verdict_sentence"].startswith(audits.FAILED):  # what was known before stays
+            raise RunDirectoryError(f"{directory.path}: {judged['verdict_sentence']}")
+        directory.write_json("result.json", judged)
+        return judged
+    finally:
+        directory.unlock()
+
+
+def _judged(
+    directory: RunDirectory,
+    result: dict[str, Any],
+    config: RunConfig,
+    data: ImageData,
+    scenario: Scenario,
+    pool: ClientPool | None,
+    listener: Callable[[Progress], None],
+    stopped: Callable[[], bool],
+) -> dict[str, Any]:
+    """A run's result with its verdict. `pool` trains what the audit asks for; None if that is nothing."""
+    retrained = directory.path / "retrained.safetensors"
+
+    def measure() -> Yardstick:
+        trained = audits.Trained()
+        if config.audit.trains and pool is not None:
+            recorder = audits.AuditRecorder(directory, "audit", listener, stopped)
+            trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
+        known = retrained if retrained.exists() else None
+        return audits.yardstick(config, directory.path, data, scenario, config.audit, trained, known)
+
+    yardstick = audits.Standard([directory.path / "base.safetensors", retrained], measure)
+    return audits.judged(directory, result, yardstick, config.audit)
+
+
+def _about(config: RunConfig, model: Anatomy) -> dict[str, Any]:
+    """The model in result.json."""
+    return {
+        "name": config.model.label,
+        "parameters": model.parameters,
+        "layers": list(model.layers),
+        "norms": list(model.norms),
+        "stages": model.stages,
+        "stages_from": model.cut,
+    }
+
+
+def _workers(pool: ClientPool) -> str:
+    """Who computes, for the run's first lines."""
+    nodes = {identity.node for identity in pool.identities}
+    kinds = sorted({f"{i.device}, torch {i.torch}, numeric fingerprint {i.fingerprint[:12]}" for i in pool.identities})
+    return f"{len(pool.identities)} worker(s) on {len(nodes)} node(s): {'; '.join(kinds)}"

@@ -1,0 +1,162 @@
+"""One run from end to end: fresh, resumed, or on an earlier run's model; here, or on Ray.
+
+Neither PyTorch nor Ray is imported until the configuration has been checked and the run directory made.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fused_ray.config import registry
+from fused_ray.config import DataConfig, RunConfig
+from fused_ray.errors import ConfigError
+from fused_ray.seeding import untouched
+from fused_ray.stopping import requested
+from fused_ray.config.validation import validated
+
+if TYPE_CHECKING:
+    from fused_ray.runs.directory import RunDirectory
+    from fused_ray.runs.recorder import Progress
+
+Listener = Callable[["Progress"], None]
+Look = Callable[[DataConfig], tuple[tuple[int, ...], int] | None]
+
+PLOTS = "output.plots"
+MAY_CHANGE = ("engine.", PLOTS, "federation.clients_per_actor", "federation.cpus_per_client",
+               "federation.gpus_per_client")  # fmt: skip
+"""What may differ when a run goes on: nothing that changes a result."""
+
+
+def run(config: RunConfig, *, overwrite: bool = False, listener: Listener | None = None) -> dict[str, Any]:
+    """Run a configuration into a new directory, `output.dir`, and return the content of its result.json.
+
+    Raises FusedRayError with one line that says what is wrong and how to mend it. `listener` hears of progress.
+    """
+    return execute(*prepare(config, overwrite=overwrite), listener)
+
+
+def resume(path: str | Path, overrides: Sequence[str] = (), *, listener: Listener | None = None) -> dict[str, Any]:
+    """Go on with an interrupted run; the outcome has the same bits as an undisturbed run's.
+
+    `overrides` may change how it is executed (engine.*, federation.*_per_*), not what is computed; output.plots draws
+    the plots of a finished run anew.
+    """
+    directory, config = prepare_resume(path, overrides)
+    if (directory.path / "result.json").exists():
+        return directory.result
+    return execute(directory, config, listener)
+
+
+def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None = None) -> dict[str, Any]:
+    """Judge the model of a finished run again, inside as well (`audit.probes`); returns the content of result.json.
+
+    `full` also trains what tells chance from difference: two shadow models and two more retrained models, or as many
+    as the run's `audit` section asks for. Nothing of the run is trained again, no model changes.
+    """
+    directory = load_run(path)
+    config = directory.config
+    settings = config.audit.model_copy(update={"enabled": True, "probes": True})
+    if full:
+        more = {"shadows": max(2, settings.shadows), "retrained": max(3, settings.retrained)}
+        settings = settings.model_copy(update=more)
+    config = config.model_copy(update={"audit": settings})
+    hear: Listener = listener or (lambda progress: None)
+    again = f"fused-ray audit {shlex.quote(str(directory.path))}{' --full' if full else ''}"
+    with untouched(), directory.attempt(again):
+        if config.engine.backend == "ray" and settings.trains:
+            from fused_ray.runs.jobs import AuditJob
+            from fused_ray.engine.submit import execute_on_ray
+
+            return execute_on_ray(AuditJob(str(directory.path), config), config.engine, hear)
+        from fused_ray.core.rounds import LocalPool
+        from fused_ray.runs.execute import audit
+
+        return audit(directory, config, LocalPool, hear, requested)
+
+
+def load_run(path: str | Path) -> RunDirectory:
+    """A run directory for reading: `.config`, `.result`, `.table("rounds")`, `.table("clients")`."""
+    from fused_ray.runs.directory import RunDirectory
+
+    return RunDirectory.open(path)
+
+
+def prepare(config: RunConfig, *, overwrite: bool = False) -> tuple[RunDirectory, RunConfig]:
+    """Check what can be checked before anything starts, and make the run directory; the configuration to execute."""
+    from fused_ray.data import datasets
+    from fused_ray.runs.directory import RunDirectory
+    from fused_ray.runs.earlier import check_earlier
+
+    config = config.located()
+    check_inputs(config.inputs, config.output.dir)
+    datasets.find(config.data)
+    if config.pretrain.from_ is not None and not os.path.exists(config.pretrain.from_):
+        raise ConfigError(f"pretrain.from: there is no run or file {config.pretrain.from_}")
+    check_earlier(config)
+    check_own_model(config)
+    return RunDirectory.create(config.output.dir, config, overwrite), config
+
+
+def check_inputs(inputs: Mapping[str, str], place: str) -> None:
+    """Raises ConfigError if what is to be read lies where the results go: replacing those would remove it."""
+    target = Path(place).resolve()
+    for key, where in inputs.items():
+        if "://" not in where and Path(where).resolve().is_relative_to(target):
+            raise ConfigError(f"output.dir: {place} holds {key} {where}; choose another output.dir for the results")
+
+
+def check_own_model(config: RunConfig, look: Look | None = None) -> None:
+    """Try a model that is not known beforehand on images of the data's shape, if that can be told without reading all.
+
+    `look` stands for `datasets.look`, where it remembers. Raises ConfigError if the model cannot be used, and DataError
+    if the user's own data cannot be.
+    """
+    if config.model.known is None or config.model.weights is not None:
+        from fused_ray.core.model_check import check_model
+        from fused_ray.data import datasets
+
+        info = registry.DATASETS[config.data.name]
+        about = (look or datasets.look)(config.data) if info is None else (info.shape, info.classes)
+        if about is not None:
+            check_model(config, *about)
+
+
+def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunDirectory, RunConfig]:
+    """The run directory to go on with and its configuration."""
+    directory = load_run(path)
+    for override in overrides:
+        if not override.strip().startswith(MAY_CHANGE):
+            raise ConfigError(
+                f"--set {override!r}: a run goes on with the configuration it was started with; only "
+                f"{', '.join(MAY_CHANGE)} may change"
+            )
+    config = validated(RunConfig, directory.config.model_dump(mode="json", by_alias=True), overrides)
+    if directory.finished and asks_for(PLOTS, overrides):
+        from fused_ray.runs.execute import redraw
+
+        redraw(directory, config.output.plots)
+    return directory, config
+
+
+def asks_for(key: str, overrides: Sequence[str]) -> bool:
+    """Whether one of the overrides sets a field."""
+    return any(override.partition("=")[0].strip() == key for override in overrides)
+
+
+def execute(directory: RunDirectory, config: RunConfig, listener: Listener | None = None) -> dict[str, Any]:
+    """Run what is still to be done in a prepared directory."""
+    hear: Listener = listener or (lambda progress: None)
+    with untouched(), directory.attempt():
+        if config.engine.backend == "local":
+            from fused_ray.core.rounds import LocalPool
+            from fused_ray.runs.execute import execute as execute_here
+
+            return execute_here(directory, config, LocalPool, hear, requested)
+        from fused_ray.runs.jobs import RunJob
+        from fused_ray.engine.submit import execute_on_ray
+
+        return execute_on_ray(RunJob(str(directory.path), config), config.engine, hear)
