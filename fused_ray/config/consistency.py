@@ -228,35 +228,53 @@ def check_layers(
     `barred` says why layers cannot be adapted, `gated` are those that no gradient reaches once they are zero. Raises
     ValueError. A registered model's are known at once, those of a model of the user's own when it is built.
     """
-    unlearn = config.unlearn
-    if isinstance(unlearn.layers, int):
-        if unlearn.layers > len(ranked) and unlearn.selection != "budget":
-            raise ValueError(
-                f"unlearn.layers: {unlearn.layers} is more than the {len(ranked)} layers of "
-                f"{config.model.label} ({', '.join(ranked)})"
-                + (f"; {next(iter(barred.values()))}" if barred else "")
-                + (f", and {len(barred) - 1} more cannot be adapted either" if len(barred) > 1 else "")
-            )
-        chosen = unlearn.layers - (unlearn.layers == len(ranked) and layers[0] in ranked)
+    if isinstance(config.unlearn.layers, int):
+        chosen = _number_of_layers(config, config.unlearn.layers, layers, ranked, barred)
     else:
-        for name in unlearn.layers:
-            if name in barred:
-                raise ValueError(f"unlearn.layers: {barred[name]}; name others of {', '.join(ranked) or 'none'}")
-            if name not in layers:
-                near = did_you_mean(name, layers) or ";"
-                raise ValueError(
-                    f"unlearn.layers: {config.model.label} has no layer {name!r}{near} it has {', '.join(layers)}"
-                )
-        if not unlearn.layers or len(set(unlearn.layers)) != len(unlearn.layers):
-            raise ValueError("unlearn.layers: name one or more layers, each once")
-        chosen = len([name for name in unlearn.layers if name != layers[0]])
-        if unlearn.start not in (None, "zero") and not chosen:
+        chosen = _named_layers(config, config.unlearn.layers, layers, ranked, barred)
+    if resets_whole_layers(config):
+        _reset(config, chosen, layers, ranked, gated)
+
+
+def _number_of_layers(
+    config: Settings, wanted: int, layers: Sequence[str], ranked: Sequence[str], barred: Mapping[str, str]
+) -> int:
+    """How many layers besides the input layer may be chosen."""
+    if wanted > len(ranked) and config.unlearn.selection != "budget":
+        raise ValueError(
+            f"unlearn.layers: {wanted} is more than the {len(ranked)} layers of "
+            f"{config.model.label} ({', '.join(ranked)})"
+            + (f"; {next(iter(barred.values()))}" if barred else "")
+            + (f", and {len(barred) - 1} more cannot be adapted either" if len(barred) > 1 else "")
+        )
+    return wanted - (wanted == len(ranked) and layers[0] in ranked)
+
+
+def _named_layers(
+    config: Settings, wanted: Sequence[str], layers: Sequence[str], ranked: Sequence[str], barred: Mapping[str, str]
+) -> int:
+    """How many of them are not the input layer."""
+    for name in wanted:
+        if name in barred:
+            raise ValueError(f"unlearn.layers: {barred[name]}; name others of {', '.join(ranked) or 'none'}")
+        if name not in layers:
+            near = did_you_mean(name, layers) or ";"
             raise ValueError(
-                f"unlearn.start: an adapter of the input layer {layers[0]} starts at zero, for nothing would reach the "
-                "other layers; set unlearn.start=zero or name other layers"
+                f"unlearn.layers: {config.model.label} has no layer {name!r}{near} it has {', '.join(layers)}"
             )
-    if not resets_whole_layers(config):
-        return
+    if not wanted or len(set(wanted)) != len(wanted):
+        raise ValueError("unlearn.layers: name one or more layers, each once")
+    chosen = len([name for name in wanted if name != layers[0]])
+    if config.unlearn.start not in (None, "zero") and not chosen:
+        raise ValueError(
+            f"unlearn.start: an adapter of the input layer {layers[0]} starts at zero, for nothing would reach the "
+            "other layers; set unlearn.start=zero or name other layers"
+        )
+    return chosen
+
+
+def _reset(config: Settings, chosen: int, layers: Sequence[str], ranked: Sequence[str], gated: Sequence[str]) -> None:
+    """Whether training can bring whole layers back that start at zero."""
     if chosen > 1:
         raise ValueError(
             f"unlearn.start: reset at sparsity 0 would set {chosen} whole layers to zero, and then no "
@@ -264,7 +282,7 @@ def check_layers(
         )
     stuck = [name for name in resettable(config, layers, ranked) if name in gated]
     learns = [name for name in ranked if name != layers[0] and name not in gated]
-    if stuck and not (isinstance(unlearn.layers, int) and learns):  # of a number, those that learn are chosen
+    if stuck and not (isinstance(config.unlearn.layers, int) and learns):  # of a number, those that learn are chosen
         raise ValueError(
             f"unlearn.start: reset at sparsity 0 would set all of {' or '.join(stuck)} to zero, and no gradient passes "
             f"the ReLU behind it; {f'adapt {learns[-1]} instead, or ' if learns else ''}use a sparsity of 0.5 or more"
