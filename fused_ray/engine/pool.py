@@ -241,7 +241,8 @@ class RayPool:
         )
         return ClientFailedError(
             f"{what}, {who}, node {self._node_of(call.slot)[:12]}: its actor died {call.attempt} times "
-            f"({reason(error)}); if memory ran out, lower train.batch_size or engine.prefix_cache_mb, or raise federation.clients_per_actor"
+            f"({reason(error)}); if memory ran out, lower train.batch_size or engine.prefix_cache_mb, or raise "
+            "federation.clients_per_actor"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +45,7 @@ def test_what_is_repeated_comes_before_what_waits_and_frees_the_node_that_was_lo
     st.lists(st.integers(1, 3), min_size=3, max_size=3),
     st.randoms(use_true_random=False),
 )
-def test_every_call_runs_once_in_its_slots_order(slots: list[tuple[int, int]], room: list[int], random: object) -> None:
+def test_every_call_runs_once_in_its_slots_order(slots: list[tuple[int, int]], room: list[int], random: Any) -> None:
     node_of = {slot: slot % 3 for slot in range(6)}
     calls = [Call(slot, (number,)) for number, (slot, _) in enumerate(slots)]
     dispatch = Dispatch(calls, lambda slot: str(node_of[slot]), {str(node): room[node] for node in range(3)})
@@ -59,7 +60,7 @@ def test_every_call_runs_once_in_its_slots_order(slots: list[tuple[int, int]], r
         assert len({call.slot for call in running}) == len(running)
         if not running:
             break
-        dispatch.end(running.pop(random.randrange(len(running))))  # type: ignore[attr-defined]
+        dispatch.end(running.pop(random.randrange(len(running))))
     assert sorted(order, key=lambda call: call.items) == calls
     for slot in range(6):
         mine = [call for call in calls if call.slot == slot]
