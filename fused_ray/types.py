@@ -7,6 +7,7 @@ Shapes: n training examples, m test examples, P a model's float parameters and b
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ FloatVector = NDArray[np.float32]
 IntVector = NDArray[np.int64]
 Spans = tuple[tuple[int, int], ...]
 """Places in a vector: from, and up to."""
+On = Literal["held", "retained", "forgotten"]
+"""Of a client's examples: all that it holds (D), what stays of it (D_r), what must go (D_u)."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,16 @@ class Scenario:
     def forgotten(self, client: int) -> IntVector:
         """The client's examples that must be forgotten (D_u), ascending indices."""
         return np.setdiff1d(self.held[client], self.retained[client], assume_unique=True)
+
+    def examples(self, on: On, client: int) -> IntVector:
+        """A client's examples of one kind, ascending indices."""
+        if on == "forgotten":
+            return self.forgotten(client)
+        return (self.held if on == "held" else self.retained)[client]
+
+    def clients(self, on: On) -> list[int]:
+        """The clients that have examples of one kind."""
+        return [client for client in range(len(self.held)) if len(self.examples(on, client))]
 
 
 @dataclass(frozen=True)

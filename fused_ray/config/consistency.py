@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from fused_ray.config import registry
+from fused_ray.config.methods import WHOLE_CLIENTS
 from fused_ray.config.settings import Settings
 from fused_ray.config.suggest import did_you_mean
 
@@ -93,11 +94,11 @@ def _train_examples(config: Settings, data: registry.DatasetInfo) -> int:
 
 def _method(config: Settings) -> None:
     method, scenario = config.unlearn.method, config.forget.scenario
-    able = registry.METHODS[method].scenarios
+    able = config.method.scenarios
     if scenario not in able:
         raise ValueError(
-            f"unlearn.method: {method} forgets whole clients and cannot do the scenario {scenario!r}; it can do "
-            f"{', '.join(able)}"
+            f"unlearn.method: {method} {'forgets whole clients and ' if able == WHOLE_CLIENTS else ''}cannot do the "
+            f"scenario {scenario!r}; it can do {', '.join(able)}"
         )
     if method == "retrain" and config.retrain_rounds == 0:
         raise ValueError("retrain.rounds: the method retrain needs at least 1")

@@ -1,4 +1,4 @@
-"""What is known of data sets, models and methods without loading them: enough to check a configuration in no time.
+"""What is known of data sets and models without loading them: enough to check a configuration in no time.
 
 A new one is an entry here and a loader or module; a test holds both to what they declare.
 """
@@ -39,20 +39,6 @@ class ModelInfo:
     def ranked(self) -> tuple[str, ...]:
         """The layers that may be critical."""
         return tuple(name for name in self.layers if name not in self.norms)
-
-
-@dataclass(frozen=True)
-class MethodInfo:
-    """An unlearning method: where it is, and what it can forget."""
-
-    entry: str  # "package.module:function", called with (Federation, M_r)
-    scenarios: tuple[str, ...]
-    needs_history: bool = False
-    """Whether it reads the global models of pre-training, round by round."""
-    rounds: str | None = "unlearn.rounds"
-    """The field that says how many rounds it has, so that fewer of them can be run; None: no field does."""
-    first: int = 0
-    """How many rounds come before those."""
 
 
 _FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -137,22 +123,4 @@ MODELS: dict[str, ModelInfo] = {
         _transformer("conv_proj", "encoder.layers.encoder_layer_", _VIT, ("encoder.ln", "heads.head"), depth=12),
         *("ln_1", "ln_2", "encoder.ln"),
     ),
-}
-
-_ALL = ("class", "client", "sample", "exclusive")
-_WHOLE_CLIENTS = ("client", "exclusive")
-
-METHODS: dict[str, MethodInfo] = {
-    "fused": MethodInfo("fused_ray.core.methods.fused:unlearn", _ALL),
-    "retrain": MethodInfo("fused_ray.core.methods.fedavg:unlearn_by_retraining", _ALL, rounds="retrain.rounds"),
-    "finetune": MethodInfo("fused_ray.core.methods.fedavg:unlearn_by_finetuning", _ALL),
-    "federaser": MethodInfo(
-        "fused_ray.core.methods.federaser:unlearn", _WHOLE_CLIENTS, needs_history=True, rounds=None
-    ),
-    "eraseclient": MethodInfo(
-        "fused_ray.core.methods.eraseclient:unlearn", _WHOLE_CLIENTS, needs_history=True, first=1
-    ),
-    "exactfun": MethodInfo("fused_ray.core.methods.exactfun:unlearn", _ALL, rounds="exactfun.rounds"),
-    "not": MethodInfo("fused_ray.core.methods.negation:unlearn", _ALL),
-    "puf": MethodInfo("fused_ray.core.methods.puf:unlearn", _WHOLE_CLIENTS, first=1),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fused_ray.config import registry
 from fused_ray.config.fields import (
@@ -30,6 +30,8 @@ from fused_ray.config.fields import (
     Share,
     Where,
 )
+from fused_ray.config.methods import METHOD
+from fused_ray.config.parts import options
 from fused_ray.config.suggest import did_you_mean
 
 CLIENT = "ray://"
@@ -215,7 +217,9 @@ class UnlearnConfig(Section):
     """The unlearning method, its rounds, and the adapter of `fused`."""
 
     method: str = "fused"
-    """Unlearning method: fused, retrain, finetune, federaser, eraseclient, exactfun, not or puf."""
+    """fused, retrain, finetune, federaser, eraseclient, exactfun, not, puf; or your own, package.module:object."""
+    args: dict[str, Any] = Field(default={})
+    """Settings of a method of your own, by name, as its section says."""
     rounds: Rounds = 5
     """Unlearning rounds: of the adapter, of fine-tuning, or of recovery after a method's first step."""
     layers: Count | Layers = 2
@@ -251,57 +255,19 @@ class UnlearnConfig(Section):
     wire: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
     """Format in which clients send what they changed of the adapter; int8: a scale per layer, and error feedback."""
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `args` is a mapping
+
     @field_validator("method")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in registry.METHODS:
-            near = did_you_mean(name, registry.METHODS)
-            raise ValueError(f"unknown method {name!r}{near or ';'} choose one of {', '.join(registry.METHODS)}")
+        METHOD.find(name)
         return name
 
-
-class FedEraserConfig(Section):
-    """Method `federaser`: stored updates, calibrated by a little training."""
-
-    interval: Count = 2
-    """Every how many rounds of pre-training the clients' updates were stored."""
-    ratio: Annotated[Real, Field(gt=0, le=1)] = 0.5
-    """Local epochs of a calibration against those of training, rounded up."""
-
-
-class EraseClientConfig(Section):
-    """Method `eraseclient`: the target clients climb their own loss, then the others recover."""
-
-    lr: Rate = 0.01
-    """Learning rate of the ascent."""
-    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
-    """Momentum of the ascent."""
-    clip: Rate = 5.0
-    """Largest norm of a gradient."""
-    batch_size: Count = 128
-    """Examples a step of the ascent."""
-    epochs: Count = 5
-    """Most passes over the target's data."""
-    stop_accuracy: Annotated[Real, Field(ge=0, le=1)] = 0.12
-    """The ascent ends below this accuracy on a tenth of the target's data that it does not train on."""
-
-
-class ExactFunConfig(Section):
-    """Method `exactfun`: quantised training, replayed without the forgotten data."""
-
-    step: Annotated[Real, Field(gt=0, le=1)] = 0.05
-    """Grid of the quantised model, as a share of the initial model's mean absolute weight."""
-    rounds: Count | None = None
-    """Most rounds that are replayed or retrained; unset: as many as pretrain.rounds."""
-
-
-class PufConfig(Section):
-    """Method `puf`: one round of negated updates, then recovery."""
-
-    variant: Literal["regular", "special"] = "regular"
-    """regular: everybody takes part in the first round; special: the target clients alone."""
-    eta: Rate | None = None
-    """Factor of the target clients' negated update; unset: 20 (regular), 2 (special)."""
+    @model_validator(mode="after")
+    def _options(self) -> UnlearnConfig:
+        options(METHOD.find(self.method).section, self.args, self.method)
+        return self
 
 
 class RetrainConfig(Section):

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fused_ray.config import registry
 from fused_ray.config.fields import Section
+from fused_ray.config.methods import METHOD, EraseClientConfig, ExactFunConfig, FedEraserConfig, Method, PufConfig
+from fused_ray.config.parts import options
 from fused_ray.config.sections import (
     INPUTS,
     AuditConfig,
     DataConfig,
     EngineConfig,
-    EraseClientConfig,
-    ExactFunConfig,
-    FedEraserConfig,
     FederationConfig,
     ForgetConfig,
     ModelConfig,
     OutputConfig,
     PretrainConfig,
-    PufConfig,
     RetrainConfig,
     TrainConfig,
     UnlearnConfig,
@@ -120,7 +117,17 @@ class Settings(Section):
     @property
     def keeps_history(self) -> bool:
         """Whether pre-training's global models are kept."""
-        return self.pretrain.history or registry.METHODS[self.unlearn.method].needs_history
+        return self.pretrain.history or self.method.needs_history
+
+    @property
+    def method(self) -> Method:
+        """What is known of `unlearn.method`."""
+        return METHOD.find(self.unlearn.method)
+
+    @property
+    def method_options(self) -> Any:
+        """`unlearn.args` as the section that the method brings; None where it brings none."""
+        return options(self.method.section, self.unlearn.args, self.unlearn.method)
 
     @property
     def inputs(self) -> dict[str, str]:

@@ -47,7 +47,7 @@ def check_earlier(config: RunConfig) -> list[str]:
         )
     told = ", ".join(f"{field} ({was} there, {now} here)" for field, (was, now) in other.items())
     method = config.unlearn.method
-    goes_back = registry.METHODS[method].needs_history
+    goes_back = config.method.needs_history
     if all(field.startswith("train.") for field in other):
         if not goes_back:
             return [f"the model of {source} was trained with other settings: {told}"]

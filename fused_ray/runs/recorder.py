@@ -19,7 +19,7 @@ from fused_ray.core.adapter import Adapter
 from fused_ray.core.metrics import mixed_accuracy
 from fused_ray.core.rounds import RoundRecord, Saved
 from fused_ray.core.simulation import Outcome
-from fused_ray.errors import Interrupted, RunDirectoryError
+from fused_ray.errors import ConfigError, Interrupted, RunDirectoryError
 from fused_ray.storage import files
 from fused_ray.storage import schemas
 from fused_ray.runs.directory import RunDirectory
@@ -27,13 +27,15 @@ from fused_ray.runs.remaining import seconds_left
 from fused_ray.types import FloatVector, ImageData, IntVector, PartialSum, Payload, Scenario
 
 PHASES = ("pretrain", "rank", "saliency", "replay", "unlearn", "retrain")
+_OWN = PHASES.index("unlearn")
+"""Where a method's own phases stand among these."""
 """In the order in which a run goes through them; a method uses some of them."""
 
 RECENT = 64
 """How many finished rounds a progress carries."""
 
-_STATE = "state."
-"""What the names of clients' states in a checkpoint begin with; the client's number follows."""
+_STATE, _SERVER = "state.", "server."
+"""What the names of clients' states in a checkpoint begin with, and of what the server keeps; a number or name follows."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,16 @@ class DirectoryRecorder:
         facts = who_holds_what(scenario) | {name: self._about_data[name] for name in ("mean", "std")}
         check_same_data(directory, facts)
         directory.write_json("scenario.json", facts)
-        self._saved = {phase: self._load(phase) for phase in PHASES}
-        directory.drop_parts({_part_prefix(phase): saved.round for phase, saved in self._saved.items() if saved})
+        self._phases = phases(directory.config)
+        self._saved = {phase: self._load(phase) for phase in self._phases}
+        directory.drop_parts({self._part_prefix(phase): saved.round for phase, saved in self._saved.items() if saved})
 
     # -- the Recorder protocol
 
     def resume(self, phase: str) -> Saved | None:
+        if phase not in self._saved:
+            method = self._directory.config.unlearn.method
+            raise ConfigError(f"unlearn.method: {method} has a phase {phase!r} that its Method.phases does not name")
         return self._saved[phase]
 
     def begin_round(self, phase: str, round: int, rounds: int, clients: int) -> None:
@@ -147,7 +153,7 @@ class DirectoryRecorder:
             self._tell(clients_done=self._progress.clients_done + count)
 
     def finish_round(self, record: RoundRecord, total: PartialSum, predictions: IntVector | None, saved: Saved) -> None:
-        part = f"{_part_prefix(record.phase)}-{record.round:06d}"
+        part = f"{self._part_prefix(record.phase)}-{record.round:06d}"
         row = asdict(record) | {name: record.metrics.get(name) for name in schemas.METRICS}
         row["bytes_once"] = sum(record.once.values())
         row["bytes_up"] = record.bytes_up * record.clients_used
@@ -234,8 +240,8 @@ class DirectoryRecorder:
             },
             "storage_bytes": unlearned.storage_bytes,
             "figures": dict(unlearned.figures),
-            "bytes": {phase: _phase_bytes(rounds, phase) for phase in PHASES},
-            "seconds": {phase: _phase_seconds(rounds, phase) for phase in PHASES},
+            "bytes": {phase: _phase_bytes(rounds, phase) for phase in self._phases},
+            "seconds": {phase: _phase_seconds(rounds, phase) for phase in self._phases},
             "hash": {
                 "base": outcome.base_hash,
                 "unlearned": outcome.unlearned_hash,
@@ -270,6 +276,12 @@ class DirectoryRecorder:
             left[now.phase] -= now.clients_done / max(1, now.clients)
         return seconds_left(left, self._took, self._cost)
 
+    def _part_prefix(self, phase: str) -> str:
+        """What the names of a phase's parts begin with: in the order of their names they are in that of the phases."""
+        if phase in PHASES:
+            return f"{PHASES.index(phase) + 1}-{phase}"
+        return f"{_OWN}{self._phases.index(phase):02d}-{phase}"
+
     def _load(self, phase: str) -> Saved | None:
         path = self._directory.path / "checkpoints" / f"{phase}.safetensors"
         return read_saved(path) if path.exists() else None
@@ -294,8 +306,10 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.table({name: [row[name] for row in rows] for name in schema.names}, schema=schema)
 
 
-def _part_prefix(phase: str) -> str:
-    return f"{PHASES.index(phase) + 1}-{phase}"
+def phases(config: RunConfig) -> tuple[str, ...]:
+    """The names of a run's phases in their order; a method's own come before unlearning."""
+    own = [name for name in config.method.phases(config) if name not in PHASES]
+    return (*PHASES[:_OWN], *own, *PHASES[_OWN:])
 
 
 def _history(round: int) -> str:
@@ -310,7 +324,8 @@ def read_saved(path: Path) -> Saved:
         payload = Payload(tensors["values"].astype(np.float32), tensors["counters"].astype(np.int64))
         kept = {name.partition(_STATE)[2]: array for name, array in tensors.items() if name.startswith(_STATE)}
         states = {client: kept[str(client)].astype(np.float32) for client in sorted(map(int, kept))}
-        return Saved(payload=payload, states=states, **figures)
+        server = {name.removeprefix(_SERVER): array for name, array in tensors.items() if name.startswith(_SERVER)}
+        return Saved(payload=payload, states=states, server=server, **figures)
     except (KeyError, TypeError, ValueError):
         raise RunDirectoryError(f"{path} is not a checkpoint of this version") from None
 
@@ -320,6 +335,7 @@ def encode_saved(saved: Saved) -> bytes:
     figures = {"round": saved.round, "metrics": dict(saved.metrics), "figures": dict(saved.figures)}
     tensors: dict[str, np.ndarray[Any, Any]] = {"values": saved.payload.values, "counters": saved.payload.counters}
     tensors |= {f"{_STATE}{client}": state for client, state in saved.states.items()}
+    tensors |= {f"{_SERVER}{name}": array for name, array in saved.server.items()}
     return save(tensors, metadata={"saved": json.dumps(figures)})
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fused_ray.config import EraseClientConfig
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, fedavg, having, random_model
+from fused_ray.core.methods.fedavg import FullTraining, fedavg, random_model
 from fused_ray.core.methods.shared import Replay, blank_model
 from fused_ray.core.numerics import norm
 from fused_ray.core.rounds import Federation, Phase, Saved
@@ -72,7 +72,7 @@ class Ascent(FullTraining):
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Take the targets out of the last average, let them climb, and recover."""
-    config, targets = federation.config, having(federation.scenario, "forgotten")
+    config, targets = federation.config, federation.scenario.clients("forgotten")
     start = without_targets(federation, state.flatten(base), targets)
     start_metrics = federation.evaluate(ModelEvaluation(), start)
     erase = config.eraseclient

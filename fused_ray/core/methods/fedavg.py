@@ -10,22 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from fused_ray import models
 from fused_ray.config import TrainConfig
 from fused_ray.core import pretrained, state, wire
 from fused_ray.core.augment import Draws
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.rounds import Federation, Phase, Saved
+from fused_ray.core.rounds import Federation, Phase, Round, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import batches, train_model
 from fused_ray.core.work import ModelEvaluation, Update
 from fused_ray.core.workspace import Workspace
 from fused_ray.seeding import bits, derive
-from fused_ray.types import IntVector, Payload, Scenario
-
-On = Literal["held", "retained", "forgotten"]
+from fused_ray.types import IntVector, On, Payload, Scenario
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class FullTraining:
     """How many of a model's values are frozen: no round sends them."""
 
     def indices(self, scenario: Scenario, client: int) -> IntVector:
-        return share(scenario, self.on, client)
+        return scenario.examples(self.on, client)
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.load(payload)
@@ -61,18 +58,6 @@ class FullTraining:
 
     def download_bytes(self, payload: Payload) -> int:
         return wire.model_bytes(payload, self.frozen)
-
-
-def share(scenario: Scenario, on: On, client: int) -> IntVector:
-    """A client's examples of one kind, ascending indices."""
-    if on == "forgotten":
-        return scenario.forgotten(client)
-    return (scenario.held if on == "held" else scenario.retained)[client]
-
-
-def having(scenario: Scenario, on: On) -> list[int]:
-    """The clients that have examples of one kind."""
-    return [client for client in range(len(scenario.held)) if len(share(scenario, on, client))]
 
 
 def initial(federation: Federation, phase: str) -> Arrays:
@@ -95,10 +80,10 @@ def pretrain(federation: Federation, start: Payload) -> Saved:
     if config.keeps_history and recorder.resume("pretrain") is None:
         recorder.save_history(0, start)
 
-    def keep(round: int, mean: Payload) -> Payload:
+    def keep(round: Round) -> tuple[Payload, Arrays]:
         if config.keeps_history:
-            recorder.save_history(round, mean)
-        return mean
+            recorder.save_history(round.number, round.mean)
+        return round.mean, {}
 
     return fedavg(federation, start, "pretrain", "held", config.pretrain.rounds, keep)
 
@@ -140,10 +125,10 @@ def fedavg(
     name: str,
     on: On,
     rounds: int,
-    server: Callable[[int, Payload], Payload] = lambda round, mean: mean,
+    server: Callable[[Round], tuple[Payload, Arrays]] = lambda round: (round.mean, {}),
 ) -> Saved:
     """FedAvg over the clients that have data of one kind."""
-    config, clients, frozen = federation.config, having(federation.scenario, on), federation.anatomy.frozen_values
+    config, clients, frozen = federation.config, federation.scenario.clients(on), federation.anatomy.frozen_values
     phase = Phase(
         name=name,
         rounds=rounds,

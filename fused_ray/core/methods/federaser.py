@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, model_bytes, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, having
+from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.methods.shared import Replay
 from fused_ray.core.numerics import norm
 from fused_ray.core.rounds import Federation, Phase, Saved
@@ -63,7 +63,7 @@ class Calibration(FullTraining):
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Rebuild the model from the initial one, by the retained clients' calibrated updates."""
-    config, clients = federation.config, having(federation.scenario, "retained")
+    config, clients = federation.config, federation.scenario.clients("retained")
     stored = range(1, config.pretrain.rounds + 1, config.federaser.interval)
     replayed = replay(federation, stored, clients)
     epochs = math.ceil(config.federaser.ratio * config.train.local_epochs)
@@ -77,7 +77,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     phase = Phase(name="unlearn", rounds=len(stored) - 1, clients=clients, work=work, evaluation=ModelEvaluation())
     start_metrics = federation.evaluate(ModelEvaluation(), replayed.payload)
     end = federation.run(phase, replayed.payload)
-    storage_bytes = len(having(federation.scenario, "held")) * len(stored) * model_bytes(replayed.payload)
+    storage_bytes = len(federation.scenario.clients("held")) * len(stored) * model_bytes(replayed.payload)
     return whole_model(end.payload, base, end.metrics or start_metrics, start_metrics, storage_bytes)
 
 

@@ -19,7 +19,7 @@ from fused_ray.core import adapter, layers, lora, saliency, state, wire
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.layers import Sensitivity
 from fused_ray.core.methods import Unlearned
-from fused_ray.core.methods.fedavg import FullTraining, having
+from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.model_check import check_reset, never_reset
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
@@ -104,11 +104,11 @@ class AdapterTraining:
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Forget D_u of the federation's scenario: M_r stays as it is, the adapter that comes back overwrites."""
-    config, clients = federation.config, having(federation.scenario, "retained")
+    config, clients = federation.config, federation.scenario.clients("retained")
     delivery = Delivery(wire.model_bytes(state.flatten(base), federation.anatomy.frozen_values))
     chosen, ranking = choose_layers(federation, base)
     if ranking:
-        delivery.to(having(federation.scenario, "held"))  # the round that ranks sends M_r by itself
+        delivery.to(federation.scenario.clients("held"))  # the round that ranks sends M_r by itself
     shape, start, mask_bytes = make_adapter(federation, base, chosen, delivery)
     step = AdapterStep(config.adapter_lr, config.train.momentum, config.unlearn.weight_decay)
     evaluation = AdapterEvaluation(shape)
@@ -205,5 +205,5 @@ def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> l
         nothing = Payload(np.zeros(0, np.float32))
         return Saved(round=1, payload=nothing, metrics={}, figures={"layers": [asdict(item) for item in found]})
 
-    saved = federation.ask(work, state.flatten(base), having(federation.scenario, "held"), conclude)
+    saved = federation.ask(work, state.flatten(base), federation.scenario.clients("held"), conclude)
     return [Sensitivity(**item) for item in saved.figures["layers"]]

@@ -15,7 +15,7 @@ import numpy as np
 
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, fedavg, having
+from fused_ray.core.methods.fedavg import FullTraining, fedavg
 from fused_ray.core.rounds import Federation, Phase
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, Update
@@ -44,7 +44,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     reverse = Phase(
         name="unlearn",
         rounds=1,
-        clients=having(federation.scenario, "held" if config.puf.variant == "regular" else "forgotten"),
+        clients=federation.scenario.clients("held" if config.puf.variant == "regular" else "forgotten"),
         work=lambda number: ScaledTraining(
             *("unlearn", number, config.seed, train, "held", config.puf_eta), frozen=federation.anatomy.frozen_values
         ),

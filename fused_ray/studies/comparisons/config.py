@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from fused_ray.config import AuditConfig, ForgetConfig, RunConfig, Section, registry
+from fused_ray.config import AuditConfig, ForgetConfig, RunConfig, Section
 from fused_ray.config.fields import Integers, Place
 from fused_ray.config.kinds import COMPARISON, base_of, check_kind
+from fused_ray.config.methods import METHOD, Method
 from fused_ray.config.paths import absolute
 from fused_ray.config.preset import over, presets, read_preset
 from fused_ray.config.sections import INPUTS
@@ -156,11 +157,11 @@ class CompareConfig(Section):
         if self.base.pretrain.from_ is not None:
             raise ValueError("base.pretrain.from: a comparison pre-trains its own models; leave it unset")
         for entry in self.methods:
-            _check("method", entry, tuple(registry.METHODS), (*_OURS, *_SHARED))
+            _check("method", entry, METHOD.names, (*_OURS, *_SHARED))
         for entry in self.scenarios:
             _check("scenario", entry, SCENARIOS, (*_OURS, "unlearn.method"))
         for cell in self.cells:
-            goes_back = cell.config is not None and registry.METHODS[cell.algorithm].needs_history
+            goes_back = cell.config is not None and cell.config.method.needs_history
             if cell.config and goes_back and cell.config.pretrain_key() != cell.base.pretrain_key():
                 raise ValueError(f"methods: {cell.method} goes back over pre-training and cannot set train.*")
         if not any(cell.config for cell in self.cells):
@@ -238,11 +239,11 @@ class CompareConfig(Section):
 
     def _cell(self, method: Entry, scenario: Entry, seed: int, base: RunConfig) -> Cell:
         algorithm = self._algorithm(method)
-        asked = method.naming("unlearn.method", registry.METHODS)
+        asked = method.naming("unlearn.method", METHOD.names)
         config: RunConfig | None = None
         if asked == {"unlearn.method": "retrain"}:
             config = base
-        elif algorithm not in registry.METHODS or base.forget.scenario in registry.METHODS[algorithm].scenarios:
+        elif _able(algorithm, base.forget.scenario):
             fixed = {"pretrain.from": base.output.dir, "pretrain.history": False}
             if algorithm != "retrain":
                 fixed["retrain.rounds"] = 0
@@ -252,12 +253,12 @@ class CompareConfig(Section):
 
     def _base(self, scenario: Entry, seed: int) -> RunConfig:
         names = {self._algorithm(method) for method in self.methods}
-        history = any(info.needs_history for name, info in registry.METHODS.items() if name in names)
+        history = any(_found(name, lambda method: method.needs_history) for name in names)
         fixed = {"unlearn.method": "retrain", "pretrain.history": history}
         return self._config(scenario, seed, fixed, f"bases/{scenario.label}-{seed}")
 
     def _algorithm(self, method: Entry) -> str:
-        name: str = method.naming("unlearn.method", registry.METHODS).get("unlearn.method", self.base.unlearn.method)
+        name: str = method.naming("unlearn.method", METHOD.names).get("unlearn.method", self.base.unlearn.method)
         return name
 
     def _config(
@@ -289,6 +290,19 @@ class CompareConfig(Section):
             if any(entry.label == label and field in entry.settings for entry in entries):
                 return f"{kind}: {label}: {reason}"
         return f"base.{reason} (scenario {scenario}" + (f", method {method})" if method else ")")
+
+
+def _found(name: str, ask: Callable[[Method], bool]) -> bool:
+    """What is known of a method; False of one that is not there, of which the run's configuration says so."""
+    try:
+        return ask(METHOD.find(name))
+    except ValueError:
+        return False
+
+
+def _able(name: str, scenario: str) -> bool:
+    """Whether a method can do a scenario, or is not there."""
+    return not _found(name, lambda method: scenario not in method.scenarios)
 
 
 def _check(kind: str, entry: Entry, known: Sequence[str], kept: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from fused_ray.config import RunConfig, describe, registry
+from fused_ray.config import RunConfig, describe
 from fused_ray.config.kinds import SWEEP, base_of, check_kind
 from fused_ray.config.paths import absolute
 from fused_ray.config.preset import over, read_preset
@@ -174,8 +174,7 @@ class SweepConfig(SweepSettings):
         Raises ConfigError if the trial's method does not end there.
         """
         assert trial.config is not None
-        method = trial.config.unlearn.method
-        about = registry.METHODS[method]
+        method, about = trial.config.unlearn.method, trial.config.method
         if about.rounds is None or rounds < about.first:
             raise ConfigError(f"there is no model of {method} after round {rounds}: it does not end there")
         return self._run(trial, f"audited/{trial.name}-r{rounds}", {about.rounds: rounds - about.first})

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fused_ray.config import RunConfig, describe, registry
+from fused_ray.config.methods import METHODS
 from fused_ray.config.preset import over, presets, read_preset
 from fused_ray.config.yaml_text import read_yaml
 from fused_ray.errors import ConfigError
@@ -329,10 +330,10 @@ def test_values_at_the_edge_are_taken() -> None:
     make("forget.target=99", "forget.trigger=99", "forget.examples=[3, 3]")  # of no concern to this scenario
 
 
-@pytest.mark.parametrize("method", registry.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("scenario", ["class", "client", "sample", "exclusive"])
 def test_a_method_is_taken_for_the_scenarios_that_it_can_do(method: str, scenario: str) -> None:
-    able = registry.METHODS[method].scenarios
+    able = METHODS[method].scenarios
     message = attempt({}, f"forget.scenario={scenario}", f"unlearn.method={method}")
     assert (message == "") == (scenario in able)
     if message:
@@ -708,7 +709,7 @@ def test_defaults_that_depend_on_other_fields() -> None:
 
 def test_history_is_kept_where_it_was_asked_for_or_a_method_needs_it() -> None:
     assert make("pretrain.history=true").keeps_history
-    for name, method in registry.METHODS.items():
+    for name, method in METHODS.items():
         assert make("forget.scenario=client", f"unlearn.method={name}").keeps_history == method.needs_history
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fused_ray.config import DataConfig, ForgetConfig, ModelConfig, registry
+from fused_ray.config.methods import METHODS
 from fused_ray.core.standard import standard
 from fused_ray.data import datasets, scenarios
 from fused_ray.models.anatomy import anatomy, gated
@@ -68,18 +69,18 @@ def test_every_class_has_a_name_of_its_own(name: str) -> None:
     assert len(set(info.class_names)) == len(info.class_names) == info.classes
 
 
-@pytest.mark.parametrize("name", registry.METHODS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_called_with_a_federation_and_the_model_that_remembers(name: str) -> None:
-    module, _, function = registry.METHODS[name].entry.partition(":")
+    module, _, function = str(METHODS[name].entry).partition(":")
     signature = inspect.signature(getattr(import_module(module), function))
     signature.bind("federation", "base")
     assert signature.return_annotation == "Unlearned"
 
 
-@pytest.mark.parametrize("name", registry.METHODS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_method_can_do_scenarios_that_there_are(name: str) -> None:
     known = get_args(ForgetConfig.model_fields["scenario"].annotation)
     assert set(known) == set(scenarios._SCENARIOS)
-    able = registry.METHODS[name].scenarios
+    able = METHODS[name].scenarios
     assert able
     assert set(able) <= set(known)
