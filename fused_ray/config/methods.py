@@ -5,6 +5,7 @@ A new one is a file in `core/methods`, an entry here, and its test. One that ano
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -39,6 +40,8 @@ class Method:
     """The rounds of its phases by their names, in their order, from Settings; for estimates of time."""
     cost: Mapping[str, float] = field(default_factory=dict)
     """A guess of what a round of a phase takes, against one of pre-training; 1 where nothing is said."""
+    epochs: Callable[[Any, str, int], float] = field(default=lambda settings, phase, round: settings.train.local_epochs)
+    """Passes over its data that a client makes in a round of a phase, at the most, from Settings."""
     section: type[BaseModel] | None = None
     """The settings of its own, a subclass of `fused_ray.config.Section`; a run says them in unlearn.args."""
 
@@ -100,20 +103,38 @@ def _federaser(settings: Any) -> Mapping[str, int]:
     return {"replay": stored, "unlearn": stored - 1}
 
 
+def _calibrations(settings: Any, phase: str, round: int) -> float:
+    epochs = settings.train.local_epochs
+    return math.ceil(settings.federaser.ratio * epochs) if phase == "unlearn" else float(epochs)
+
+
 METHODS: dict[str, Method] = {
-    "fused": Method("fused_ray.core.methods.fused:unlearn", phases=_fused, cost={"saliency": 0.5, "unlearn": 0.3}),
+    "fused": Method(
+        "fused_ray.core.methods.fused:unlearn",
+        phases=_fused,
+        cost={"saliency": 0.5, "unlearn": 0.3},
+        epochs=lambda settings, phase, round: 1 if phase == "saliency" else settings.train.local_epochs,
+    ),
     "retrain": Method(
         "fused_ray.core.methods.fedavg:unlearn_by_retraining", rounds="retrain.rounds", phases=lambda settings: {}
     ),
     "finetune": Method("fused_ray.core.methods.fedavg:unlearn_by_finetuning"),
     "federaser": Method(
-        "fused_ray.core.methods.federaser:unlearn", WHOLE_CLIENTS, needs_history=True, rounds=None, phases=_federaser
+        "fused_ray.core.methods.federaser:unlearn",
+        WHOLE_CLIENTS,
+        needs_history=True,
+        rounds=None,
+        phases=_federaser,
+        epochs=_calibrations,
     ),
     "eraseclient": Method(
         "fused_ray.core.methods.eraseclient:unlearn",
         *(WHOLE_CLIENTS, True),
         first=1,
         phases=lambda settings: {"replay": 1, "unlearn": 1 + settings.unlearn.rounds},
+        epochs=lambda settings, phase, round: (
+            settings.eraseclient.epochs if (phase, round) == ("unlearn", 1) else settings.train.local_epochs
+        ),
     ),
     "exactfun": Method(
         "fused_ray.core.methods.exactfun:unlearn",
@@ -126,6 +147,7 @@ METHODS: dict[str, Method] = {
         WHOLE_CLIENTS,
         first=1,
         phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
+        epochs=lambda settings, phase, round: 1 if (phase, round) == ("unlearn", 1) else settings.train.local_epochs,
     ),
 }
 METHOD = Door("method", "fused_ray.methods", METHODS, Method, "a fused_ray.api.Method")

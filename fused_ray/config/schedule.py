@@ -1,4 +1,4 @@
-"""How many rounds a run will make of each phase, known before anything starts.
+"""The phases of a run, and how many rounds it will make of each, known before anything starts.
 
 Every method says how many rounds its phases have (config.methods), for estimates of time. A test looks whether it does.
 """
@@ -9,8 +9,31 @@ from collections.abc import Mapping
 
 from fused_ray.config.settings import Settings
 
+PHASES = ("pretrain", "rank", "saliency", "replay", "unlearn", "retrain")
+"""Phases of this package's own methods, in their order."""
+OWN = PHASES.index("unlearn")
+"""Where phases that a method brings stand among these."""
+_TITLES = {"pretrain": "pre-train", "rank": "rank layers", "saliency": "gradients"}
+
 COST: Mapping[str, float] = {"audit": 4.0}
 """A guess of what a round of a phase takes, against a round of pre-training; of what is not said here, the same."""
+
+
+def phases(config: Settings) -> tuple[str, ...]:
+    """The names of all phases that a run's tables may have, in their order."""
+    own = [name for name in config.method.phases(config) if name not in PHASES]
+    return (*PHASES[:OWN], *own, *PHASES[OWN:])
+
+
+def title(phase: str) -> str:
+    """A phase in words."""
+    return _TITLES.get(phase, phase)
+
+
+def main_phase(sent: Mapping[str, Mapping[str, int]]) -> str:
+    """Of the phases of a method's run, the one that makes its model: unlearning, or what sent most lately before it."""
+    made = [phase for phase, found in sent.items() if phase != "pretrain" and found["up_total"]]
+    return "unlearn" if "unlearn" in made or not made else made[-1]
 
 
 def rounds(config: Settings) -> dict[str, int]:

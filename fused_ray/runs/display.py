@@ -10,24 +10,13 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from fused_ray.config import schedule
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.remaining import told
 from fused_ray.runs.screen import Notes, Screen, make_screen, number, progress_screen, size
 
 if TYPE_CHECKING:
     from fused_ray.runs.recorder import Finished, Progress
-
-TITLES = {
-    "start": "start",
-    "pretrain": "pre-train",
-    "rank": "rank layers",
-    "saliency": "gradients",
-    "replay": "replay",
-    "unlearn": "unlearn",
-    "retrain": "retrain",
-    "audit": "audit",
-}
-
 
 @contextmanager
 def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
@@ -68,7 +57,7 @@ class _Live:
             self._bar.update(self._task, total=None, phase="audit", text=left(progress.seconds_left).strip())
             return
         done = progress.round - 1 + progress.clients_done / max(1, progress.clients)
-        phase = TITLES.get(progress.phase, progress.phase)
+        phase = schedule.title(progress.phase)
         text = (  # what a narrow terminal cuts off comes last
             f"{progress.round}/{progress.rounds}{left(progress.seconds_left)}  RA {number(progress.ra)}"
             f"  FA {number(progress.fa)}  clients {progress.clients_done}/{progress.clients}"
@@ -97,7 +86,7 @@ class _Lines:
 
 
 def _line(finished: Finished) -> str:
-    title = TITLES.get(finished.phase, finished.phase)
+    title = schedule.title(finished.phase)
     text = f"{finished.seconds:7.1f} s  {title} round {finished.round}/{finished.rounds}"
     if finished.ra is not None:
         text += f"  RA {number(finished.ra)}  FA {number(finished.fa)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fused_ray.config import schedule
 from fused_ray.config.fields import Plots
 from fused_ray.runs import figures
 from fused_ray.runs.directory import RunDirectory
@@ -14,14 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_TITLES = {
-    "pretrain": "pre-train",
-    "rank": "rank layers",
-    "saliency": "gradients",
-    "replay": "replay",
-    "unlearn": "unlearn",
-    "retrain": "retrain without the data",
-}
 _METRICS = {
     "ra": ("kept data (RA)", figures.BLUE, "o"),
     "fa": ("forgotten data (FA)", figures.VERMILION, "s"),
@@ -99,7 +92,7 @@ def _accuracy(rounds: Rows, metrics: Mapping[str, Any]) -> Figure | None:
     for axes, (phase, rows) in zip(panels, by_phase.items(), strict=True):
         for name in shown:
             _curve(axes, phase, rows, name, metrics)
-        axes.set_title(_TITLES[phase], fontsize="medium")
+        axes.set_title(schedule.title(phase), fontsize="medium")
         axes.set_xlabel("round (0: before)" if phase == "unlearn" else "round")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(axis="y", alpha=0.3)
@@ -138,7 +131,7 @@ def _bytes(phases: Mapping[str, Mapping[str, int]]) -> Figure | None:
         return None
     figure = figures.new(7.5, 1.5 + 0.45 * len(sent))
     colours = [figures.VERMILION if phase == "unlearn" else figures.BLUE for phase in sent]
-    byte_bars(figure, {_TITLES[phase]: count for phase, count in sent.items()}, colours)
+    byte_bars(figure, {schedule.title(phase): count for phase, count in sent.items()}, colours)
     return figure
 
 

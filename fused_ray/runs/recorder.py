@@ -26,11 +26,6 @@ from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.remaining import seconds_left
 from fused_ray.types import FloatVector, ImageData, IntVector, PartialSum, Payload, Scenario
 
-PHASES = ("pretrain", "rank", "saliency", "replay", "unlearn", "retrain")
-_OWN = PHASES.index("unlearn")
-"""Where a method's own phases stand among these."""
-"""In the order in which a run goes through them; a method uses some of them."""
-
 RECENT = 64
 """How many finished rounds a progress carries."""
 
@@ -129,7 +124,7 @@ class DirectoryRecorder:
         facts = who_holds_what(scenario) | {name: self._about_data[name] for name in ("mean", "std")}
         check_same_data(directory, facts)
         directory.write_json("scenario.json", facts)
-        self._phases = phases(directory.config)
+        self._phases = schedule.phases(directory.config)
         self._saved = {phase: self._load(phase) for phase in self._phases}
         directory.drop_parts({self._part_prefix(phase): saved.round for phase, saved in self._saved.items() if saved})
 
@@ -278,9 +273,9 @@ class DirectoryRecorder:
 
     def _part_prefix(self, phase: str) -> str:
         """What the names of a phase's parts begin with: in the order of their names they are in that of the phases."""
-        if phase in PHASES:
-            return f"{PHASES.index(phase) + 1}-{phase}"
-        return f"{_OWN}{self._phases.index(phase):02d}-{phase}"
+        if phase in schedule.PHASES:
+            return f"{schedule.PHASES.index(phase) + 1}-{phase}"
+        return f"{schedule.OWN}{self._phases.index(phase):02d}-{phase}"
 
     def _load(self, phase: str) -> Saved | None:
         path = self._directory.path / "checkpoints" / f"{phase}.safetensors"
@@ -304,12 +299,6 @@ class DirectoryRecorder:
 
 def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.table({name: [row[name] for row in rows] for name in schema.names}, schema=schema)
-
-
-def phases(config: RunConfig) -> tuple[str, ...]:
-    """The names of a run's phases in their order; a method's own come before unlearning."""
-    own = [name for name in config.method.phases(config) if name not in PHASES]
-    return (*PHASES[:_OWN], *own, *PHASES[_OWN:])
 
 
 def _history(round: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fused_ray.config import RunConfig
+from fused_ray.config import RunConfig, schedule
 from fused_ray.runs.remaining import told
 from fused_ray.runs.screen import make_screen, make_table, number, size
 
@@ -55,7 +55,7 @@ def _table(config: RunConfig, result: Mapping[str, Any]) -> tuple[tuple[str, ...
     """A model a row: its accuracies, what making it sent, and how long that trained."""
     metrics, sizes, seconds = result["metrics"], result["bytes"], result["seconds"]
     names = [name for name in _COLUMNS if name in metrics["before"]]
-    own = "retrain" if result["method"] == "retrain" else "unlearn"
+    own = "retrain" if result["method"] == "retrain" else schedule.main_phase({**sizes, "retrain": {"up_total": 0}})
     rows = [
         ("before: it remembers", metrics["before"], "pretrain"),
         (_after(result), metrics["after"], own),
@@ -75,8 +75,13 @@ def _table(config: RunConfig, result: Mapping[str, Any]) -> tuple[tuple[str, ...
 
 def _after(result: Mapping[str, Any]) -> str:
     if not result["adapter"]:
-        return f"after: {result['method']} changed the whole model"
+        return f"after: {brief(result['method'])} changed the whole model"
     return f"after: {result['adapter']['values']} adapter values on {', '.join(result['layers']['chosen'])}"
+
+
+def brief(part: str) -> str:
+    """The name of a part, or of the module that it is in, for tables."""
+    return part.partition(":")[0].rpartition(".")[2] if ":" in part else part
 
 
 def _unjudged(result: Mapping[str, Any]) -> Iterator[str]:
@@ -96,7 +101,7 @@ def _in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
     if result["reversible"]:
         yield f"Reversible: with the adapter off, the model's hash is that from before, bit for bit: {hashes['base']}"
     elif not result["adapter"]:
-        yield f"Not reversible: the method {result['method']} changed the whole model; M_r is kept as base.safetensors."
+        yield f"Not reversible: the method {brief(result['method'])} changed the whole model; M_r is kept as base.safetensors."
     else:
         yield f"NOT REVERSIBLE: the hash is {hashes['restored']}, before it was {hashes['base']}"
     if not result["numerics"]["comparable"]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn
 from rich.progress import Progress as Bar
 
-from fused_ray.runs.display import TITLES, left, live_bar
+from fused_ray.config import schedule
+from fused_ray.runs.display import left, live_bar
 from fused_ray.runs.screen import Notes, Screen, make_screen, number, progress_screen
 from fused_ray.studies.comparisons import tables
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
@@ -44,7 +45,7 @@ class _Live:
         self._notes(progress.run.notes)
         run = progress.run
         share = (run.round - 1 + run.clients_done / max(1, run.clients)) / max(1, run.rounds)
-        text = f"{_where(progress)}  {TITLES.get(run.phase, run.phase)}"
+        text = f"{_where(progress)}  {schedule.title(run.phase)}"
         if run.rounds:
             text += f" {run.round}/{run.rounds}  RA {number(run.ra)}  FA {number(run.fa)}"
         done = progress.step - 1 + max(0.0, share)

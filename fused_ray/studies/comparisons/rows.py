@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from fused_ray.config import RunConfig
 from fused_ray.core.simulation import VACUOUS_MARGIN, vacuous
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.studies.comparisons.config import Cell
 
 DONE, UNSUPPORTED, FAILED = "done", "unsupported", "failed: "
-_MAIN = ("unlearn", "retrain", "replay", "saliency", "rank")
 """Phases by how well their rounds stand for a method's; the first that sent anything gives its bytes a round."""
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -112,7 +109,7 @@ def finished(cell: Cell, run: RunDirectory, base: RunDirectory, audit: Mapping[s
     metrics, adapter = result["metrics"], result["adapter"]
     phases = [phase for phase in result["bytes"] if phase != "pretrain"]
     sent = {phase: result["bytes"][phase] for phase in phases}
-    main = next((sent[phase] for phase in _MAIN if sent[phase]["up_total"]), sent["unlearn"])
+    main = sent[schedule.main_phase(sent)]
     rounds = trained(run)
     return {
         **bare(cell, DONE),
@@ -152,25 +149,11 @@ def trained(run: RunDirectory) -> dict[tuple[str, int], float]:
     rounds: dict[tuple[str, int], float] = {}
     for row in found:
         key = row["phase"], row["round"]
-        rounds[key] = rounds.get(key, 0.0) + row["examples"] * _epochs(config, *key) / everything
+        rounds[key] = rounds.get(key, 0.0) + row["examples"] * config.method.epochs(config, *key) / everything
     return rounds
 
 
 _PARTS = ("train", "aggregate", "evaluate")
-
-
-def _epochs(config: RunConfig, phase: str, round: int) -> int:
-    """Passes over its data that a client makes in a round, at the most."""
-    if phase == "saliency":  # one gradient
-        return 1
-    method, first = config.unlearn.method, (phase, round) == ("unlearn", 1)
-    if method == "eraseclient" and first:
-        return config.eraseclient.epochs
-    if method == "puf" and first:
-        return 1
-    if method == "federaser" and phase == "unlearn":
-        return math.ceil(config.federaser.ratio * config.train.local_epochs)
-    return config.train.local_epochs
 
 
 def _figures(metrics: Mapping[str, float], suffix: str) -> dict[str, float | None]:

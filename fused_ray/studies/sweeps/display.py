@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn
 from rich.progress import Progress as Bar
 
-from fused_ray.runs.display import TITLES, left, live_bar
+from fused_ray.config import schedule
+from fused_ray.runs.display import left, live_bar
 from fused_ray.runs.screen import Notes, Screen, make_screen, number, progress_screen
 from fused_ray.studies.sweeps import tables
 from fused_ray.studies.sweeps.directory import SweepDirectory
@@ -68,7 +69,7 @@ class _Lines:
 
 def _model(progress: Progress) -> str:
     run = progress.run
-    text = f"{progress.model}{left(progress.seconds_left)}  {TITLES.get(run.phase, run.phase)}"
+    text = f"{progress.model}{left(progress.seconds_left)}  {schedule.title(run.phase)}"
     return f"{text} {run.round}/{run.rounds}  RA {number(run.ra)}  FA {number(run.fa)}" if run.rounds else text
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fused_ray.config import RunConfig
-from fused_ray.runs.recorder import PHASES
+from fused_ray.config.schedule import PHASES
 from fused_ray.runs.report import show_result, totals, what
 
 HASH = "c" * 64

@@ -1,0 +1,34 @@
+"""The doors: what a part from another package is made of, and what it works with.
+
+A part is named in a run's configuration as `package.module:object`, or by the name of an entry point of an installed
+package; docs/extend.md walks through one of each kind. What stands here is stable, but for what is marked provisional.
+Everything that travels to a worker must be importable there.
+"""
+
+from fused_ray.config import Section as Section
+from fused_ray.config.methods import Method as Method
+from fused_ray.core.gradient import cross_entropy as cross_entropy
+from fused_ray.core.gradient import model_gradient as model_gradient
+from fused_ray.core.methods import Unlearned as Unlearned
+from fused_ray.core.methods import whole_model as whole_model
+from fused_ray.core.methods.fedavg import FullTraining as FullTraining
+from fused_ray.core.methods.fedavg import fedavg as fedavg
+from fused_ray.core.methods.fedavg import finetune as finetune
+from fused_ray.core.methods.fedavg import initial as initial
+from fused_ray.core.rounds import Federation as Federation
+from fused_ray.core.rounds import Phase as Phase
+from fused_ray.core.rounds import Round as Round
+from fused_ray.core.rounds import Saved as Saved
+from fused_ray.core.state import Arrays as Arrays
+from fused_ray.core.state import flatten as flatten
+from fused_ray.core.state import unflatten as unflatten
+from fused_ray.core.work import ModelEvaluation as ModelEvaluation
+from fused_ray.core.work import Update as Update
+from fused_ray.core.work import Work as Work
+from fused_ray.core.workspace import Workspace as Workspace
+from fused_ray.seeding import derive as derive
+from fused_ray.seeding import generator as generator
+from fused_ray.types import On as On
+from fused_ray.types import PartialSum as PartialSum
+from fused_ray.types import Payload as Payload
+from fused_ray.types import Scenario as Scenario
