@@ -121,8 +121,7 @@ METHODS: dict[str, Method] = {
     "finetune": Method("fused_ray.core.methods.fedavg:unlearn_by_finetuning"),
     "federaser": Method(
         "fused_ray.core.methods.federaser:unlearn",
-        WHOLE_CLIENTS,
-        needs_history=True,
+        *(WHOLE_CLIENTS, True),
         rounds=None,
         phases=_federaser,
         epochs=_calibrations,

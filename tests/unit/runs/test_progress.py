@@ -32,11 +32,10 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress
 
 
 def expected(path: Path) -> list[str]:
-    titles = display.TITLES
     rounds = load_run(path).table("rounds").to_pylist()
     last = {row["phase"]: row["round"] for row in rounds}
     return [
-        f"{titles[row['phase']]} round {row['round']}/{last[row['phase']]}"
+        f"{schedule.title(row['phase'])} round {row['round']}/{last[row['phase']]}"
         + ("" if row["ra"] is None else f"  RA {number(row['ra'])}  FA {number(row['fa'])}")
         for row in rounds
     ]
