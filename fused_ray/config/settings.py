@@ -24,6 +24,7 @@ from fused_ray.config.sections import (
     TrainConfig,
     UnlearnConfig,
 )
+from fused_ray.errors import ConfigError
 
 
 class Settings(Section):
@@ -123,6 +124,13 @@ class Settings(Section):
     def method(self) -> Method:
         """What is known of `unlearn.method`."""
         return METHOD.find(self.unlearn.method)
+
+    def check_parts(self) -> None:
+        """Raises ConfigError where a part from elsewhere cannot be used in this process."""
+        try:
+            METHOD.find(self.unlearn.method)
+        except ValueError as error:
+            raise ConfigError(f"unlearn.method: {error}") from None
 
     @property
     def method_options(self) -> Any:

@@ -47,6 +47,7 @@ class ClientActor:
 
     @standard()
     def assign(self, config: RunConfig, data: ImageData, scenario: Scenario, form: torch.memory_format) -> None:
+        config.check_parts()  # what this node cannot import is told before any work is sent
         self._space = Workspace(config, data, scenario, self._device, form)
 
     @standard()

@@ -56,6 +56,8 @@ class SweepConfig(SweepSettings):
 
     def _field(self, key: str, found: Dimension, kinds: Mapping[str, str]) -> None:
         """Whether a dimension is that of a field which may vary, and draws what the field takes."""
+        if any(kind == "mapping" and key.startswith(f"{name}.") for name, kind in kinds.items()):
+            return  # a part's own setting, of which the part itself says what it takes
         if key not in kinds:
             near = did_you_mean(key, kinds) or "; `fused-ray init` writes all fields with what they mean"
             raise ValueError(f"space.{key}: there is no such field{near}")
