@@ -28,7 +28,7 @@ from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import FusedRayError, Interrupted
 from fused_ray.runs.directory import RunDirectory
-from fused_ray.runs.export import model_that_forgot
+from fused_ray.runs.handles import model_that_forgot
 from fused_ray.storage.files import read_adapter, read_state
 from fused_ray.storage.folder import Folder
 from fused_ray.runs.recorder import RECENT, Finished, Progress, encode_saved, read_saved
@@ -194,7 +194,7 @@ def examine(
             yardstick=standard.yardstick(),
             method=label,
             before=result["metrics"]["before"],
-            after=model_that_forgot(run),
+            after=model_that_forgot(run.path),
             masks=adapter if isinstance(adapter, Masks) else None,
             restored=Restored(result["hash"]["base"], result["hash"]["restored"]) if adapter else None,
             comparable=result["numerics"]["comparable"],

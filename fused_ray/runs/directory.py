@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,11 @@ from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.storage.folder import Folder
 from fused_ray.config.validation import validated
 from fused_ray.config.yaml_text import read_yaml
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fused_ray.runs.handles import AdapterHandle, Which
 
 
 class RunDirectory(Folder):
@@ -63,6 +69,39 @@ class RunDirectory(Folder):
             return pa.concat_tables(found, promote_options="default") if found else pa.table({})
         except (OSError, pa.ArrowException) as error:
             raise RunDirectoryError(f"{self.path / name}.parquet cannot be read: {error}") from None
+
+    @property
+    def rounds(self) -> pa.Table:
+        """A row per finished round (docs/schemas.md); `.to_pandas()` makes a data frame of it."""
+        return self.table("rounds")
+
+    @property
+    def clients(self) -> pa.Table:
+        """A row per finished round and client."""
+        return self.table("clients")
+
+    @property
+    def verdict(self) -> str | None:
+        """The verdict on the model that forgot, in one word; None if it was not judged."""
+        word: str | None = self.result["verdict"]
+        return word
+
+    def model(self, which: Which) -> nn.Module:
+        """The model "before" unlearning (M_r), "after" it (M_f), or "retrained", in evaluation mode on the CPU.
+
+        Inputs are float32 [batch, channels, height, width], pixels / 255 less `constants[0]` and over `constants[1]`.
+        """
+        from fused_ray.runs.handles import built
+
+        return built(self.path, self.config, self.result["data"], which)
+
+    @property
+    def adapter(self) -> AdapterHandle | None:
+        """The adapter: `.apply(model)`, `.remove(model)`, `.values`; None where the whole model was changed."""
+        from fused_ray.runs.handles import read_adapter_handle
+
+        self.result  # noqa: B018 - only a finished run's is what it will be
+        return read_adapter_handle(self.path)
 
     def write_part(self, table: str, part: str, rows: pa.Table) -> None:
         """Replace one part of "rounds" or "clients"."""

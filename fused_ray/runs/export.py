@@ -12,6 +12,7 @@ from fused_ray.core.state import Arrays, state_hash
 from fused_ray.errors import RunDirectoryError
 from fused_ray.config.paths import expanded
 from fused_ray.runs.directory import RunDirectory
+from fused_ray.runs.handles import model_that_forgot
 from fused_ray.storage.files import encode_state, read_adapter, read_state
 
 
@@ -23,16 +24,7 @@ def apply_adapter(run: Path, out: Path) -> str:
     """
     directory = RunDirectory.open(run)
     expected = directory.result["hash"]["unlearned"]
-    return _write(out, model_that_forgot(directory), expected, directory.constants)
-
-
-def model_that_forgot(directory: RunDirectory) -> Arrays:
-    """M_f of a finished run. Raises RunDirectoryError if its files are damaged."""
-    whole = directory.path / "unlearned.safetensors"
-    if whole.exists():  # of a method that changed the whole model
-        return read_state(whole)
-    adapter, values = read_adapter(directory.path / "adapter.safetensors")
-    return adapter.apply(read_state(directory.path / "base.safetensors"), values)
+    return _write(out, model_that_forgot(directory.path), expected, directory.constants)
 
 
 @standard()

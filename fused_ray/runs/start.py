@@ -31,12 +31,21 @@ MAY_CHANGE = ("engine.", PLOTS, "federation.clients_per_actor", "federation.cpus
 """What may differ when a run goes on: nothing that changes a result."""
 
 
-def run(config: RunConfig, *, overwrite: bool = False, listener: Listener | None = None) -> dict[str, Any]:
+def run(
+    config: RunConfig, *, overwrite: bool = False, listener: Listener | None = None, progress: bool = False
+) -> dict[str, Any]:
     """Run a configuration into a new directory, `output.dir`, and return the content of its result.json.
 
-    Raises FusedRayError with one line that says what is wrong and how to mend it. `listener` hears of progress.
+    Raises FusedRayError with one line that says what is wrong and how to mend it. `listener` hears of progress;
+    `progress` shows it on standard error instead, as the command line does.
     """
-    return execute(*prepare(config, overwrite=overwrite), listener)
+    directory, config = prepare(config, overwrite=overwrite)
+    if not progress:
+        return execute(directory, config, listener)
+    from fused_ray.runs.display import show_progress
+
+    with show_progress(directory.path) as show:
+        return execute(directory, config, show)
 
 
 def resume(path: str | Path, overrides: Sequence[str] = (), *, listener: Listener | None = None) -> dict[str, Any]:

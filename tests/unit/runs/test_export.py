@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from fused_ray import RunConfig, load_run, run
-from fused_ray.core.state import state_hash
+from fused_ray.core.state import arrays, state_hash
 from fused_ray.errors import RunDirectoryError
 from fused_ray.runs.export import apply_adapter, restore_base
 
@@ -90,3 +91,48 @@ def test_the_result_says_what_kind_of_adapter_it_was_and_what_it_cost(finished: 
     model = 8 + 72 + 4 * 44_426  # the two clients that keep data, and not the others, get M_r with the first round
     assert sent["saliency"]["down_total"] == 2 * model
     assert sent["unlearn"]["down_total"] == 2 * (down + sparse["adapter"]["mask_bytes"] + model)
+
+
+# --- in Python -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lora", "saliency"])
+def test_the_adapter_goes_onto_a_plain_model_and_comes_off_to_the_bit(finished: dict[str, Path], name: str) -> None:
+    found = load_run(finished[name])
+    model, hashes = found.model("before"), found.result["hash"]
+    assert isinstance(model, torch.nn.Module)
+    assert not model.training
+    assert state_hash(arrays(model)) == hashes["base"]
+    adapter = found.adapter
+    assert adapter is not None
+    adapter.apply(model)
+    assert state_hash(arrays(model)) == hashes["unlearned"] == state_hash(arrays(found.model("after")))
+    adapter.remove(model)
+    assert state_hash(arrays(model)) == hashes["base"]
+
+
+def test_an_adapter_refuses_a_model_that_it_does_not_fit(finished: dict[str, Path]) -> None:
+    found = load_run(finished["saliency"])
+    adapter, model = found.adapter, found.model("after")
+    assert adapter is not None
+    with pytest.raises(RunDirectoryError, match="the model is not this run's M_r"):
+        adapter.apply(model)
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1
+    before = state_hash(arrays(model))
+    with pytest.raises(RunDirectoryError, match="the model is not this run's M_f"):
+        adapter.remove(model)
+    assert state_hash(arrays(model)) == before
+
+
+def test_a_run_says_what_it_has_not(finished: dict[str, Path]) -> None:
+    assert load_run(finished["finetune"]).adapter is None
+    with pytest.raises(RunDirectoryError, match=r"has no retrained model: it was run with retrain\.rounds=0"):
+        load_run(finished["finetune"]).model("retrained")
+
+
+def test_tables_and_the_verdict_are_at_hand(finished: dict[str, Path]) -> None:
+    found = load_run(finished["saliency"])
+    assert found.rounds.num_rows == len(found.rounds.to_pandas()) > 0
+    assert set(found.clients["client"].to_pylist()) <= set(range(4))
+    assert found.verdict == found.result["verdict"]
