@@ -67,7 +67,7 @@ quick-tests: $(VENV)/.installed-dev
 test-all: test  ## The same, then the slow tests one by one, full Fashion-MNIST among them (up to an hour more)
 	$(BIN)/python -m pytest -m slow --durations=0 --durations-min=30
 
-mutants: $(VENV)/.installed-dev  ## See which small faults in core/ and audit/ no test notices (half an hour)
+mutants: $(VENV)/.installed-dev  ## See which small faults in core/ and audit/ no test notices (about an hour)
 	$(BIN)/python benchmarks/mutants.py
 
 lint: $(VENV)/.installed-dev  ## Check style and format

@@ -6,7 +6,9 @@ Shapes: n training examples, m test examples, P a model's float parameters and b
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -41,6 +43,15 @@ class ImageData:
     """Examples of the whole training set, before `data.limit`."""
     notes: tuple[str, ...] = ()
     """What the user should know of how it was read."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash over all images and labels, training and test."""
+        found = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            found.update(f"{array.dtype.str} {array.shape}\n".encode())
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""The audit of one unlearning: all figures, the verdict and findings, as plain values for JSON."""
+"""The audit of one unlearning: all figures, the verdict and findings, as plain values for JSON.
+
+Whoever changes what is measured raises rules.RULES.
+"""
 
 from __future__ import annotations
 

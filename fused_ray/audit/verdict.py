@@ -2,7 +2,7 @@
 
 A retrained model, which never saw the forgotten data, is the standard. *Floor* is how far retrained models differ by
 themselves: the standard deviation over three or more of them, else that of guessing on as many examples. Every
-sentence gives the figures and the threshold that it rests on.
+sentence gives the figures and the threshold that it rests on. Whoever changes a threshold raises rules.RULES.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ Word = Literal["unjudged", "vacuous", "damaged", "not forgotten", "shallow", "fo
 WORDS: tuple[Word, ...] = get_args(Word)
 """Worst first."""
 
-RULES = 2
-"""Counts changes of what an audit measures and of the thresholds below: an audit by other rules is made again."""
 RA_MARGIN = 0.05
 """RA may be this much below the retrained model's before the model counts as damaged."""
 RA_NEAR = 0.01

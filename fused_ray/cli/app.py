@@ -16,6 +16,7 @@ from fused_ray import __version__
 from fused_ray.cli import comparisons as cli_compare
 from fused_ray.cli import sweeps as cli_sweep
 from fused_ray.cli.options import AsJson, Overrides, Preset
+from fused_ray.cli.settings import SettingsCommand
 from fused_ray.config import RunConfig, describe
 from fused_ray.config.kinds import COMPARISON, RUN, SWEEP
 from fused_ray.config.paths import expanded
@@ -50,7 +51,7 @@ def _common(debug: _Debug = False, version: _Version = False) -> None:
     """Options of every command; `main` reads --debug from argv itself, so that it also works behind a command."""
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def run(
     config: ConfigFile = None,
     set_: Overrides = None,
@@ -120,9 +121,9 @@ def audit(
     """Judge a finished run's model once more: inside its features, too, and with --full against chance."""
     from fused_ray.runs.display import show_progress
     from fused_ray.runs.report import show_result
-    from fused_ray.runs.start import audit_run, load_run
+    from fused_ray.runs.start import audit_run, load_to_audit
 
-    directory = load_run(run)
+    directory = load_to_audit(run)
     with show_progress(directory.path) as listener:
         result = audit_run(run, full=full, listener=listener)
     show_result(directory.path, directory.config, result, to_error=as_json)
@@ -169,7 +170,7 @@ def init(
     print(f"wrote {out}; run it with: fused-ray run {out}")
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def data(
     config: ConfigFile = None,
     set_: Overrides = None,
@@ -191,7 +192,7 @@ def data(
         print(f"drew {picture}")
 
 
-app.command()(cli_sweep.plan)
+app.command(cls=SettingsCommand)(cli_sweep.plan)
 app.add_typer(cli_sweep.app, name="sweep")
 app.add_typer(cli_compare.app, name="compare")
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fused_ray.cli.options import AsJson, DefaultGroup, Overrides
+from fused_ray.cli.settings import SettingsCommand
 from fused_ray.config.preset import presets
 from fused_ray.studies.comparisons.config import CompareConfig
 
@@ -20,7 +21,7 @@ app = typer.Typer(
 _WHOLE, _FIELDS = (", ".join(presets(kind)) for kind in ("compare", "run"))
 
 
-@app.command(epilog="The tables of a comparison once more: fused-ray compare show DIRECTORY")
+@app.command(cls=SettingsCommand, epilog="The tables of a comparison once more: fused-ray compare show DIRECTORY")
 def start(
     config: Annotated[
         Path | None, typer.Argument(help="YAML file with methods, scenarios, seeds, base.", show_default=False)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fused_ray.cli.options import AsJson, DefaultGroup, Overrides, Preset
+from fused_ray.cli.settings import SettingsCommand
 from fused_ray.studies.sweeps.config import SweepConfig
 
 app = typer.Typer(
@@ -17,7 +18,7 @@ app = typer.Typer(
 )
 
 
-@app.command(epilog="The tables of a sweep once more: fused-ray sweep show DIRECTORY")
+@app.command(cls=SettingsCommand, epilog="The tables of a sweep once more: fused-ray sweep show DIRECTORY")
 def start(
     config: Annotated[
         Path | None, typer.Argument(help="YAML file with base, space, search ...", show_default=False)

@@ -17,7 +17,7 @@ from fused_ray.engine.session import version_note
 
 
 class Job(Protocol):
-    """What a driver does: a small record that travels to it."""
+    """What a driver does: a small record that travels to it. It goes for the folder of a mark, not for a later one."""
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
         """Do it, tell of progress, end with Interrupted when stopped; returns the content of result.json."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fused_ray.audit import rules
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.shadow import Shadow, train_shadows
-from fused_ray.audit.verdict import RULES
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import AuditConfig, RunConfig
 from fused_ray.core import state
@@ -32,8 +32,11 @@ from fused_ray.runs.handles import model_that_forgot
 from fused_ray.storage.files import read_adapter, read_state
 from fused_ray.storage.folder import Folder
 from fused_ray.runs.recorder import RECENT, Finished, Progress, encode_saved, read_saved
+from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
+from fused_ray.runs.handles import model_that_forgot
 from fused_ray.types import ImageData, IntVector, PartialSum, Scenario
 
+RETRAINED = "retrained.safetensors"
 FAILED = "the audit failed: "
 """What the sentence of a verdict begins with where an audit came to none."""
 
@@ -166,6 +169,18 @@ class Standard:
         return [hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None for path in self.files]
 
 
+def check_standard(run: RunDirectory, settings: AuditConfig) -> None:
+    """Raise RunDirectoryError where a new audit would have no retrained model, and the one that is there had."""
+    if settings.retrained > 1 or (run.path / RETRAINED).exists() or not (run.path / "audit.json").exists():
+        return
+    earlier = run.read_json("audit.json")
+    if any(earlier["standard"][1:]) or earlier["settings"]["retrained"] > 1:
+        raise RunDirectoryError(
+            f"{run.path} was judged against a retrained model that this audit would not have, so nothing could be told "
+            f"any more; put {RETRAINED} back, or take others: fused-ray audit --full {run.path}"
+        )
+
+
 def examine(
     run: RunDirectory,
     result: dict[str, Any],
@@ -178,7 +193,7 @@ def examine(
     `result` is what the run came to. Only for the holder of the run's lock. Raises what an audit raises.
     """
     about = {
-        "rules": RULES,
+        "rules": rules.RULES,
         "settings": settings.model_dump(mode="json"),
         "sha256": result["hash"]["unlearned"],
         "standard": standard.digests,
@@ -225,7 +240,7 @@ def judged(
 
     found = concluded(work)
     seconds = took[0] if took else time.perf_counter() - started
-    return {**result, **found, "seconds": {**result["seconds"], "audit": seconds}}
+    return {**result, **found, "verdict_rules": rules.RULES, "seconds": {**result["seconds"], "audit": seconds}}
 
 
 def concluded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

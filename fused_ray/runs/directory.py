@@ -2,12 +2,12 @@
 
 config.yaml          the full configuration
 environment.json     versions, machine, code revision
-scenario.json        the partition's hash, examples per client
+scenario.json        the hashes of data and partition, examples per client
 rounds.parquet/      one part per finished round (schemas.ROUNDS); read the folder as one table
 clients.parquet/     the same per client (schemas.CLIENTS)
 checkpoints/         per phase, what its next round needs
 base.safetensors, adapter.safetensors, retrained.safetensors
-plots/, result.json, lock
+plots/, result.json, lock, command.lock
 """
 
 from __future__ import annotations

@@ -98,5 +98,4 @@ def show_unfinished(directory: RunDirectory) -> None:
     rows = directory.table("rounds").to_pylist()
     last = rows[-1] if rows else None
     reached = f"it reached {last['phase']} round {last['round']}" if last else "no round is finished yet"
-    how = f"continue it with: fused-ray run --resume {directory.path}"
-    make_screen().say(f"{directory.path} is not finished: {reached}; {how}")
+    make_screen().say(f"{directory.path} is not finished: {reached}; {directory.how_to_go_on}")

@@ -26,7 +26,7 @@ from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.earlier import earlier_run, made_elsewhere
 from fused_ray.storage.folder import LOCK_WAIT
 from fused_ray.runs.given import adopt_ranking, given_model
-from fused_ray.runs.recorder import DirectoryRecorder, Progress, check_same_data, who_holds_what
+from fused_ray.runs.recorder import DirectoryRecorder, Progress, check_same_data, facts_of
 from fused_ray.types import ImageData, Scenario
 
 MakePool = Callable[[RunConfig, ImageData, Scenario], ClientPool]
@@ -135,6 +135,19 @@ def finish(
     return directory
 
 
+def as_trained(directory: RunDirectory, config: RunConfig, prepare: Prepare) -> tuple[ImageData, Scenario]:
+    """A finished run's data, as its models were fed, whatever this version would feed them.
+
+    Raises RunDirectoryError if the data are others now.
+    """
+    data, scenario = prepare(config)
+    check_same_data(directory, facts_of(data, scenario))
+    mean, std = directory.constants
+    if (data.mean, data.std) != (mean, std):  # else the very objects that workers hold
+        data = replace(data, mean=mean, std=std)
+    return data, scenario
+
+
 @standard()
 def audit(
     directory: RunDirectory,
@@ -149,12 +162,10 @@ def audit(
     Raises RunDirectoryError, and leaves the earlier verdict, where the audit fails.
     """
     result = directory.result
+    audits.check_standard(directory, config.audit)
     directory.lock(LOCK_WAIT)
     try:
-        data, scenario = prepare(config)
-        mean, std = directory.constants  # as its models were fed, whatever this version would feed them
-        data = replace(data, mean=mean, std=std)
-        check_same_data(directory, who_holds_what(scenario))
+        data, scenario = as_trained(directory, config, prepare)
         with contextlib.ExitStack() as held:
             pool = None
             if config.audit.trains:
@@ -179,7 +190,7 @@ def _judged(
     stopped: Callable[[], bool],
 ) -> dict[str, Any]:
     """A run's result with its verdict. `pool` trains what the audit asks for; None if that is nothing."""
-    retrained = directory.path / "retrained.safetensors"
+    retrained = directory.path / audits.RETRAINED
 
     def measure() -> Yardstick:
         trained = audits.Trained()

@@ -10,6 +10,7 @@ from fused_ray.config import RunConfig
 from fused_ray.engine.pool import RayPool
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import audit, execute
+from fused_ray.storage.place import Mark
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,11 @@ class RunJob:
     """A run in its prepared directory, on a pool of its own."""
 
     path: str
+    mark: Mark | None
     config: RunConfig
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
-        return execute(RunDirectory.open(self.path), self.config, RayPool, hear, stopped, notes)
+        return execute(RunDirectory.open(self.path, self.mark), self.config, RayPool, hear, stopped, notes)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class AuditJob:
     """The audit of a finished run, on a pool of its own."""
 
     path: str
+    mark: Mark | None
     config: RunConfig
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
-        return audit(RunDirectory.open(self.path), self.config, RayPool, hear, stopped)
+        return audit(RunDirectory.open(self.path, self.mark), self.config, RayPool, hear, stopped)

@@ -70,9 +70,10 @@ class Progress:
     """What the user should know from the start, such as nodes that are not bit-comparable."""
 
 
-def who_holds_what(scenario: Scenario) -> dict[str, Any]:
-    """What the clients hold, in figures."""
+def facts_of(data: ImageData, scenario: Scenario) -> dict[str, Any]:
+    """What tells a run's data from others: their hash, and what the clients hold of them, in figures."""
     return {
+        "data_sha256": data.sha256,
         "partition_sha256": scenario.partition_sha256,
         "examples": [len(held) for held in scenario.held],
         "retained": [len(kept) for kept in scenario.retained],
@@ -83,11 +84,13 @@ def check_same_data(directory: RunDirectory, facts: Mapping[str, Any]) -> None:
     """Raise RunDirectoryError where the run began with other data than these facts tell of."""
     if not (directory.path / "scenario.json").exists():
         return
-    known = directory.read_json("scenario.json")
+    # earlier versions did not write the data's hash
+    known = {"data_sha256": facts["data_sha256"], **directory.read_json("scenario.json")}
     if any(known.get(name) != fact for name, fact in facts.items()):
         raise RunDirectoryError(
-            f"{directory.path} cannot go on: its clients held other data, or normalised them by another mean and "
-            "deviation, when it began; restore the data set it was started with, or begin a new run"
+            f"{directory.path} cannot go on: when it began, its images or labels were others, or its clients held "
+            "other data, or normalised them by another mean and deviation; restore the data set it was started with, "
+            "or begin a new run"
         )
 
 
@@ -121,7 +124,7 @@ class DirectoryRecorder:
             "mean": list(data.mean),
             "std": list(data.std),
         }
-        facts = who_holds_what(scenario) | {name: self._about_data[name] for name in ("mean", "std")}
+        facts = facts_of(data, scenario) | {name: self._about_data[name] for name in ("mean", "std")}
         check_same_data(directory, facts)
         directory.write_json("scenario.json", facts)
         self._phases = schedule.phases(directory.config)
@@ -252,6 +255,7 @@ class DirectoryRecorder:
             "pretrain_key": config.pretrain_key(),
             "verdict": None,  # until it is audited
             "verdict_sentence": None,
+            "verdict_rules": None,
             "findings": [],
             **extra,
         }

@@ -9,6 +9,9 @@ from typing import Any
 from fused_ray.config import RunConfig, schedule
 from fused_ray.runs.remaining import told
 from fused_ray.runs.screen import make_screen, make_table, number, size
+from fused_ray.audit.rules import outdated
+from fused_ray.config import RunConfig
+from fused_ray.storage.folder import study_of
 
 COLOURS = {
     "forgotten": "green",
@@ -19,6 +22,9 @@ COLOURS = {
     "unjudged": "cyan",
 }
 """Of the verdict's word, on a terminal that has colours."""
+
+OUTDATED = "Judged by the rules of another version; to judge by this one's, without any training: "
+"""Said of verdicts before the command that judges anew."""
 
 _COLUMNS = {
     "ra": "kept data\nRA, higher\nis better",
@@ -36,10 +42,15 @@ def show_result(path: Path, config: RunConfig, result: Mapping[str, Any], *, to_
         screen.tell(sentence[:1].upper() + sentence[1:])
         for finding in result["findings"]:
             screen.tell(f"- {finding['name']}: {finding['sentence']}")
+        if outdated(result):
+            screen.say(f"{OUTDATED}fused-ray audit {path}")
     else:
         for line in _unjudged(result):
             screen.tell(line)
-        screen.say(f"not audited: fused-ray audit {path}")
+        if study := study_of(path):
+            screen.say(f"what was found out about it, its {study[0]} tells: fused-ray show {study[1]}")
+        else:
+            screen.say(f"not audited: fused-ray audit {path}")
     screen.say("")
     classes = result["data"]["class_names"]
     screen.tell(f"Forgetting {what(config, classes)} ({config.data.name}, {config.model.label}, "

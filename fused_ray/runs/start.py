@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from fused_ray.config import registry
 from fused_ray.config import DataConfig, RunConfig
-from fused_ray.errors import ConfigError
+from fused_ray.errors import ConfigError, RunDirectoryError
+from fused_ray.config.kinds import COMMANDS
 from fused_ray.seeding import untouched
 from fused_ray.stopping import requested
 from fused_ray.config.validation import validated
@@ -64,9 +65,10 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
     """Judge the model of a finished run again, inside as well (`audit.probes`); returns the content of result.json.
 
     `full` also trains what tells chance from difference: two shadow models and two more retrained models, or as many
-    as the run's `audit` section asks for. Nothing of the run is trained again, no model changes.
+    as the run's `audit` section asks for. Nothing of the run is trained again, no model changes. Raises
+    RunDirectoryError for a run of a comparison or a sweep, which judges it against models beyond the run's folder.
     """
-    directory = load_run(path)
+    directory = load_to_audit(path)
     config = directory.config
     settings = config.audit.model_copy(update={"enabled": True, "probes": True})
     if full:
@@ -80,7 +82,7 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
             from fused_ray.runs.jobs import AuditJob
             from fused_ray.engine.submit import execute_on_ray
 
-            return execute_on_ray(AuditJob(str(directory.path), config), config.engine, hear)
+            return execute_on_ray(AuditJob(str(directory.path), directory.mark, config), config.engine, hear)
         from fused_ray.core.rounds import LocalPool
         from fused_ray.runs.execute import audit
 
@@ -94,17 +96,34 @@ def load_run(path: str | Path) -> RunDirectory:
     return RunDirectory.open(path)
 
 
+def load_to_audit(path: str | Path) -> RunDirectory:
+    """A run directory to judge by itself. Raises RunDirectoryError if it is a comparison's or a sweep's."""
+    from fused_ray.storage.folder import study_of
+
+    directory = load_run(path)
+    if study := study_of(directory.path):
+        kind, folder = study[0], shlex.quote(str(study[1]))
+        raise RunDirectoryError(
+            f"{path} is part of a {kind}, whose verdicts rest on models beyond this folder: {COMMANDS[kind]} --resume "
+            f"{folder} makes those that are missing or by other rules, unless audits are off there; fused-ray show "
+            f"{folder} tells them"
+        )
+    return directory
+
+
 def prepare(config: RunConfig, *, overwrite: bool = False) -> tuple[RunDirectory, RunConfig]:
     """Check what can be checked before anything starts, and make the run directory; the configuration to execute."""
     from fused_ray.data import datasets
     from fused_ray.runs.directory import RunDirectory
     from fused_ray.runs.earlier import check_earlier
+    from fused_ray.storage import place
 
     config = config.located()
     check_inputs(config.inputs, config.output.dir)
     datasets.find(config.data)
     if config.pretrain.from_ is not None and not os.path.exists(config.pretrain.from_):
-        raise ConfigError(f"pretrain.from: there is no run or file {config.pretrain.from_}")
+        told = place.told(Path(config.pretrain.from_))
+        raise ConfigError(f"pretrain.from: there is no run or file {config.pretrain.from_}{told}")
     check_earlier(config)
     check_own_model(config)
     return RunDirectory.create(config.output.dir, config, overwrite), config
@@ -168,4 +187,4 @@ def execute(directory: RunDirectory, config: RunConfig, listener: Listener | Non
         from fused_ray.runs.jobs import RunJob
         from fused_ray.engine.submit import execute_on_ray
 
-        return execute_on_ray(RunJob(str(directory.path), config), config.engine, hear)
+        return execute_on_ray(RunJob(str(directory.path), directory.mark, config), config.engine, hear)

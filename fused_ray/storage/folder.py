@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import shlex
-import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -17,18 +13,21 @@ from typing import Any, ClassVar, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fused_ray.config.kinds import COMMANDS, RUN
+from fused_ray.config.kinds import COMMANDS, COMPARISON, RUN, SWEEP
 from fused_ray.config.paths import expanded
 from fused_ray.errors import FusedRayError, Interrupted, NotWrittenError, RunDirectoryError, out_of_memory
 from fused_ray.storage import place
 from fused_ray.storage.environment import environment
+from fused_ray.storage.lock import COMMAND, WRITER, Lock
 
 Kind = TypeVar("Kind", bound="Folder")
 
 LOCK_WAIT = 60.0
 """Seconds to wait for the writer of a killed run to be gone."""
-_HELD = (errno.EWOULDBLOCK, errno.EACCES)
-"""What says that another process holds a lock; any other error says that there are none."""
+OVERWRITE_WAIT = 10.0
+"""The same before the folder is replaced."""
+_JUDGED = {COMPARISON: ("bases", "cells"), SWEEP: ("trials", "audited")}
+"""Where studies keep the runs that they judge."""
 
 
 class Folder:
@@ -45,21 +44,21 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._made: place.Mark | None = None
-        self._withdrawn = False
-        self._lock: int | None = None
-        self._token = ""
+        self.mark: place.Mark | None = None
+        self._made = self._withdrawn = False
+        self._writer, self._command = Lock(WRITER), Lock(COMMAND)
 
     @classmethod
     def make(cls: type[Kind], path: str | Path, config: str, folders: Sequence[str], overwrite: bool) -> Kind:
         """A new folder, complete at once. Raises RunDirectoryError if there is something at `path` already.
 
         `overwrite` replaces an earlier one of the same kind, but nothing else; `attempt` puts it back if nothing comes
-        of the new one.
+        of the new one. No other command gets at the new one until `attempt` is over.
         """
         target = expanded(path).absolute()
         if target.is_symlink():  # to another disk, say: what it points to is meant
             target = target.resolve()
+        place.recover(target)
         try:
             taken = target.exists() and not (target.is_dir() and not any(target.iterdir()))
         except OSError as error:
@@ -67,12 +66,13 @@ class Folder:
         if taken and not overwrite:
             raise RunDirectoryError(
                 f"{path} exists already; choose another output.dir, continue it with --resume {path}, or replace "
-                "it with --overwrite"
+                f"it with --overwrite{place.told(target)}"
             )
         earlier = cls.open(path) if taken else None
-        if earlier is not None:
-            earlier.lock(wait=10.0)
         try:
+            if earlier is not None:
+                earlier._command.take(earlier.path, OVERWRITE_WAIT)
+                earlier.lock(OVERWRITE_WAIT)
             target.parent.mkdir(parents=True, exist_ok=True)
             with place.beside(target) as fresh:
                 (fresh / cls.CONFIG).write_text(config, encoding="utf-8")
@@ -80,21 +80,29 @@ class Folder:
                 for folder in folders:
                     (fresh / folder).mkdir()
                 made = cls(target)
-                made._made = place.mark(fresh)
+                made.mark, made._made = place.mark(fresh), True
+                made._command.take(fresh, 0)
                 place.put(fresh, target, keep=earlier is None or earlier._begun or earlier.finished)
         except OSError as error:
             raise RunDirectoryError(f"cannot create the {cls.KIND} {path}: {error.strerror}") from None
         finally:
             if earlier is not None:
                 earlier.unlock()
+                earlier._command.release()
         return made
 
     @classmethod
-    def open(cls: type[Kind], path: str | Path) -> Kind:
-        """An existing folder. Raises RunDirectoryError if it is not one of this kind."""
+    def open(cls: type[Kind], path: str | Path, mark: place.Mark | None = None) -> Kind:
+        """An existing folder; with the mark of one that was open before, for that one alone.
+
+        Raises RunDirectoryError if it is not one of this kind. `lock` looks at the mark.
+        """
         directory = cls(expanded(path).absolute())
+        place.recover(directory.path)
         if not os.path.isdir(directory.path):
-            raise RunDirectoryError(f"{path} is no {cls.KIND}: there is no such folder")
+            told = place.told(directory.path)
+            raise RunDirectoryError(f"{path} is no {cls.KIND}: there is no such folder{told}")
+        directory.mark = mark or place.mark(directory.path)
         found = directory.read_json("environment.json").get("format")
         if found != cls.FORMAT or not (directory.path / cls.CONFIG).is_file():
             raise RunDirectoryError(f"{path} is no {cls.KIND} of this version" + _what_else(cls.FORMAT, found, path))
@@ -104,13 +112,18 @@ class Folder:
     def result(self) -> dict[str, Any]:
         """`result.json`. Raises RunDirectoryError until it is finished."""
         if not self.finished:
-            raise RunDirectoryError(f"{self.path} is not finished; continue it with: {self.RESUME} {self.path}")
+            raise RunDirectoryError(f"{self.path} is not finished; {self.how_to_go_on}")
         return self.read_json("result.json")
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to be done; result.json is written last."""
         return (self.path / "result.json").exists()
+
+    @property
+    def how_to_go_on(self) -> str:
+        """How an unfinished one is gone on with, or what it was to replace brought back, if that is still there."""
+        return f"continue it with: {self.RESUME} {shlex.quote(str(self.path))}{place.told(self.path)}"
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file. Raises RunDirectoryError if it is missing or holds no mapping."""
@@ -132,8 +145,11 @@ class Folder:
 
         A folder that was made for it is removed where nothing of worth came into it, and what stood there before is put
         back, so that a start which failed is not in the way of the next one. KeyboardInterrupt becomes Interrupted.
+        No other command gets at the folder meanwhile; raises RunDirectoryError where one is at work there.
         """
         again = command or f"{self.RESUME} {shlex.quote(str(self.path))}"
+        if not self._command.held:
+            self._command.take(self.path, LOCK_WAIT)
         try:
             yield
         except KeyboardInterrupt:
@@ -149,17 +165,18 @@ class Folder:
         finally:
             if self._begun or self.finished:
                 place.settle(self.path)
+            self._command.release()
 
     def _withdraw(self) -> bool:
         """Remove the folder if it is the one that was made here, nobody writes there, and nothing is in it; whether."""
-        if self._made is None or self._withdrawn or self._made != place.mark(self.path):
+        if not self._made or self._withdrawn or not self._is_there:
             return self._withdrawn
         try:
             self.lock(wait=0)
         except RunDirectoryError:
             return False
         try:
-            if not self._begun and not self.finished and self._made == place.mark(self.path):
+            if not self._begun and not self.finished:
                 place.give_back(self.path)
                 self._withdrawn = True
         except OSError:
@@ -173,47 +190,24 @@ class Folder:
         """Whether a round is finished, of this run or of one inside this folder."""
         return any(self.path.glob("**/rounds.parquet/[!.]*"))
 
+    @property
+    def _is_there(self) -> bool:
+        """Whether this folder is still the one at its place."""
+        return self.mark == place.mark(self.path)
+
     def lock(self, wait: float) -> None:
         """Become the only writer; wait that many seconds for an earlier one, which may be dying, to let go.
 
-        Raises RunDirectoryError if it does not.
+        Raises RunDirectoryError if it does not, or if another folder is at the place now.
         """
-        deadline = time.monotonic() + wait
-        try:
-            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise RunDirectoryError(f"{self.path} cannot be written: {error.strerror}") from None
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in _HELD:
-                    os.close(handle)
-                    raise RunDirectoryError(
-                        f"{self.path}: its file system has no locks ({error.strerror}), without which two processes "
-                        "could write there at once; choose an output.dir on another one"
-                    ) from None
-                if time.monotonic() > deadline:
-                    owner = os.pread(handle, 200, 0).decode(errors="replace")
-                    os.close(handle)
-                    raise RunDirectoryError(
-                        f"{self.path} is being written by another run (process {owner.split(' ')[0] or 'unknown'}); "
-                        "wait for it or end it"
-                    ) from None
-                time.sleep(0.1)
-        if not _is_at(handle, self.path / "lock"):  # it was removed or replaced while this one waited
-            os.close(handle)
+        self._writer.take(self.path, wait)
+        if not self._is_there:
+            self.unlock()
             raise RunDirectoryError(f"{self.path} was taken over by another run; start again")
-        self._lock, self._token = handle, f"{os.getpid()} {uuid.uuid4().hex}"
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, self._token.encode(), 0)
 
     def unlock(self) -> None:
         """Let the next writer in."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._writer.release()
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file atomically, and durably against a crash of the machine. Only for the holder of the lock."""
@@ -244,18 +238,9 @@ class Folder:
 
     def fence(self) -> None:
         """A writer that is not the lock's holder any more (its folder was replaced, say) must not write."""
-        assert self._lock is not None, f"the {self.KIND} is not locked"
-        same = _is_at(self._lock, self.path / "lock")
-        if not same or os.pread(self._lock, 200, 0).decode() != self._token:
+        assert self._writer.held, f"the {self.KIND} is not locked"
+        if not self._writer.holds(self.path):
             raise RunDirectoryError(f"{self.path} was taken over by another run; this one stops writing")
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file is the one at some place."""
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except OSError:
-        return False
 
 
 def _told(error: FusedRayError, again: str) -> FusedRayError:
@@ -267,11 +252,19 @@ def _told(error: FusedRayError, again: str) -> FusedRayError:
 
 def kind_of_folder(path: str | Path) -> str:
     """What kind of results a folder holds; a run's where that cannot be told, so that opening it says what is wrong."""
+    place.recover(expanded(path).absolute())
     try:
         about = json.loads((expanded(path) / "environment.json").read_text(encoding="utf-8"))
         return _kind(about["format"]) or RUN
     except (OSError, ValueError, TypeError, KeyError):
         return RUN
+
+
+def study_of(run: Path) -> tuple[str, Path] | None:
+    """The comparison or sweep that made a run and judges it itself: its kind and its folder; None if there is none."""
+    shelf = run.resolve().parent
+    kind = kind_of_folder(shelf.parent)
+    return (kind, shelf.parent) if shelf.name in _JUDGED.get(kind, ()) else None
 
 
 def _kind(format: object) -> str | None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+from fused_ray.errors import RunDirectoryError
+from fused_ray.storage.lock import COMMAND, Lock
 
 Mark = tuple[int, int, int]
 
@@ -27,7 +31,35 @@ def mark(folder: Path) -> Mark | None:
 
 def waiting(target: Path) -> Path:
     """Where what stood at a place is kept until its successor is worth something."""
+    target = Path(os.path.realpath(target))  # beside the folder, not beside a link to it
     return target.with_name(f".{target.name}.before-overwrite")
+
+
+def told(target: Path) -> str:
+    """To be put behind other words: that something waits, and how to bring it back; nothing where nothing does."""
+    old = waiting(target)
+    if not os.path.isdir(old):
+        return ""
+    there = Path(os.path.realpath(target))
+    remove = f"rm -r {shlex.quote(str(there))} && " if os.path.lexists(there) else ""
+    back = f"{remove}mv {shlex.quote(str(old))} {shlex.quote(str(there))}"
+    return f"; what --overwrite was to replace is still beside it, and comes back with: {back}"
+
+
+def recover(target: Path) -> None:
+    """Bring back what waits where nothing stands: who took it away was killed before its successor was there.
+
+    Not while that command lives, which holds a lock on it, nor where nothing may be written.
+    """
+    target, old, command = Path(os.path.realpath(target)), waiting(target), Lock(COMMAND)
+    if os.path.lexists(target) or not os.path.isdir(old):
+        return
+    with contextlib.suppress(RunDirectoryError, OSError):
+        command.take(old, 0)
+        try:
+            old.rename(target)
+        finally:
+            command.release()
 
 
 @contextlib.contextmanager

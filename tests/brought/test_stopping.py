@@ -9,6 +9,7 @@ import io
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ import pytest
 import torch
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError
+from ray.util import get_node_ip_address
 
 from fused_ray import FusedRayError, RunConfig, resume, run
 from fused_ray.cli.app import main
@@ -423,7 +425,9 @@ def test_ray_client_is_refused() -> None:
 
 @pytest.mark.slow
 def test_an_address_beside_a_ray_that_is_there(cluster: Any) -> None:
-    for address in (None, "auto", cluster.address):
+    port = cluster.address.rpartition(":")[2]
+    names = [f"{name}:{port}" for name in ("localhost", "127.0.0.1", socket.gethostname(), get_node_ip_address())]
+    for address in (None, "auto", cluster.address, *names):
         with session(address) as private:
             assert not private
     for address in ("local", "10.1.2.3:6379"):

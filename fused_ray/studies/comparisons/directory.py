@@ -6,7 +6,7 @@ bases/               a run per scenario and seed: pre-trained, and retrained wit
 cells/               a run per scenario, seed and method
 shadows/             shadow models per scenario and seed, for the membership attack
 results.parquet      a row per method, scenario and seed (rows.SCHEMA), as far as the comparison has come
-table.md, table.tex, plots/, result.json, lock
+table.md, table.tex, plots/, result.json, lock, command.lock
 """
 
 from __future__ import annotations

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn
 from rich.progress import Progress as Bar
 
+from fused_ray.audit.rules import outdated
 from fused_ray.config import schedule
 from fused_ray.runs.display import left, live_bar
+from fused_ray.runs.report import OUTDATED
 from fused_ray.runs.screen import Notes, Screen, make_screen, number, progress_screen
 from fused_ray.studies.comparisons import tables
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
@@ -78,9 +80,11 @@ def show_comparison(directory: ComparisonDirectory, *, to_error: bool = False) -
 
 
 def _in_words(directory: ComparisonDirectory, rows: list[dict[str, Any]]) -> Iterator[str]:
+    if older := sum(map(outdated, rows)):
+        yield f"{older} of {len(rows)} rows: {OUTDATED}{directory.RESUME} {directory.path}"
     if not directory.finished:
         cells = len(directory.config.cells)
-        yield f"Not finished: {len(rows)} of {cells} cells; continue it with: {directory.RESUME} {directory.path}"
+        yield f"Not finished: {len(rows)} of {cells} cells; {directory.how_to_go_on}"
         return
     result: Mapping[str, Any] = directory.result
     took = result["equivalents"]

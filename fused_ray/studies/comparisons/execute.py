@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,7 @@ from fused_ray.storage.folder import LOCK_WAIT
 from fused_ray.studies.comparisons import plots, rows, tables
 from fused_ray.studies.comparisons.config import Cell, CompareConfig
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
-from fused_ray.types import ImageData
-
-RETRAINED = "retrained.safetensors"
+from fused_ray.types import ImageData, Scenario
 
 
 @dataclass(frozen=True)
@@ -109,19 +107,23 @@ class _Comparison:
                 group.pretrain()
             for group in groups:
                 for cell in group.cells:
-                    found[cell.scenario, cell.seed, cell.method] = group.row(cell)
+                    key = cell.scenario, cell.seed, cell.method
+                    found[key] = group.row(cell, found.get(key, {}))
                     self.directory.write_table("results", rows.table(found[k] for k in order if k in found))
         return self._conclude([found[key] for key in order])
 
     def attempt(self, config: RunConfig, step: str) -> tuple[RunDirectory | None, str]:
         """A run, finished, or why it could not be."""
         try:
-            hear, prepare = self.hear(step), partial(single.prepared, load=self.load)
-            return single.finish(config, self.make_pool, hear, self.stopped, self._notes, prepare), ""
+            return single.finish(config, self.make_pool, self.hear(step), self.stopped, self._notes, self.prepare), ""
         except Interrupted:
             raise
         except FusedRayError as error:
             return None, str(error)
+
+    def prepare(self, config: RunConfig) -> tuple[ImageData, Scenario]:
+        """The data and scenario of one of its runs."""
+        return single.prepared(config, self.load)
 
     def load(self, data: DataConfig, seed: int) -> ImageData:
         """The data set, read once; only a part of one depends on the seed."""
@@ -210,8 +212,8 @@ class _Group:
         first = self.cells[0]
         self.base, self._reason = self._of.attempt(first.base, f"{first.group} base")
 
-    def row(self, cell: Cell) -> dict[str, Any]:
-        """Run a cell, audit it, and say what came of it."""
+    def row(self, cell: Cell, earlier: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a cell, audit it, and say what came of it; an audit that fails leaves the figures of the earlier row."""
         if cell.config is None:
             return rows.bare(cell, rows.UNSUPPORTED)
         if self.base is None:
@@ -230,11 +232,13 @@ class _Group:
                 raise
             except Exception as error:  # the model may be the user's own: the other cells' figures are not lost for it
                 reason = f"{rows.FAILED}its audit: {audits.in_one_line(error)}"
+                if earlier.get("verdict"):
+                    return {**earlier, "status": reason}
         return rows.finished(cell, run, self.base, found) | ({"status": reason} if reason else {})
 
     def _examined(self, run: RunDirectory, label: str) -> dict[str, Any]:
         assert self.base is not None
-        files = [self.base.path / "base.safetensors", self.base.path / RETRAINED, *self._retrained_by_others]
+        files = [self.base.path / "base.safetensors", self.base.path / audits.RETRAINED, *self._retrained_by_others]
         standard = audits.Standard(files, lambda: self._yardstick)
         run.lock(LOCK_WAIT)
         try:
@@ -247,15 +251,15 @@ class _Group:
         assert self.base is not None
         of, config, name = self._of, self.cells[0].base, self.cells[0].group
         settings = of.config.audit
-        data, scenario = single.prepared(config, of.load)
+        data, scenario = single.as_trained(self.base, config, of.prepare)
         trained = audits.Trained()
         if settings.trains:
             recorder = audits.AuditRecorder(of.directory, f"shadows/{name}", of.hear(f"{name} shadows"), of.stopped)
             with contextlib.closing(of.make_pool(config, data, scenario)) as pool:
                 trained = audits.train(Federation(config, data, scenario, pool, recorder), settings)
         folder, others = self.base.path, self._retrained_by_others
-        return audits.yardstick(config, folder, data, scenario, settings, trained, folder / RETRAINED, others)
+        return audits.yardstick(config, folder, data, scenario, settings, trained, folder / audits.RETRAINED, others)
 
     @property
     def _retrained_by_others(self) -> list[Path]:
-        return [group.base.path / RETRAINED for group in self.others if group.base]
+        return [group.base.path / audits.RETRAINED for group in self.others if group.base]

@@ -63,6 +63,7 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "head_recovery_retrained": (_FLOAT, "the retrained model's"),
     "verdict": (_STRING, "unjudged, vacuous, damaged, not forgotten, shallow or forgotten: the worst that holds"),
     "verdict_sentence": (_STRING, "why, with the figures"),
+    "verdict_rules": (_INT, "which rules the verdict is by: they are counted"),
     "findings": (_STRING, "names of the audit's other findings, gravest first; empty: none"),
     "bytes_up": (_INT, "protocol bytes that a client sends up in a round of the method's main phase"),
     "bytes_down": (_INT, "protocol bytes that a client receives in such a round"),
@@ -185,6 +186,7 @@ def _audited(audit: Mapping[str, Any]) -> dict[str, Any]:
         "head_recovery_retrained": audit["head_recovery"]["retrained"]["accuracy"],
         "verdict": audit["verdict"],
         "verdict_sentence": audit["sentence"],
+        "verdict_rules": audit["rules"],
         "findings": "; ".join(finding["name"] for finding in audit["findings"]),
     }
 

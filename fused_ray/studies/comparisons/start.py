@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fused_ray.audit.rules import outdated
 from fused_ray.config.validation import blaming, validated
 from fused_ray.errors import ConfigError
 from fused_ray.runs.start import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
@@ -37,7 +38,7 @@ def compare(config: CompareConfig, *, overwrite: bool = False, listener: Listene
 def resume_comparison(
     path: str | Path, overrides: Sequence[str] = (), *, listener: Listener | None = None
 ) -> dict[str, Any]:
-    """Go on with an interrupted comparison, and try again what failed in a finished one.
+    """Go on with an interrupted comparison, and try again what failed in a finished one, or judge it by newer rules.
 
     `overrides` may change how it is executed (base.engine.*, base.federation.*_per_*), not what is computed.
     """
@@ -90,8 +91,8 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Com
 
 
 def complete(directory: ComparisonDirectory) -> bool:
-    """Whether there is nothing left to run, nor to try again."""
-    return directory.finished and not directory.result["failed"]
+    """Whether there is nothing left to run, nor to try again, nor to judge by this version's rules."""
+    return directory.finished and not directory.result["failed"] and not any(map(outdated, directory.rows))
 
 
 def execute(directory: ComparisonDirectory, config: CompareConfig, listener: Listener | None = None) -> dict[str, Any]:
@@ -109,4 +110,4 @@ def execute(directory: ComparisonDirectory, config: CompareConfig, listener: Lis
         from fused_ray.engine.submit import execute_on_ray
         from fused_ray.studies.comparisons.job import CompareJob
 
-        return execute_on_ray(CompareJob(str(directory.path), config), config.base.engine, hear)
+        return execute_on_ray(CompareJob(str(directory.path), directory.mark, config), config.base.engine, hear)

@@ -88,21 +88,21 @@ class Auditor:
     def _standard(self, config: RunConfig, trials: Sequence[Trial]) -> audits.Standard:
         model, own = self._sweep.config.model(config).output.dir, self._reference(config)
         others = tuple(dict.fromkeys(path for path in map(self._reference, map(_of, trials)) if path != own))
-        retrained = [Path(path) / "retrained.safetensors" for path in (own, *others)]
+        retrained = [Path(path) / audits.RETRAINED for path in (own, *others)]
         base = Path(model) / "base.safetensors"
         return audits.Standard([base, *retrained], lambda: self._yardstick(config, model, own, others))
 
     def _yardstick(self, config: RunConfig, model: str, own: str, others: tuple[str, ...]) -> Yardstick:
         key = model, own, others
         if key not in self._yardsticks:
-            data, scenario = self._sweep.prepare(config)
+            data, scenario = single.as_trained(RunDirectory.open(own), config, self._sweep.prepare)
             trained = audits.Trained()
             if config.audit.trains:
                 name = f"shadows/{Path(model).name}-{Path(own).name}"
                 recorder = audits.AuditRecorder(self._sweep.directory, name, self._listener, self._sweep.stopped)
                 with contextlib.closing(self._make_pool(config, data, scenario)) as pool:
                     trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
-            retrained, *more = (Path(path) / "retrained.safetensors" for path in (own, *others))
+            retrained, *more = (Path(path) / audits.RETRAINED for path in (own, *others))
             self._yardsticks[key] = audits.yardstick(
                 config, Path(model), data, scenario, config.audit, trained, retrained, more
             )

@@ -8,13 +8,14 @@ audited/             trials once more, to an earlier round, where that round's m
 shadows/             models that audits needed, if base.audit wants any
 trials.parquet       a row per trial and round (rows.SCHEMA), as far as the sweep has come
 tune/                Ray Tune's own files, TensorBoard events among them; never read back
-front.parquet, table.md, plots/, result.json, lock
+front.parquet, table.md, plots/, result.json, lock, command.lock
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from fused_ray.audit.rules import outdated
 from fused_ray.config.validation import put, validated
 from fused_ray.config.yaml_text import dump, read_yaml
 from fused_ray.errors import ConfigError, RunDirectoryError
@@ -45,6 +46,11 @@ class SweepDirectory(TableFolder):
             return validated(SweepConfig, values, source=str(self.path / self.CONFIG))
         except ConfigError as error:
             raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether verdicts of a sweep that was finished are by other rules than this version's."""
+        return self.finished and any(outdated(found) for case in self.result["cases"] for found in case["audited"])
 
     def extend(self, config: SweepConfig) -> None:
         """Keep that more trials or audits are wanted than were; a finished sweep is then unfinished.

@@ -12,6 +12,7 @@ from rich.progress import Progress as Bar
 
 from fused_ray.config import schedule
 from fused_ray.runs.display import left, live_bar
+from fused_ray.runs.report import OUTDATED
 from fused_ray.runs.screen import Notes, Screen, make_screen, number, progress_screen
 from fused_ray.studies.sweeps import tables
 from fused_ray.studies.sweeps.directory import SweepDirectory
@@ -96,9 +97,11 @@ def _in_words(directory: SweepDirectory) -> Iterator[str]:
     trials = {row["trial"]: row["status"] for row in directory.rows}
     if not directory.finished:
         count = directory.config.count
-        yield f"Not finished: {len(trials)} of {count} trials; continue it with: {directory.RESUME} {directory.path}"
+        yield f"Not finished: {len(trials)} of {count} trials; {directory.how_to_go_on}"
         return
     result = directory.result
+    if directory.outdated:
+        yield f"{OUTDATED}{directory.RESUME} {directory.path}"
     if result["failed"]:
         yield f"{result['failed']} of {result['trials']} trials failed; to try them again: {directory.RESUME} " + str(
             directory.path

@@ -19,10 +19,12 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from fused_ray.audit import rules
 from fused_ray.config import RunConfig, schedule
 from fused_ray.core.standard import standard
 from fused_ray.data import datasets
 from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
+from fused_ray.runs import audits
 from fused_ray.runs import execute as single
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import MakePool, Prepare
@@ -278,6 +280,9 @@ class Sweep:
         if rows.DONE not in status:
             raise RunDirectoryError(f"{self.directory.path}: no trial could be run; {status[0] if status else 'none'}")
         found = [self._audited(case, make_pool) for case in self.cases]
+        if self.directory.outdated:
+            for audited in (each for case in found for each in case.audited if audits.FAILED in each.sentence):
+                raise RunDirectoryError(f"{self.directory.path}: {audited.sentence}; its earlier verdicts stay")
         result = {
             "trials": len(status),
             "done": status.count(rows.DONE),
@@ -321,8 +326,14 @@ def _plain(setting: Setting) -> dict[str, Any]:
 
 
 def _verdict(case: Case, setting: Setting) -> dict[str, Any]:
-    found = case.verdict(setting) or Audited(setting, NOT_AUDITED, "base.audit.enabled is false")
-    return {"verdict": found.verdict, "verdict_sentence": found.sentence, "findings": list(found.findings)}
+    judged = case.verdict(setting)
+    found = judged or Audited(setting, NOT_AUDITED, "base.audit.enabled is false")
+    return {
+        "verdict": found.verdict,
+        "verdict_sentence": found.sentence,
+        "verdict_rules": rules.RULES if judged else None,
+        "findings": list(found.findings),
+    }
 
 
 def models_of(sweep: SweepConfig, trial: Trial) -> list[RunConfig]:

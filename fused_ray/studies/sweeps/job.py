@@ -9,6 +9,7 @@ from typing import Any
 
 from fused_ray.core.lease import Lease
 from fused_ray.engine.pool import RayPool
+from fused_ray.storage.place import Mark
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.directory import SweepDirectory
 from fused_ray.studies.sweeps.execute import Sweep, execute
@@ -19,6 +20,7 @@ class SweepJob:
     """A sweep in its prepared directory: its shared models on one pool, its trials by Ray Tune."""
 
     path: str
+    mark: Mark | None
     config: SweepConfig
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
@@ -31,5 +33,5 @@ class SweepJob:
                 lease.close()  # its cores are the trials' now
                 tuning(sweep)
 
-            directory = SweepDirectory.open(self.path)
+            directory = SweepDirectory.open(self.path, self.mark)
             return execute(directory, self.config, lease, run_trials, hear, stopped, notes)

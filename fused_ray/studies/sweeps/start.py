@@ -57,7 +57,7 @@ def sweep(
 def resume_sweep(
     path: str | Path, overrides: Sequence[str] = (), *, listener: Listener | None = None
 ) -> dict[str, Any]:
-    """Go on with an interrupted sweep, and try again what failed in a finished one.
+    """Go on with an interrupted sweep, and try again what failed in a finished one, or judge it by newer rules.
 
     `overrides` may change how it is executed (max_concurrent, base.engine.*), not what is computed; how many candidates
     are audited at most (audits); and `samples`, to draw more trials, which leaves those that are done as they are.
@@ -123,10 +123,10 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Swe
 
 
 def complete(directory: SweepDirectory, config: SweepConfig) -> bool:
-    """Whether there is nothing left to run or to audit, nor to try again."""
+    """Whether there is nothing left to run, or to audit by this version's rules, nor to try again."""
     if not directory.finished or directory.result["trials"] < config.count:
         return False
-    if directory.config.audits != config.audits:
+    if directory.config.audits != config.audits or directory.outdated:
         return False
     return not directory.result["failed"] or config.search == "optuna"
 
@@ -147,7 +147,7 @@ def execute(directory: SweepDirectory, config: SweepConfig, listener: Listener |
         from fused_ray.engine.submit import execute_on_ray
         from fused_ray.studies.sweeps.job import SweepJob
 
-        return execute_on_ray(SweepJob(str(directory.path), config), config.base.engine, hear)
+        return execute_on_ray(SweepJob(str(directory.path), directory.mark, config), config.base.engine, hear)
 
 
 def _made_by_tune(found: Any) -> bool:

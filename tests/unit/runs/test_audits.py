@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fused_ray import audit_run, load_run, run
+from fused_ray.audit import rules
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import RunConfig
 from fused_ray.errors import RunDirectoryError
@@ -61,7 +63,7 @@ def test_an_audit_is_taken_again_only_while_all_that_it_rests_on_is_the_same(
         judged(files=[run.path / "base.safetensors", run.path / "base.safetensors"])
     with pytest.raises(Measured):
         judged(files=[run.path / "base.safetensors", run.path / "gone.safetensors"])
-    monkeypatch.setattr(audits, "RULES", audits.RULES + 1)
+    monkeypatch.setattr(rules, "RULES", rules.RULES + 1)
     with pytest.raises(Measured):
         judged()
     run.unlock()
@@ -99,6 +101,8 @@ def test_where_nothing_was_retrained_a_full_audit_trains_the_standard(tmp_path: 
     result = run(RunConfig.from_dict({}, [*fields, *here, f"pretrain.from={finished}", "unlearn.rounds=1"]))
     assert result["verdict"] == "unjudged"
     assert audit_run(path, full=True)["verdict"] != "unjudged"
+    with pytest.raises(RunDirectoryError, match="was judged against a retrained model that this audit would not have"):
+        audit_run(path)
 
 
 def test_other_data_than_the_runs_are_not_judged_by(copied: Path) -> None:
@@ -106,6 +110,48 @@ def test_other_data_than_the_runs_are_not_judged_by(copied: Path) -> None:
     (copied / "scenario.json").write_text(json.dumps(held | {"examples": [1, 2, 3, 4]}))
     with pytest.raises(RunDirectoryError, match="its clients held other data"):
         audit_run(copied)
+
+
+def test_other_images_than_the_runs_are_not_judged_by(tmp_path: Path) -> None:
+    """Though who holds what depends on the training labels alone."""
+    rng = np.random.default_rng(0)
+    arrays = {f"{split}_labels": np.arange(count) % 3 for split, count in (("train", 96), ("test", 48))}
+    arrays |= {f"{split}_images": rng.integers(0, 256, (count, 28, 28), np.uint8)
+               for split, count in (("train", 96), ("test", 48))}  # fmt: skip
+    np.savez(tmp_path / "own.npz", **arrays)
+    values = {
+        "data": {"name": "npz", "root": str(tmp_path / "own.npz")}, "federation": {"clients": 2},
+        "pretrain": {"rounds": 1}, "unlearn": {"rounds": 1}, "engine": {"backend": "local"},
+        "audit": {"relearn_steps": 1, "relearn_repeats": 1},
+        "output": {"dir": str(tmp_path / "run"), "plots": "none"},
+    }  # fmt: skip
+    run(RunConfig.from_dict(values))
+    names = ("audit.json", "result.json")
+    before = [(tmp_path / "run" / name).read_bytes() for name in names]
+    for name in ("train_images", "test_images", "test_labels"):
+        changed = arrays[name].copy()
+        changed[[0, 1]] = changed[[1, 0]]  # one of each class
+        np.savez(tmp_path / "own.npz", **{**arrays, name: changed})
+        with pytest.raises(RunDirectoryError, match="its images or labels were others"):
+            audit_run(tmp_path / "run")
+        assert [(tmp_path / "run" / kept).read_bytes() for kept in names] == before
+    np.savez_compressed(tmp_path / "own.npz", **arrays)  # another file, the same data
+    assert audit_run(tmp_path / "run")["verdict"]
+
+
+def test_a_run_of_before_data_were_hashed_is_judged(copied: Path) -> None:
+    facts = json.loads((copied / "scenario.json").read_text())
+    assert len(facts.pop("data_sha256")) == 64
+    (copied / "scenario.json").write_text(json.dumps(facts))
+    assert audit_run(copied)["verdict"]
+
+
+def test_a_verdict_is_not_lost_with_the_model_that_it_rests_on(copied: Path) -> None:
+    (copied / "retrained.safetensors").rename(copied.parent / "kept")
+    before = (copied / "audit.json").read_bytes(), (copied / "result.json").read_bytes()
+    with pytest.raises(RunDirectoryError, match=r"put retrained.safetensors back, or take others: .* --full"):
+        audit_run(copied)
+    assert ((copied / "audit.json").read_bytes(), (copied / "result.json").read_bytes()) == before
 
 
 def test_an_audit_that_fails_leaves_the_earlier_verdict(finished: Path) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from fused_ray.audit.rules import RULES
 from fused_ray.config import RunConfig
 from fused_ray.config.schedule import PHASES
 from fused_ray.runs.report import show_result, totals, what
+from fused_ray.runs.recorder import PHASES
+from fused_ray.runs.report import OUTDATED, show_result, totals, what
 
 HASH = "c" * 64
 PATH = Path("/runs/[bold]demo")
@@ -52,6 +55,7 @@ RESULT: dict[str, Any] = {
 JUDGED = {
     "verdict": "shallow",
     "verdict_sentence": "half of the old FA is back after 3 steps of relearning, the retrained model takes 33.",
+    "verdict_rules": RULES,
     "findings": [
         {"name": "leaky", "sentence": "the attack's AUC is 0.61, the retrained model's 0.50"},
         {"name": "[head only]", "sentence": "nothing below the output layer changed"},
@@ -74,6 +78,13 @@ def table(lines: list[str]) -> list[str]:
     first = next(number for number, line in enumerate(lines) if line.startswith("Forgetting "))
     last = next(number for number, line in enumerate(lines) if line.startswith("All clients, all rounds: "))
     return lines[first + 1 : last]
+
+
+@pytest.mark.parametrize("by", [{"verdict_rules": RULES - 1}, {}])
+def test_a_verdict_by_other_rules_or_by_nobody_knows_which_says_so(shown: Any, by: dict[str, int]) -> None:
+    old = {name: value for name, value in JUDGED.items() if name != "verdict_rules"} | by
+    assert f"{OUTDATED}fused-ray audit {PATH}" in told(shown, result(**old), width=200)
+    assert not any(line.startswith(OUTDATED) for line in told(shown, result(**JUDGED), width=200))
 
 
 def test_the_verdict_is_the_first_word(shown: Any) -> None:

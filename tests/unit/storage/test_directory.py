@@ -18,7 +18,8 @@ ROWS = pa.table({"round": [1, 2]})
 HOLDER = """
 import sys, time
 from fused_ray.runs.directory import RunDirectory
-RunDirectory.open(sys.argv[1]).lock(0)
+directory = RunDirectory.open(sys.argv[1])
+directory.lock(0)
 print("locked", flush=True)
 time.sleep(300)
 """
@@ -73,7 +74,8 @@ def test_an_earlier_run_is_refused_with_what_can_be_done(run):
 
 def test_an_earlier_run_is_replaced_only_when_asked(tmp_path):
     first = RunDirectory.create(tmp_path / "one", CONFIG)
-    (first.path / "result.json").write_text("{}")
+    with first.attempt():
+        (first.path / "result.json").write_text("{}")
     other = RunConfig.from_dict({"seed": 6})
     second = RunDirectory.create(tmp_path / "one", other, overwrite=True)
     with second.attempt():
