@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from fused_ray.comparison import CompareConfig
 
 from fused_ray.config import RunConfig
 from fused_ray.errors import (
@@ -30,6 +29,7 @@ from fused_ray.runs.start import prepare
 from fused_ray.storage import folder
 from fused_ray.storage import place as place_module
 from fused_ray.storage.folder import kind_of_folder
+from fused_ray.studies.comparisons.config import CompareConfig
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
 from fused_ray.studies.comparisons.display import show_comparison
 from fused_ray.studies.sweeps.config import SweepConfig
