@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from fused_ray.audit.verdict import HEAD_ONLY, recommended
+from fused_ray.audit.verdict import HEAD_ONLY, UNDERTRAINED, recommended
 from fused_ray.studies.sweeps.front import NOTHING, Audited, Candidate, Case
 
 
@@ -52,7 +52,9 @@ def unaudited(case: Case) -> Case:
 
 def _none(case: Case, audited: Sequence[Audited]) -> str:
     best, first = case.candidates[0], audited[0]
-    return (
-        f"{NOTHING}: none of {len(audited)} audited candidate(s) is forgotten; the best, {best.setting.title} "
-        f"({best.why}), is {first.verdict}: {first.sentence}"
-    )
+    among = f"{NOTHING}: of {len(audited)} audited candidate(s) none is forgotten"
+    for each in audited:
+        if each.verdict == "forgotten":  # and yet not recommended
+            learned = next(finding["sentence"] for finding in each.findings if finding["name"] == UNDERTRAINED)
+            among = f"{NOTHING}: {each.setting.title} is forgotten as a model that learned little says ({learned})"
+    return f"{among}; the best, {best.setting.title} ({best.why}), is {first.verdict}: {first.sentence}"

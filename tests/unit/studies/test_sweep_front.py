@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fused_ray.audit.verdict import UNDERTRAINED
 from fused_ray.config import RunConfig
 from fused_ray.studies.sweeps import tables
 from fused_ray.studies.sweeps.choice import choose, unaudited
@@ -165,8 +166,22 @@ def test_nothing_is_recommended_that_is_not_forgotten(three: Case, word: str) ->
     found = choose(three, judging(dict.fromkeys([(0, 1), (0, 2), (1, 1), (2, 1), (1, 2)], word)), 5)
     assert len(found.audited) == 5
     assert found.recommended is None
-    none = "nothing is recommended: none of 5 audited candidate(s) is forgotten; the best, layers 0, I = 1"
+    none = "nothing is recommended: of 5 audited candidate(s) none is forgotten; the best, layers 0, I = 1"
     assert found.reason == f"{none} (1 B {WHY}), is {word}: SAID"
+
+
+def test_what_a_model_that_learned_little_calls_forgotten_is_not_recommended_and_that_is_said(three: Case) -> None:
+    learned_little = [{"name": UNDERTRAINED, "sentence": "its RA is .2"}]
+
+    def judge(candidate: Candidate) -> Audited:
+        return Audited(candidate.setting, "forgotten", "SAID", learned_little)
+
+    found = choose(three, judge, 1)
+    assert found.recommended is None
+    assert found.reason.startswith(
+        "nothing is recommended: layers 0, I = 1 is forgotten as a model that learned little says (its RA is .2); "
+    )
+    assert "none is forgotten" not in found.reason
 
 
 def test_where_nothing_was_to_be_forgotten_the_same_models_are_not_audited_again(three: Case) -> None:
