@@ -126,10 +126,11 @@ def _conditions(f: Figures) -> Iterator[tuple[Word, str]]:
         )
         return
     if vacuous(f.fa_before, f.fa_retrained):
+        young = f"; the model before had learned little (RA {f.ra_before:.3f}): pre-train longer"
         yield (
             "vacuous",
             f"there was nothing to forget: FA before, {f.fa_before:.3f}, is not more than {VACUOUS_MARGIN} above the "
-            f"retrained model's {f.fa_retrained:.3f}",
+            f"retrained model's {f.fa_retrained:.3f}" + (young if f.ra_before < _enough(f) else ""),
         )
     if f.ra < f.ra_retrained - RA_MARGIN:
         yield (
@@ -162,8 +163,8 @@ def _forgotten(f: Figures) -> str:
         looked.append(f"index ({f.index.value:.2f})")
     inside = f"; inside, {', '.join(looked)}: within what retrained models differ by" if looked else ""
     return (
-        f"RA {f.ra:.3f} and FA {f.fa:.3f} are those of retraining ({f.ra_retrained:.3f} and {f.fa_retrained:.3f})"
-        + (inside or "; of its inside nothing can be told")
+        f"RA {f.ra:.3f} and FA {f.fa:.3f} are at most a margin worse than retraining's "
+        f"{f.ra_retrained:.3f} and {f.fa_retrained:.3f}" + (inside or "; of its inside nothing can be told")
     )
 
 

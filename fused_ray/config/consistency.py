@@ -112,6 +112,8 @@ def _what_is_forgotten(config: Settings) -> None:
 
 def _known_classes(config: Settings, data: registry.DatasetInfo) -> None:
     classes, known = config.forget_classes, data.classes
+    if known < 2:
+        raise ValueError("data.root: all labels are of one class, so that there is nothing to tell apart")
     for c in (*classes, *([config.forget.target] if config.forget.scenario == "sample" else [])):
         if not 0 <= c < known:
             key = "forget.classes" if c in classes else "forget.target"

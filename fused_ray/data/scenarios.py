@@ -49,7 +49,7 @@ def build(config: RunConfig, data: ImageData) -> Scenario:
         of = " or ".join(_called(c, data) for c in config.forget_classes)
         what = f"an example of class {of}" if config.forget.scenario == "class" else "such examples"
         raise DataError(f"there is nothing to forget: no client holds {what}; check the forget section")
-    notes = (*who.notes, *_unmeasured(config, data))
+    notes = (*who.notes, *_poison(config, scenario), *_unmeasured(config, data))
     for name, view in scenario.views.items():
         if not len(view.indices):
             raise DataError(f"the test set has no examples to measure {name} on{_more(config)}")
@@ -75,6 +75,15 @@ def extended(config: RunConfig, data: ImageData, scenario: Scenario) -> ImageDat
         test_images=np.concatenate([data.test_images, stamped(data.test_images, scenario.trigger)]),
         test_labels=np.concatenate([data.test_labels, data.test_labels]),
     )
+
+
+def _poison(config: RunConfig, scenario: Scenario) -> tuple[str, ...]:
+    """What is to be said of training data that are made other ones than they were."""
+    if not len(scenario.poisoned):
+        return ()
+    target = config.forget.target
+    how = f"carry a trigger and the label {target}" if scenario.trigger else "have their labels flipped, y to y + 1"
+    return (f"{len(scenario.poisoned)} training examples {how}: forget.poison=false takes the data as they are",)
 
 
 def _unmeasured(config: RunConfig, data: ImageData) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def _remedy(error: str, private: bool) -> str:
         return "its sockets lie below RAY_TMPDIR or TMPDIR, a path too long for them: set RAY_TMPDIR to a short one"
     if "memory" in error:
         return "free memory on this machine, or ask for more"
-    return "is the machine overloaded, or RAY_TMPDIR full or not to be written to?"
+    return "is the machine overloaded, or RAY_TMPDIR full or not to be written to? Without Ray: engine.backend=local"
 
 
 def version_note() -> str | None:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from fused_ray.config import ModelConfig
+from fused_ray.config.suggest import did_you_mean
 from fused_ray.data.torchvision_import import with_torchvision
 from fused_ray.errors import ConfigError
 from fused_ray.seeding import derive, untouched
@@ -107,13 +108,13 @@ def _resolve(config: ModelConfig) -> Callable[..., Any]:
     try:
         found: Any = with_torchvision(lambda: import_module(module))
     except Exception as error:  # whatever the user's module does when it is imported
-        raise ConfigError(
-            f"{config.where}: cannot import {module}: {type(error).__name__}: {error}; it must be importable here and "
-            "on every node"
-        ) from error
+        as_file = module.endswith(".py") or "/" in module
+        mend = "name it as in an import, without .py" if as_file else "it must be importable here and on every node"
+        raise ConfigError(f"{config.where}: cannot import {module}: {type(error).__name__}: {error}; {mend}") from error
     for part in name.split("."):
-        found = getattr(found, part, None)
+        known, found = vars(found) if hasattr(found, "__dict__") else {}, getattr(found, part, None)
     if not callable(found):
-        raise ConfigError(f"{config.where}: {module} has no function {name}")
+        near = did_you_mean(part, [key for key, value in known.items() if callable(value)])
+        raise ConfigError(f"{config.where}: {module} has no function {name}{near}")
     function: Callable[..., Any] = found
     return function

@@ -117,6 +117,11 @@ class _Trial:
                 f"{self.config.where}: in evaluation mode the model says something else each time that it sees the "
                 "same images; leave the random part to training (F.dropout(x, p, self.training))"
             )
+        if self.classes > 1 and first.min() >= 0 and torch.allclose(first.sum(1), first.new_ones(len(first))):
+            raise ConfigError(
+                f"{self.config.where}: the model returns probabilities, which the loss would take for logits; leave "
+                "the softmax out of forward()"
+            )
 
     def step(self, x: torch.Tensor, training: bool) -> None:
         """A training step as a client makes it."""

@@ -155,7 +155,8 @@ def what(config: RunConfig, class_names: Sequence[str]) -> str:
         return f"{'class' if len(classes) == 1 else 'classes'} {', '.join(classes)}"
     if config.forget.scenario == "client":
         who = config.forget_count if config.forget.clients is None else len(config.forget.clients)
-        return f"{who} clients" + (" whose labels are flipped" if config.forget.poison else "")
+        how = " whose labels are flipped" if config.forget.poison else ""
+        return f"{who} {'client' if who == 1 else 'clients'}{how}"
     if config.forget.scenario == "sample":
         return "single examples" + (" that carry a backdoor" if config.forget.poison else "")
     return f"all that client {config.forget.owner} knew: class {classes[0]} alone, most of class {classes[1]}"

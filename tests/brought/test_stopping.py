@@ -412,6 +412,8 @@ def test_a_temporary_folder_too_long_for_sockets_says_so(tmp_path: Path) -> None
     lines = alone(enter, RAY_TMPDIR=str(tmp_path / ("long" * 25)))
     assert "SessionError: cannot start a private Ray: " in lines[-1]
     assert "a path too long for them: set RAY_TMPDIR to a short one" in lines[-1]
+    (tmp_path / "file").touch()
+    assert alone(enter, RAY_TMPDIR=str(tmp_path / "file"))[-1].endswith("Without Ray: engine.backend=local")
     lines = alone(enter, RAY_ADDRESS="ray://head:10001")
     assert "RAY_ADDRESS: ray://head:10001: by Ray Client, " in lines[-1]
     assert " ray job submit" in lines[-1]

@@ -106,7 +106,9 @@ def _in_words(directory: SweepDirectory) -> Iterator[str]:
         yield f"{result['failed']} of {result['trials']} trials failed; to try them again: {directory.RESUME} " + str(
             directory.path
         )
+    tune = directory.path / "tune"  # without Ray there is none
+    curves = f"; TensorBoard: tensorboard --logdir {tune}" if tune.is_dir() else ""
     yield (
-        f"Everything is in {directory.path}: trials.parquet, front.parquet, table.md, plots/, a run directory per "
-        f"trial; TensorBoard: tensorboard --logdir {directory.path / 'tune'}"
+        f"Everything is in {directory.path}: trials.parquet, front.parquet, table.md, plots/, a run directory per trial"
+        f"{curves}"
     )

@@ -187,6 +187,7 @@ def test_what_is_forgotten_in_words() -> None:
         == "all that client 0 knew: class 1 (Trouser) alone, most of class 0 (T-shirt)"
     )
     assert words("forget.scenario=client", "forget.clients=[3, 4]") == "2 clients whose labels are flipped"
+    assert words("forget.scenario=client", "forget.clients=3") == "1 client whose labels are flipped"
     assert words("forget.scenario=sample") == "single examples that carry a backdoor"
     assert words(names=()) == "class 0"
 
