@@ -47,11 +47,22 @@ OTHER: dict[str, str | None] = {
     "federation.clients_per_actor": "5",
     "federation.cpus_per_client": "0.5",
     "federation.gpus_per_client": "0.25",
+    "federation.aggregate": "median",
+    "federation.aggregate_args": None,  # of an aggregate with settings alone
+    "federation.server": "fedavgm",
+    "federation.server_args": None,  # of a server with settings alone
     "train.lr": "5e-3",  # which YAML 1.1 takes for a word
     "train.momentum": "0",
     "train.weight_decay": "0.0",
     "train.batch_size": "64",
     "train.local_epochs": "2",
+    "train.local_steps": "5",
+    "train.schedule": "cosine",
+    "train.schedule_args": None,  # of a schedule with settings alone
+    "train.warmup": "2",
+    "train.optimiser": "adam",
+    "train.optimiser_args": None,  # of an optimiser with settings alone
+    "train.proximal": "0.1",
     "pretrain.rounds": "3",
     "pretrain.history": "true",
     "pretrain.from": "runs/earlier",
