@@ -53,7 +53,7 @@ def check_memory(config: RunConfig, values: int) -> None:
     if config.federation.aggregate_part[0].entry is not None and needed > limit:
         raise ConfigError(
             f"federation.aggregate: {aggregate} needs every update at once, {config.federation.clients} clients x "
-            f"{values:,} values x 4 bytes = {needed:,.0f} MB; engine.aggregate_memory_mb allows {limit:,.0f}: "
+            f"{values:,} values x 4 bytes = {needed:,.1f} MB; engine.aggregate_memory_mb allows {limit:,.1f}: "
             "raise it, or take the mean"
         )
 

@@ -198,7 +198,7 @@ def test_single_updates_beyond_the_memory_are_refused_in_one_line(make_config):
     settings = ("federation.clients=5", "engine.aggregate_memory_mb=2", "federation.aggregate=median")
     check_memory(make_config(*settings), 100_000)  # 2 MB
     with pytest.raises(
-        ConfigError, match=r"^federation.aggregate: median .* 5 clients x 100,001 values x 4 bytes = 2 MB"
+        ConfigError, match=r"^federation.aggregate: median .* 5 clients x 100,001 values x 4 bytes = 2.0 MB"
     ):
         check_memory(make_config(*settings), 100_001)
     check_memory(make_config(*settings[:2]), 10**9)
