@@ -12,7 +12,7 @@ from fused_ray_plugin.training import fedyogi, geometric_median, restarts
 from fused_ray import FusedRayError, RunConfig, load_run, resume, run
 
 SMALL = (
-    *("data.limit=600", "federation.clients=5", "pretrain.rounds=3", "unlearn.rounds=1", "retrain.rounds=1"),
+    *("data.limit=300", "federation.clients=4", "pretrain.rounds=3", "unlearn.rounds=1", "retrain.rounds=1"),
     *("output.plots=none", "audit.enabled=false", "engine.backend=local", "unlearn.method=finetune"),
 )
 PARTS = {
@@ -105,6 +105,6 @@ def test_what_is_wrong_with_a_part_is_one_line(tmp_path: Path, fields: list[str]
 
 def test_what_does_not_fit_into_memory_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
     fields = (f"federation.aggregate={PARTS['federation.aggregate']}", "engine.aggregate_memory_mb=0.5")
-    with pytest.raises(FusedRayError, match=r"^federation.aggregate: .* 5 clients x 44,426 values x 4 bytes = 0.9 MB"):
+    with pytest.raises(FusedRayError, match=r"^federation.aggregate: .* 4 clients x 44,426 values x 4 bytes = 0.7 MB"):
         run(config(tmp_path / "run", *fields))
     assert not (tmp_path / "run").exists()

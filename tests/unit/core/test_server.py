@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fused_ray.config.learning import TrimmedConfig
@@ -179,6 +179,7 @@ def test_packing_changes_no_bit(rounds, settings):
     assert encode_saved(one) == encode_saved(other)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(FLOATS, FLOATS), min_size=1, max_size=9), st.randoms(use_true_random=False))
 def test_order_changes_no_bit(values, random):
     for aggregate, settings in ((median, None), (trimmed_mean, TrimmedConfig(share=0.3))):
@@ -188,6 +189,7 @@ def test_order_changes_no_bit(values, random):
         assert aggregate(updates, [1] * len(updates), settings).tobytes() == expected.tobytes()
 
 
+@settings(max_examples=40)
 @given(st.lists(FLOATS, min_size=1, max_size=9))
 def test_the_median_is_numpys_rounded_once(values):
     (found,) = median([np.array([value], np.float32) for value in values], [1] * len(values), None)
