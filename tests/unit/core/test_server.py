@@ -182,11 +182,11 @@ def test_packing_changes_no_bit(rounds, settings):
 @settings(max_examples=40)
 @given(st.lists(st.tuples(FLOATS, FLOATS), min_size=1, max_size=9), st.randoms(use_true_random=False))
 def test_order_changes_no_bit(values, random):
-    for aggregate, settings in ((median, None), (trimmed_mean, TrimmedConfig(share=0.3))):
+    for aggregate, given_to in ((median, None), (trimmed_mean, TrimmedConfig(share=0.3))):
         updates = [np.array(pair, np.float32) for pair in values]
-        expected = aggregate(updates, [1] * len(updates), settings)
+        expected = aggregate(updates, [1] * len(updates), given_to)
         random.shuffle(updates)
-        assert aggregate(updates, [1] * len(updates), settings).tobytes() == expected.tobytes()
+        assert aggregate(updates, [1] * len(updates), given_to).tobytes() == expected.tobytes()
 
 
 @settings(max_examples=40)
