@@ -3,9 +3,16 @@
 A part is named in a run's configuration as `package.module:object`, or by the name of an entry point of an installed
 package; docs/extend.md walks through one of each kind. What stands here is stable, but for what is marked provisional.
 Everything that travels to a worker must be importable there.
+
+Provisional: Aggregate, ClientOptimiser, Schedule, ServerOptimiser, scheduled, served.
 """
 
 from fused_ray.config import Section as Section
+from fused_ray.config import TrainConfig as TrainConfig
+from fused_ray.config.learning import Aggregate as Aggregate
+from fused_ray.config.learning import ClientOptimiser as ClientOptimiser
+from fused_ray.config.learning import Schedule as Schedule
+from fused_ray.config.learning import ServerOptimiser as ServerOptimiser
 from fused_ray.config.methods import Method as Method
 from fused_ray.core.gradient import cross_entropy as cross_entropy
 from fused_ray.core.gradient import model_gradient as model_gradient
@@ -15,10 +22,13 @@ from fused_ray.core.methods.fedavg import FullTraining as FullTraining
 from fused_ray.core.methods.fedavg import fedavg as fedavg
 from fused_ray.core.methods.fedavg import finetune as finetune
 from fused_ray.core.methods.fedavg import initial as initial
+from fused_ray.core.numerics import norm as norm
 from fused_ray.core.rounds import Federation as Federation
 from fused_ray.core.rounds import Phase as Phase
 from fused_ray.core.rounds import Round as Round
 from fused_ray.core.rounds import Saved as Saved
+from fused_ray.core.schedules import scheduled as scheduled
+from fused_ray.core.server import served as served
 from fused_ray.core.state import Arrays as Arrays
 from fused_ray.core.state import flatten as flatten
 from fused_ray.core.state import unflatten as unflatten

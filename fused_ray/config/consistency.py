@@ -15,6 +15,7 @@ def check(config: Settings) -> None:
     """All that can be told without the data. Raises ValueError at the first that does not hold."""
     _own_data(config)
     _method(config)
+    _training(config)
     _what_is_forgotten(config)
     _layers(config)
     _adapter(config)
@@ -102,6 +103,23 @@ def _method(config: Settings) -> None:
         )
     if method == "retrain" and config.retrain_rounds == 0:
         raise ValueError("retrain.rounds: the method retrain needs at least 1")
+
+
+def _training(config: Settings) -> None:
+    train, federation = config.train, config.federation
+    if train.local_steps is not None and train.local_epochs != 1:
+        raise ValueError("train.local_epochs: train.local_steps says how long a round is; leave one of the two unset")
+    if train.warmup >= config.pretrain.rounds:
+        raise ValueError(
+            f"train.warmup: {train.warmup} rounds of warm-up leave none of the {config.pretrain.rounds} of "
+            "pretrain.rounds at the full learning rate; lower it"
+        )
+    for key, given in (("aggregate", federation.aggregate), ("server", federation.server)):
+        if config.method.mean_alone and given != "mean":
+            raise ValueError(
+                f"federation.{key}: the method {config.unlearn.method} reckons with the plain mean of clients' models; "
+                f"leave it at mean, not {given}"
+            )
 
 
 def _what_is_forgotten(config: Settings) -> None:

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from fused_ray.config import registry
+from fused_ray.config.sections import FederationConfig
 from fused_ray.config.settings import Settings
+from fused_ray.config.training import TrainConfig
+
+_FIRST = {"lr", "momentum", "weight_decay", "batch_size", "local_epochs"}
+_TRAINING = TrainConfig.model_fields.keys() - _FIRST
+_SERVER = {"aggregate", "aggregate_args", "server", "server_args"}
+"""Fields of training and of the server that came after the first keys."""
 
 
 def pretrain_key(config: Settings) -> str:
@@ -30,10 +38,11 @@ def pretrain_key(config: Settings) -> str:
 def read_by_pretraining(config: Settings) -> dict[str, Any]:
     """The same by dotted field."""
     read = _read(config)
-    sections = {name: read[name] for name in ("data", "model", "train")} | {"forget": _shaping(config)}
+    sections = {"data": read["data"], "model": read["model"], "train": config.train.model_dump(mode="json")}
+    sections["federation"] = config.federation.model_dump(mode="json", include={"clients", *_SERVER})
+    sections["forget"] = _shaping(config)
     fields = {f"{section}.{name}": value for section, found in sections.items() for name, value in found.items()}
-    counts = {"federation.clients": config.federation.clients, "pretrain.rounds": config.pretrain.rounds}
-    return {"seed": config.seed, **fields, **counts}
+    return {"seed": config.seed, **fields, "pretrain.rounds": config.pretrain.rounds}
 
 
 def _shaping(config: Settings) -> dict[str, Any]:
@@ -72,8 +81,21 @@ def _read(config: Settings) -> dict[str, Any]:
         model.pop("name")
     if config.model.weights:
         model["weights"] = _content(config.model.weights)
-    train = config.train.model_dump(mode="json")
-    return {"seed": config.seed, "data": data, "model": model, "train": train, "clients": config.federation.clients}
+    train = config.train.model_dump(mode="json", include=_FIRST) | _later(
+        config.train, _TRAINING, "schedule", "optimiser"
+    )
+    read = {"seed": config.seed, "data": data, "model": model, "train": train, "clients": config.federation.clients}
+    server = _later(config.federation, _SERVER, "aggregate", "server")
+    return read | ({"server": server} if server else {})
+
+
+def _later(section: TrainConfig | FederationConfig, names: Collection[str], *parts: str) -> dict[str, Any]:
+    """What fields that came after the first keys say, but for their defaults, which leave earlier keys as they were."""
+    values = section.model_dump(mode="json", include=set(names))
+    for name in parts:  # its settings in full, however few of them are written
+        _, given = getattr(section, f"{name}_part")
+        values[f"{name}_args"] = given.model_dump(mode="json") if given else {}
+    return {name: value for name, value in values.items() if value != type(section).model_fields[name].default}
 
 
 def _hashed(read: dict[str, Any]) -> str:

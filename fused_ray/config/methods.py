@@ -5,7 +5,6 @@ A new one is a file in `core/methods`, an entry here, and its test. One that ano
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -40,8 +39,12 @@ class Method:
     """The rounds of its phases by their names, in their order, from Settings; for estimates of time."""
     cost: Mapping[str, float] = field(default_factory=dict)
     """A guess of what a round of a phase takes, against one of pre-training; 1 where nothing is said."""
-    epochs: Callable[[Any, str, int], float] = field(default=lambda settings, phase, round: settings.train.local_epochs)
-    """Passes over its data that a client makes in a round of a phase, at the most, from Settings."""
+    shown: Callable[[Any, str, int, int], int] = field(
+        default=lambda settings, phase, round, examples: settings.train.shown(examples)
+    )
+    """Examples that a client with so many is shown in a round of a phase, repeats counted, at the most."""
+    mean_alone: bool = False
+    """Whether its formulas hold for the plain mean of clients' models alone; other servers are refused then."""
     section: type[BaseModel] | None = None
     """The settings of its own, a subclass of `fused_ray.config.Section`; a run says them in unlearn.args."""
 
@@ -103,9 +106,10 @@ def _federaser(settings: Any) -> Mapping[str, int]:
     return {"replay": stored, "unlearn": stored - 1}
 
 
-def _calibrations(settings: Any, phase: str, round: int) -> float:
-    epochs = settings.train.local_epochs
-    return math.ceil(settings.federaser.ratio * epochs) if phase == "unlearn" else float(epochs)
+def _shown_by_federaser(settings: Any, phase: str, round: int, examples: int) -> int:
+    train = settings.train.in_part(settings.federaser.ratio) if phase == "unlearn" else settings.train
+    shown: int = train.shown(examples)
+    return shown
 
 
 METHODS: dict[str, Method] = {
@@ -113,7 +117,9 @@ METHODS: dict[str, Method] = {
         "fused_ray.core.methods.fused:unlearn",
         phases=_fused,
         cost={"saliency": 0.5, "unlearn": 0.3},
-        epochs=lambda settings, phase, round: 1 if phase == "saliency" else settings.train.local_epochs,
+        shown=lambda settings, phase, round, examples: (
+            examples if phase == "saliency" else settings.train.shown(examples)
+        ),
     ),
     "retrain": Method(
         "fused_ray.core.methods.fedavg:unlearn_by_retraining", rounds="retrain.rounds", phases=lambda settings: {}
@@ -124,21 +130,26 @@ METHODS: dict[str, Method] = {
         *(WHOLE_CLIENTS, True),
         rounds=None,
         phases=_federaser,
-        epochs=_calibrations,
+        shown=_shown_by_federaser,
+        mean_alone=True,
     ),
     "eraseclient": Method(
         "fused_ray.core.methods.eraseclient:unlearn",
         *(WHOLE_CLIENTS, True),
         first=1,
         phases=lambda settings: {"replay": 1, "unlearn": 1 + settings.unlearn.rounds},
-        epochs=lambda settings, phase, round: (
-            settings.eraseclient.epochs if (phase, round) == ("unlearn", 1) else settings.train.local_epochs
+        shown=lambda settings, phase, round, examples: (
+            settings.eraseclient.epochs * examples
+            if (phase, round) == ("unlearn", 1)
+            else settings.train.shown(examples)
         ),
+        mean_alone=True,
     ),
     "exactfun": Method(
         "fused_ray.core.methods.exactfun:unlearn",
         rounds="exactfun.rounds",
         phases=lambda settings: {"replay": settings.exactfun_rounds, "unlearn": settings.exactfun_rounds},
+        mean_alone=True,
     ),
     "not": Method("fused_ray.core.methods.negation:unlearn"),
     "puf": Method(
@@ -146,7 +157,9 @@ METHODS: dict[str, Method] = {
         WHOLE_CLIENTS,
         first=1,
         phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
-        epochs=lambda settings, phase, round: 1 if (phase, round) == ("unlearn", 1) else settings.train.local_epochs,
+        shown=lambda settings, phase, round, examples: (
+            examples if (phase, round) == ("unlearn", 1) else settings.train.shown(examples)
+        ),
     ),
 }
 METHOD = Door("method", "fused_ray.methods", METHODS, Method, "a fused_ray.api.Method")

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from fused_ray.config.suggest import did_you_mean
 from fused_ray.config.validation import mistakes
@@ -88,13 +88,40 @@ def imported(where: str) -> Any:
     return found
 
 
-def options(section: type[BaseModel] | None, args: Mapping[str, Any], part: str) -> BaseModel | None:
+def options(section: type[BaseModel] | None, args: Mapping[str, Any], part: str, key: str = "args") -> BaseModel | None:
     """A part's own settings from what the configuration says of them. Raises ValueError naming what is wrong."""
     if section is None:
         if args:
-            raise ValueError(f"args: {part} has no settings of its own; leave {', '.join(map(str, args))} out")
+            raise ValueError(f"{key}: {part} has no settings of its own; leave {', '.join(map(str, args))} out")
         return None
     try:
         return section.model_validate(dict(args))
     except ValidationError as error:
-        raise ValueError(mistakes(section, error, "args")) from None
+        raise ValueError(mistakes(section, error, key)) from None
+
+
+class _Sectioned(Protocol):
+    @property
+    def section(self) -> type[BaseModel] | None: ...
+
+
+S = TypeVar("S", bound=_Sectioned)
+
+
+def chosen(door: Door[S], name: str, args: Mapping[str, Any], key: str) -> tuple[S, Any]:
+    """The part of a name, and its settings as the section that it brings, None where it brings none.
+
+    Raises ValueError that says what is wrong, of the settings below `key`.
+    """
+    part = door.find(name)
+    return part, options(part.section, args, name, key)
+
+
+def known(door: Door[Any]) -> AfterValidator:
+    """Of a field: that it names a part."""
+
+    def found(name: str) -> str:
+        door.find(name)
+        return name
+
+    return AfterValidator(found)

@@ -30,8 +30,9 @@ from fused_ray.config.fields import (
     Share,
     Where,
 )
+from fused_ray.config.learning import AGGREGATE, SERVER_OPTIMISER, Aggregate, ServerOptimiser
 from fused_ray.config.methods import METHOD
-from fused_ray.config.parts import options
+from fused_ray.config.parts import chosen, known, options
 from fused_ray.config.suggest import did_you_mean
 
 CLIENT = "ray://"
@@ -148,7 +149,7 @@ class ModelConfig(Section):
 
 
 class FederationConfig(Section):
-    """The clients and how they are placed."""
+    """The clients, how they are placed, and what the server makes of what they send."""
 
     clients: Count = 20
     """Number of clients."""
@@ -158,21 +159,32 @@ class FederationConfig(Section):
     """CPU cores that an actor reserves while it computes one client at a time; auto: 1, or an even share."""
     gpus_per_client: ResourceShare | Auto = "auto"
     """GPUs (or the fraction of one) that an actor reserves; auto: spread the actors over the GPUs there are."""
+    aggregate: Annotated[str, known(AGGREGATE)] = "mean"
+    """Of clients' models or adapters: mean (by examples), median, trimmed; or your own, package.module:object."""
+    aggregate_args: dict[str, Any] = Field(default={})
+    """Settings of the aggregate, such as share of trimmed: the clients left out at each end of a value."""
+    server: Annotated[str, known(SERVER_OPTIMISER)] = "mean"
+    """Of whole models: mean (take the aggregate), fedavgm, fedadam; or your own, package.module:object."""
+    server_args: dict[str, Any] = Field(default={})
+    """Settings of the server's optimiser, such as lr and momentum of fedavgm; lr, beta1, beta2 and tau of fedadam."""
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # settings of parts are mappings
 
-class TrainConfig(Section):
-    """Local training, in pre-training, ranking and retraining; SGD with a fresh optimiser each round."""
+    @model_validator(mode="after")
+    def _options(self) -> FederationConfig:
+        self.aggregate_part, self.server_part  # noqa: B018  either raises where its settings are wrong
+        return self
 
-    lr: Rate = 0.02
-    """Learning rate."""
-    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
-    """SGD momentum."""
-    weight_decay: Decay = 5e-4
-    """L2 penalty."""
-    batch_size: Count = 16
-    """Examples a step."""
-    local_epochs: Count = 1
-    """Passes over a client's data a round, in unlearning too."""
+    @property
+    def aggregate_part(self) -> tuple[Aggregate, Any]:
+        """The aggregate, and its settings as its own section."""
+        return chosen(AGGREGATE, self.aggregate, self.aggregate_args, "aggregate_args")
+
+    @property
+    def server_part(self) -> tuple[ServerOptimiser, Any]:
+        """The server's optimiser, and its settings as its own section."""
+        return chosen(SERVER_OPTIMISER, self.server, self.server_args, "server_args")
 
 
 class PretrainConfig(Section):
@@ -249,7 +261,7 @@ class UnlearnConfig(Section):
     alpha: Rate = 32.0
     """A lora adapter's product is scaled by alpha / rank."""
     lr: Rate | None = None
-    """Learning rate of the adapter's values; unset: 2.5 times train.lr; train.lr for lora and selection=budget."""
+    """Learning rate of the adapter; unset: 2.5 times train.lr (of sgd, else 0.02); once for lora, selection=budget."""
     weight_decay: Decay = 0.0
     """L2 penalty on the adapter's values; it pulls the weights back towards the model that remembers."""
     wire: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
@@ -314,6 +326,8 @@ class EngineConfig(Section):
     """Seconds after which a start is given up in which no further actor has started."""
     client_timeout: Annotated[Real, Field(gt=0)] = 3600.0
     """Seconds without any client finishing after which the run ends and names who is missing."""
+    aggregate_memory_mb: Annotated[Real, Field(gt=0)] = 4096.0
+    """Most memory, in MB of 1e6 bytes, for single clients' updates where an aggregate needs each; more is refused."""
     prefix_cache_mb: Annotated[Real, Field(ge=0)] = 2048.0
     """Memory per actor, in MB of 1e6 bytes, for cached activations of frozen layers; what exceeds it is recomputed."""
 

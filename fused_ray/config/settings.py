@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fused_ray.config.fields import Section
+from fused_ray.config.learning import AGGREGATE, CLIENT_OPTIMISER, SCHEDULE, SERVER_OPTIMISER
 from fused_ray.config.methods import METHOD, EraseClientConfig, ExactFunConfig, FedEraserConfig, Method, PufConfig
-from fused_ray.config.parts import options
+from fused_ray.config.parts import Door, options
 from fused_ray.config.sections import (
     INPUTS,
     AuditConfig,
@@ -21,9 +22,9 @@ from fused_ray.config.sections import (
     OutputConfig,
     PretrainConfig,
     RetrainConfig,
-    TrainConfig,
     UnlearnConfig,
 )
+from fused_ray.config.training import TrainConfig
 from fused_ray.errors import ConfigError
 
 
@@ -77,7 +78,9 @@ class Settings(Section):
         if self.unlearn.lr is not None:
             return self.unlearn.lr
         many = self.unlearn.adapter == "lora" or self.unlearn.selection == "budget"
-        return self.train.lr * (1.0 if many else 2.5)
+        # another optimiser's rate says nothing of the adapter's SGD
+        rate = self.train.lr if self.train.optimiser == "sgd" else TrainConfig().lr
+        return rate * (1.0 if many else 2.5)
 
     @property
     def adapter_mask(self) -> Literal["random", "saliency"] | None:
@@ -127,10 +130,18 @@ class Settings(Section):
 
     def check_parts(self) -> None:
         """Raises ConfigError where a part from elsewhere cannot be used in this process."""
-        try:
-            METHOD.find(self.unlearn.method)
-        except ValueError as error:
-            raise ConfigError(f"unlearn.method: {error}") from None
+        named: dict[str, tuple[Door[Any], str]] = {
+            "unlearn.method": (METHOD, self.unlearn.method),
+            "train.optimiser": (CLIENT_OPTIMISER, self.train.optimiser),
+            "train.schedule": (SCHEDULE, self.train.schedule),
+            "federation.aggregate": (AGGREGATE, self.federation.aggregate),
+            "federation.server": (SERVER_OPTIMISER, self.federation.server),
+        }
+        for key, (door, name) in named.items():
+            try:
+                door.find(name)
+            except ValueError as error:
+                raise ConfigError(f"{key}: {error}") from None
 
     @property
     def method_options(self) -> Any:

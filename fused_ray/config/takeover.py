@@ -14,7 +14,10 @@ from fused_ray.errors import ConfigError
 
 CONFIG = "config.yaml"
 """A run's configuration in its folder."""
-_TAKEN = ("seed", "data", "model", "federation.clients", "train", "pretrain.rounds")
+_TAKEN = (
+    *("seed", "data", "model", "federation.clients", "federation.aggregate", "federation.aggregate_args"),
+    *("federation.server", "federation.server_args", "train", "pretrain.rounds"),
+)
 """Fields and sections that a model is made with."""
 
 

@@ -16,7 +16,7 @@ from fused_ray.errors import ConfigError, FusedRayError
 
 Config = TypeVar("Config", bound=BaseModel)
 
-_KEYED = re.compile(r"[a-z_]+(\.[a-z_]+)*: ")
+_KEYED = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*: ")
 """How the message of a check between fields begins: with the field that it blames."""
 
 

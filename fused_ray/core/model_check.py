@@ -9,6 +9,7 @@ from fused_ray import models
 from fused_ray.config import RunConfig, consistency
 from fused_ray.core import pretrained, state
 from fused_ray.core.layers import density_count
+from fused_ray.core.server import check_memory
 from fused_ray.core.standard import standard
 from fused_ray.errors import ConfigError
 from fused_ray.models.anatomy import Anatomy, anatomy, gated
@@ -22,6 +23,7 @@ def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatom
     fit.
     """
     found = anatomy(config.model, shape, classes)
+    check_memory(config, found.parameters)
     try:
         stuck = never_reset(config, shape, classes, found)
         consistency.check_layers(config, found.layers, found.ranked, found.barred(config.model.label), stuck)

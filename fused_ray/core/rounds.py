@@ -154,6 +154,8 @@ class Round:
     """On how many examples each worked, by client."""
     kept: Arrays
     """What the server kept after the last round, by name; nothing in the first."""
+    fixed: Spans = ()
+    """Of a whole model: where the values lie that no optimiser moves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,7 +315,13 @@ class Federation:
         examples = {report.client: report.examples for report in total.reports}
         mean, kept = phase.server(
             Round(
-                number=number, before=payload, mean=mean, updates=total.updates, examples=examples, kept=before.server
+                number=number,
+                before=payload,
+                mean=mean,
+                updates=total.updates,
+                examples=examples,
+                kept=before.server,
+                fixed=total.fixed,
             )
         )
         figures = phase.figures(before, mean)

@@ -17,7 +17,7 @@ from fused_ray.audit import rules
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.shadow import Shadow, train_shadows
 from fused_ray.audit.yardstick import Yardstick
-from fused_ray.config import AuditConfig, RunConfig
+from fused_ray.config import AuditConfig, RunConfig, TrainConfig
 from fused_ray.core import state
 from fused_ray.core.adapter import Masks
 from fused_ray.core.memory import MemoryRecorder
@@ -42,16 +42,18 @@ FAILED = "the audit failed: "
 
 
 class AuditRecorder(MemoryRecorder):
-    """Keeps models trained for an audit in a folder, each with the number of examples that it was trained on."""
+    """Keeps models trained for an audit in a folder, each with the number of examples that it was trained on, once an epoch."""
 
     def __init__(
         self,
+        train: TrainConfig,
         directory: Folder,
         folder: str,
         listener: Callable[[Progress], None],
         stopped: Callable[[], bool],
     ) -> None:
         super().__init__()
+        self._train = train
         self._directory, self._folder = directory, folder
         self._listener, self._stopped = listener, stopped
         self._progress = Progress()
@@ -74,7 +76,8 @@ class AuditRecorder(MemoryRecorder):
 
     def finish_round(self, record: RoundRecord, total: PartialSum, predictions: IntVector | None, saved: Saved) -> None:
         earlier = self.resume(record.phase)
-        examples = total.weight + (earlier.figures["examples"] if earlier else 0)
+        shown = sum(self._train.shown(report.examples) for report in total.reports)
+        examples = shown / self._train.local_epochs + (earlier.figures["examples"] if earlier else 0)
         kept = encode_saved(replace(saved, figures={"examples": examples}))
         self._directory.write(f"{self._folder}/{record.phase}.safetensors", kept)
         over = Finished(

@@ -195,7 +195,7 @@ def _judged(
     def measure() -> Yardstick:
         trained = audits.Trained()
         if config.audit.trains and pool is not None:
-            recorder = audits.AuditRecorder(directory, "audit", listener, stopped)
+            recorder = audits.AuditRecorder(config.train, directory, "audit", listener, stopped)
             trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
         known = retrained if retrained.exists() else None
         return audits.yardstick(config, directory.path, data, scenario, config.audit, trained, known)

@@ -140,10 +140,13 @@ def check_inputs(inputs: Mapping[str, str], place: str) -> None:
 def check_own_model(config: RunConfig, look: Look | None = None) -> None:
     """Try a model that is not known beforehand on images of the data's shape, if that can be told without reading all.
 
+    One that is known is tried too where single updates must fit into memory: its size is not known.
+
     `look` stands for `datasets.look`, where it remembers. Raises ConfigError if the model cannot be used, and DataError
     if the user's own data cannot be.
     """
-    if config.model.known is None or config.model.weights is not None:
+    each = config.federation.aggregate_part[0].entry is not None
+    if config.model.known is None or config.model.weights is not None or each:
         from fused_ray.core.model_check import check_model
         from fused_ray.data import datasets
 

@@ -214,6 +214,14 @@ KINDS = {
     "saliency": ("client", ["forget.poison=false", "unlearn.mask=saliency", "unlearn.budget=85"]),
     "difference": ("sample", ["unlearn.mask=saliency", "unlearn.saliency=difference"]),
     "int8": ("client", ["unlearn.wire=int8", "unlearn.layers=[fc3]", "unlearn.rounds=3"]),
+    "optimisers": (
+        "client",
+        [
+            *("train.optimiser=adam", "train.lr=0.003", "train.local_steps=3", "train.schedule=cosine"),
+            *("train.proximal=0.01", "federation.server=fedadam", "federation.aggregate=trimmed"),
+            *("federation.aggregate_args.share=0.2", "unlearn.layers=[fc3]"),
+        ],
+    ),
     "random views": ("client", ["data.limit=300", "data.augment=crop-flip", "train.local_epochs=2"]),
 }
 DEEP = {

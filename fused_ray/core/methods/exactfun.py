@@ -27,6 +27,7 @@ from fused_ray.core.methods import Unlearned, model_bytes, whole_model
 from fused_ray.core.methods.fedavg import FullTraining, frozen_once, initial
 from fused_ray.core.methods.shared import blank_model
 from fused_ray.core.rounds import Federation, Phase, Saved
+from fused_ray.core.schedules import scheduled
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, Update
 from fused_ray.core.workspace import Workspace
@@ -58,7 +59,8 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
             rounds=config.exactfun_rounds,
             clients=scenario.clients(on),
             work=lambda number: RepeatableTraining(
-                name, number, config.seed, config.train, on, frozen=federation.anatomy.frozen_values
+                *(name, number, config.seed, scheduled(config.train, number, config.exactfun_rounds), on),
+                frozen=federation.anatomy.frozen_values,
             ),
             evaluation=ModelEvaluation(),
             server=lambda round: (on_grid(round.mean), {}),

@@ -2,7 +2,8 @@
 going on without it.
 
 Each round every client trains the global model on its own data with a fresh optimiser; the server averages the
-results weighted by examples, w = sum_k (n_k / n) w_k.
+results weighted by examples, w = sum_k (n_k / n) w_k. Another optimiser of the clients or the server, another aggregate
+and a schedule of learning rates hold here: wherever a whole model is trained by rounds of this kind.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from fused_ray.core import pretrained, state, wire
 from fused_ray.core.augment import Draws
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.rounds import Federation, Phase, Round, Saved
+from fused_ray.core.schedules import scheduled
+from fused_ray.core.server import served
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import batches, train_model
 from fused_ray.core.work import ModelEvaluation, Update
@@ -46,8 +49,7 @@ class FullTraining:
         order = batches(len(indices), self.train, self.seed, self.phase, self.round, client)
         draws: Draws | None = None
         if space.config.data.augment != "none":
-            shown = len(indices) * self.train.local_epochs
-            draws = bits(shown, self.seed, f"augment/{self.phase}", self.round, client)
+            draws = bits(self.train.shown(len(indices)), self.seed, f"augment/{self.phase}", self.round, client)
         with models.seeded(derive(self.seed, f"dropout/{self.phase}", self.round, client), space.device):
             loss = train_model(space, self.train, indices, order, draws)
         after = state.read(space.model)
@@ -126,16 +128,23 @@ def fedavg(
     on: On,
     rounds: int,
     server: Callable[[Round], tuple[Payload, Arrays]] = lambda round: (round.mean, {}),
+    first: int = 0,
 ) -> Saved:
-    """FedAvg over the clients that have data of one kind."""
+    """FedAvg over the clients that have data of one kind, at the learning rates of `train.schedule`.
+
+    What is averaged is what the configured aggregate and server optimiser make of a round; `server` has it as the
+    round's mean. `first` rounds of the phase were others; the schedule does not count them.
+    """
     config, clients, frozen = federation.config, federation.scenario.clients(on), federation.anatomy.frozen_values
     phase = Phase(
         name=name,
         rounds=rounds,
         clients=clients,
-        work=lambda number: FullTraining(name, number, config.seed, config.train, on, frozen=frozen),
+        work=lambda number: FullTraining(
+            *(name, number, config.seed, scheduled(config.train, number - first, rounds - first), on), frozen=frozen
+        ),
         evaluation=ModelEvaluation(),
         server=server,
         once=frozen_once(federation, clients) if name in ("pretrain", "retrain") else {},
     )
-    return federation.run(phase, start)
+    return federation.run(served(config, phase), start)

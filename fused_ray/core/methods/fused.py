@@ -22,6 +22,8 @@ from fused_ray.core.methods import Unlearned
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.model_check import check_reset, never_reset
 from fused_ray.core.rounds import Federation, Phase, Saved
+from fused_ray.core.schedules import scheduled
+from fused_ray.core.server import served
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import AdapterStep, batches, train_adapter
 from fused_ray.core.wire import Delivery, Wire
@@ -110,11 +112,11 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     if ranking:
         delivery.to(federation.scenario.clients("held"))  # the round that ranks sends M_r by itself
     shape, start, mask_bytes = make_adapter(federation, base, chosen, delivery)
-    step = AdapterStep(config.adapter_lr, config.train.momentum, config.unlearn.weight_decay)
     evaluation = AdapterEvaluation(shape)
 
     def work(number: int) -> AdapterTraining:
-        train, form = config.train, config.unlearn.wire
+        train = scheduled(config.train.model_copy(update={"lr": config.adapter_lr}), number, config.unlearn.rounds)
+        step, form = AdapterStep(train.lr, train.momentum, config.unlearn.weight_decay), config.unlearn.wire
         return AdapterTraining("unlearn", number, config.seed, train, step, shape, form)
 
     def with_residuals(work: Work, states: Mapping[int, FloatVector]) -> Work:
@@ -133,7 +135,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         once=once,
     )
     start_metrics = federation.evaluate(evaluation, Payload(start))
-    end = federation.run(phase, Payload(start))
+    end = federation.run(served(config, phase, step=False), Payload(start))
     return Unlearned(
         state=shape.apply(base, end.payload.values),
         metrics=end.metrics or start_metrics,

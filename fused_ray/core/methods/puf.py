@@ -40,7 +40,7 @@ class ScaledTraining(FullTraining):
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """One round against the targets' updates, then recovery."""
     config, start = federation.config, state.flatten(base)
-    train = config.train.model_copy(update={"local_epochs": 1})
+    train = config.train.in_epochs(1)
     reverse = Phase(
         name="unlearn",
         rounds=1,
@@ -52,7 +52,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     )
     start_metrics = federation.evaluate(ModelEvaluation(), start)
     turned = federation.run(reverse, start)
-    end = fedavg(federation, turned.payload, "unlearn", "retained", 1 + config.unlearn.rounds)
+    end = fedavg(federation, turned.payload, "unlearn", "retained", 1 + config.unlearn.rounds, first=1)
     return whole_model(end.payload, base, end.metrics, start_metrics)
 
 

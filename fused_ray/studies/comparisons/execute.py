@@ -254,7 +254,8 @@ class _Group:
         data, scenario = single.as_trained(self.base, config, of.prepare)
         trained = audits.Trained()
         if settings.trains:
-            recorder = audits.AuditRecorder(of.directory, f"shadows/{name}", of.hear(f"{name} shadows"), of.stopped)
+            hear = of.hear(f"{name} shadows")
+            recorder = audits.AuditRecorder(config.train, of.directory, f"shadows/{name}", hear, of.stopped)
             with contextlib.closing(of.make_pool(config, data, scenario)) as pool:
                 trained = audits.train(Federation(config, data, scenario, pool, recorder), settings)
         folder, others = self.base.path, self._retrained_by_others

@@ -151,7 +151,7 @@ def trained(run: RunDirectory) -> dict[tuple[str, int], float]:
     rounds: dict[tuple[str, int], float] = {}
     for row in found:
         key = row["phase"], row["round"]
-        rounds[key] = rounds.get(key, 0.0) + row["examples"] * config.method.epochs(config, *key) / everything
+        rounds[key] = rounds.get(key, 0.0) + config.method.shown(config, *key, row["examples"]) / everything
     return rounds
 
 

@@ -99,7 +99,9 @@ class Auditor:
             trained = audits.Trained()
             if config.audit.trains:
                 name = f"shadows/{Path(model).name}-{Path(own).name}"
-                recorder = audits.AuditRecorder(self._sweep.directory, name, self._listener, self._sweep.stopped)
+                recorder = audits.AuditRecorder(
+                    config.train, self._sweep.directory, name, self._listener, self._sweep.stopped
+                )
                 with contextlib.closing(self._make_pool(config, data, scenario)) as pool:
                     trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
             retrained, *more = (Path(path) / audits.RETRAINED for path in (own, *others))

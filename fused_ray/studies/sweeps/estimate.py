@@ -53,13 +53,21 @@ def seconds(config: RunConfig, rounds: Mapping[str, int], costs: Costs) -> float
     for phase, count in rounds.items():
         like = phase if phase in costs.train else "pretrain"
         stays = kept(config)
+        passes = _passes(config, phase, count)
         # of two rounds of gradients, one is on what goes and one on what stays
         salient = 0.5 if config.unlearn.saliency == "difference" else 1 - stays
         share = {"unlearn": stays, "retrain": stays, "saliency": salient}.get(phase, 1.0)
-        total += held * share * (count * costs.train[like] + (costs.prefix if phase == "unlearn" else 0.0))
+        total += held * share * (count * costs.train[like] * passes + (costs.prefix if phase == "unlearn" else 0.0))
         if phase not in ("rank", "saliency"):
             total += count * tests * costs.evaluate[like]
     return total + tests * costs.evaluate["pretrain"]  # the model before unlearning is evaluated too
+
+
+def _passes(config: RunConfig, phase: str, round: int) -> float:
+    """What clients are shown in a round, against the epochs of a miniature; 1 unless there are `train.local_steps`."""
+    in_epochs = config.model_copy(update={"train": config.train.in_epochs(config.train.local_epochs)})
+    found, usual = (config.method.shown(c, phase, round, _visit(config)) for c in (config, in_epochs))
+    return found / usual if usual else 1.0
 
 
 def kept(config: RunConfig) -> float:
@@ -87,7 +95,8 @@ def key(config: RunConfig, layers: tuple[str, ...] | None) -> object:
         config.data.name,
         config.data.augment,
         config.train.batch_size,
-        config.train.local_epochs,
+        *(config.train.local_epochs, config.train.local_steps is None, config.train.proximal > 0),
+        *(config.train.optimiser, str(config.train.optimiser_part[1])),
         _visit(config),
         unlearn.method,
         unlearn.method == "fused" and (layers, unlearn.adapter, config.adapter_mask, unlearn.wire),
@@ -154,7 +163,9 @@ def _miniature(config: RunConfig, layers: tuple[str, ...] | None, examples: int)
     info, unlearn = _data(config), config.unlearn
     few = {
         "pretrain": config.pretrain.model_copy(update={"rounds": _ROUNDS, "from_": None}),
-        "train": config.train.model_copy(update={"lr": _RATE}),
+        # local steps on few batches would be many passes over them: `seconds` reckons with that
+        "train": config.train.in_epochs(config.train.local_epochs, lr=_RATE),
+        "federation": config.federation.model_copy(update={"server": "mean", "server_args": {}}),
         "unlearn": unlearn.model_copy(
             update={
                 "method": "finetune" if unlearn.method == "retrain" else unlearn.method,

@@ -47,11 +47,22 @@ OTHER: dict[str, str | None] = {
     "federation.clients_per_actor": "5",
     "federation.cpus_per_client": "0.5",
     "federation.gpus_per_client": "0.25",
+    "federation.aggregate": "median",
+    "federation.aggregate_args": None,  # of an aggregate with settings alone
+    "federation.server": "fedavgm",
+    "federation.server_args": None,  # of a server with settings alone
     "train.lr": "5e-3",  # which YAML 1.1 takes for a word
     "train.momentum": "0",
     "train.weight_decay": "0.0",
     "train.batch_size": "64",
     "train.local_epochs": "2",
+    "train.local_steps": "5",
+    "train.schedule": "cosine",
+    "train.schedule_args": None,  # of a schedule with settings alone
+    "train.warmup": "2",
+    "train.optimiser": "adam",
+    "train.optimiser_args": None,  # of an optimiser with settings alone
+    "train.proximal": "0.1",
     "pretrain.rounds": "3",
     "pretrain.history": "true",
     "pretrain.from": "runs/earlier",
@@ -67,6 +78,7 @@ OTHER: dict[str, str | None] = {
     "forget.owner": "4",
     "forget.overlap": "0.5",
     "unlearn.method": "finetune",
+    "unlearn.args": None,  # of a method with settings alone
     "unlearn.rounds": "0",
     "unlearn.layers": "[fc3, conv2]",
     "unlearn.selection": "last",
@@ -109,6 +121,7 @@ OTHER: dict[str, str | None] = {
     "engine.max_attempts": "1",
     "engine.start_timeout": "5",
     "engine.client_timeout": "0.5",
+    "engine.aggregate_memory_mb": "1",
     "engine.prefix_cache_mb": "0",
     "output.dir": "'runs/a: #1 é'",
     "output.plots": "false",
@@ -215,7 +228,9 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
         *("federation.clients=0", "federation.clients=1001", "federation.clients_per_actor=0"),
         *("federation.cpus_per_client=0", "federation.gpus_per_client=-1", "federation.gpus_per_client=few"),
         *("train.lr=0", "train.lr=1001", "train.momentum=1", "train.momentum=-0.1", "train.weight_decay=-1"),
-        *("train.batch_size=0", "train.local_epochs=0"),
+        *("train.batch_size=0", "train.local_epochs=0", "train.local_steps=0", "train.schedule=sine"),
+        *("train.warmup=-1", "train.optimiser=sdg", "train.proximal=-1"),
+        *("federation.aggregate=average", "federation.server=fedavg", "engine.aggregate_memory_mb=0"),
         *("pretrain.rounds=0", "pretrain.rounds=100001"),
         *("forget.scenario=all", "forget.classes=[]", "forget.classes=[10]", "forget.classes=[-1]"),
         *("forget.classes=[1, 1]", "forget.classes=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "forget.clients=[20]"),
@@ -243,6 +258,19 @@ def test_values_out_of_range_are_refused(wrong: str) -> None:
 
 # The key that is named, and what does not go together.
 CLASHES = """
+train.local_epochs     train.local_steps=5 train.local_epochs=2
+train.warmup           train.warmup=20
+train.schedule_args    train.schedule_args.every=2
+train.optimiser_args   train.optimiser_args.beta1=0.5
+federation.aggregate_args    federation.aggregate_args.share=0.1
+federation.server_args federation.server_args.lr=1
+train.schedule_args.every    train.schedule=step train.schedule_args.every=0
+train.optimiser_args.beta1   train.optimiser=adam train.optimiser_args.beta1=1
+federation.server_args.tau   federation.server=fedadam federation.server_args.tau=0
+federation.aggregate_args.share  federation.aggregate=trimmed federation.aggregate_args.share=0.5
+federation.server      federation.server=fedadam forget.scenario=client unlearn.method=federaser
+federation.aggregate   federation.aggregate=median forget.scenario=client unlearn.method=eraseclient
+federation.server      federation.server=fedavgm unlearn.method=exactfun
 data.mean              data.mean=[0.1,0.2,0.3]
 data.std               data.std=[0.1,0.2]
 data.mean              data.name=cifar10 data.mean=[0.1,0.2]
@@ -584,7 +612,7 @@ def test_a_path_is_taken_as_its_text() -> None:
 READ = {
     "seed",
     *(key for key in FIELDS if key.startswith(("data.", "model.", "train."))),
-    *("federation.clients", "pretrain.rounds"),
+    *("federation.clients", "federation.aggregate", "federation.server", "pretrain.rounds"),
 } - {"data.root"}
 POISONED = {"forget.clients", "forget.share", "forget.poison"}
 READ_BESIDES: dict[tuple[str, ...], set[str]] = {
@@ -607,6 +635,19 @@ def test_pretrain_key_changes_with_what_pretraining_reads(scenario: tuple[str, .
         return
     changed = make(*scenario, change).pretrain_key() != make(*scenario).pretrain_key()
     assert changed == (key in READ | READ_BESIDES[scenario])
+
+
+def test_keys_see_a_parts_settings_in_full_and_leave_defaults_out() -> None:
+    def keys(*fields: str) -> tuple[str, str]:
+        config = make(*fields)
+        return config.pretrain_key(), config.retrain_key()
+
+    adam = keys("train.optimiser=adam")
+    assert keys("train.optimiser=adam", "train.optimiser_args={beta1: 0.9}") == adam
+    others = [keys("train.optimiser=adam", "train.optimiser_args={beta1: 0.8}"), keys("federation.server=fedadam")]
+    others += [keys("federation.server=fedadam", "federation.server_args={tau: 1}"), keys()]
+    assert len({key for found in (adam, *others) for key in found}) == 10
+    assert keys("engine.aggregate_memory_mb=1") == keys()
 
 
 def test_pretrain_key_changes_with_the_scenario_where_it_shapes_the_data() -> None:

@@ -63,6 +63,24 @@ def test_a_method_goes_on_from_every_round_to_the_same_bits(run, whole, method):
         assert facts(found) == facts(expected)
 
 
+OPTIMISED = (
+    *("train.optimiser=adam", "train.lr=0.005", "train.proximal=0.01", "train.schedule=cosine", "train.local_steps=2"),
+    *("federation.server=fedadam", "federation.aggregate=median"),
+)
+
+
+@pytest.mark.parametrize("method", ["puf", "retrain"])
+def test_so_does_one_whose_server_keeps_a_state(run, method):
+    federation, expected = run(method, None, None, *OPTIMISED)
+    done = list(federation.recorder.rounds.items())
+    assert {phase for (phase, _), end in done if end.server} == {"pretrain", "unlearn" if method == "puf" else method}
+    for finished in range(3, len(done)):
+        saved = {phase: end for (phase, _), end in done[:finished]}
+        again, found = run(method, saved, None, *OPTIMISED)
+        assert list(again.recorder.rounds) == [key for key, _ in done[finished:]]
+        assert facts(found) == facts(expected)
+
+
 @pytest.mark.parametrize("method", [name for name in OTHERS if METHODS[name].rounds])
 def test_a_run_that_ends_after_a_round_has_the_model_of_that_round(run, whole, method):
     about = METHODS[method]
