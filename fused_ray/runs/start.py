@@ -21,7 +21,7 @@ from fused_ray.config.validation import validated
 
 if TYPE_CHECKING:
     from fused_ray.runs.directory import RunDirectory
-    from fused_ray.runs.recorder import Progress
+    from fused_ray.runs.progress import Progress
 
 Listener = Callable[["Progress"], None]
 Look = Callable[[DataConfig], tuple[tuple[int, ...], int] | None]

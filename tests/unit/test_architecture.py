@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"config", "errors", "seeding", "types"},
     "models": {"config", "data", "errors", "seeding"},
     "core": {"config", "errors", "models", "seeding", "types"},
-    "audit": {"core", "data", "errors", "models", "seeding", "types"},
+    "audit": {"config", "core", "data", "errors", "models", "seeding", "types"},
     "storage": {"config", "core", "errors", "types"},
     "engine": {"config", "core", "errors", "models", "stopping", "storage", "types"},
 }

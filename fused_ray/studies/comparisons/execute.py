@@ -22,12 +22,12 @@ from fused_ray.config.fields import Plots
 from fused_ray.core.rounds import Federation
 from fused_ray.core.standard import standard
 from fused_ray.data import datasets
-from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
+from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError, in_one_line
 from fused_ray.runs import audits
 from fused_ray.runs import execute as single
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import MakePool
-from fused_ray.runs.recorder import Progress as RunProgress
+from fused_ray.runs.progress import Progress as RunProgress
 from fused_ray.runs.remaining import Steps
 from fused_ray.storage.folder import LOCK_WAIT
 from fused_ray.studies.comparisons import plots, rows, tables
@@ -231,7 +231,7 @@ class _Group:
             except Interrupted:
                 raise
             except Exception as error:  # the model may be the user's own: the other cells' figures are not lost for it
-                reason = f"{rows.FAILED}its audit: {audits.in_one_line(error)}"
+                reason = f"{rows.FAILED}its audit: {in_one_line(error)}"
                 if earlier.get("verdict"):
                     return {**earlier, "status": reason}
         return rows.finished(cell, run, self.base, found) | ({"status": reason} if reason else {})

@@ -28,7 +28,7 @@ from fused_ray.runs import audits
 from fused_ray.runs import execute as single
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import MakePool, Prepare
-from fused_ray.runs.recorder import Progress as RunProgress
+from fused_ray.runs.progress import Progress as RunProgress
 from fused_ray.runs.remaining import Steps
 from fused_ray.storage.folder import LOCK_WAIT
 from fused_ray.studies.sweeps import plots, rows, tables
