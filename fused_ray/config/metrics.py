@@ -38,6 +38,10 @@ class Metric:
         """Imported. Raises ValueError where it cannot be."""
         return self.measure if callable(self.measure) else imported(self.measure)
 
+    def gives(self, figure: str) -> bool:
+        """Whether a figure of this name is its."""
+        return figure == self.name or figure.startswith(f"{self.name}_")
+
     @property
     def legend(self) -> str:
         """What it is and which direction is better."""

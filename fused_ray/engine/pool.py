@@ -31,7 +31,7 @@ from fused_ray.engine.placement import Node, Plan, plan
 from fused_ray.engine.reason import reason
 from fused_ray.errors import ClientFailedError, FusedRayError, PlacementError
 from fused_ray.models.rehearsal import memory_format, section_of
-from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
+from fused_ray.types import ClientReport, Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 
 _CALLS = 4
 """Calls that an actor's clients are split into each round, for progress to be seen."""
@@ -113,8 +113,11 @@ class RayPool:
     def _placed(self, call: Call, part: PartialSum) -> PartialSum:
         """What a call gave, with where that was and which attempt it took in its clients' reports."""
         where = self.identities[call.slot]
-        told = {"node": where.node, "device": where.device, "attempt": call.attempt}
-        return replace(part, reports=tuple(replace(report, **told) for report in part.reports))
+
+        def placed(report: ClientReport) -> ClientReport:
+            return replace(report, node=where.node, device=where.device, attempt=call.attempt)
+
+        return replace(part, reports=tuple(map(placed, part.reports)))
 
     # -- actors
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from fused_ray.audit import rules
 from fused_ray.config import RunConfig, schedule
+from fused_ray.config.metrics import Metric
 from fused_ray.core.standard import standard
 from fused_ray.data import datasets
 from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
@@ -30,7 +31,9 @@ from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import MakePool, Prepare
 from fused_ray.runs.progress import Progress as RunProgress
 from fused_ray.runs.remaining import Steps
+from fused_ray.runs.sinks import Guarded
 from fused_ray.storage.folder import LOCK_WAIT
+from fused_ray.studies import further
 from fused_ray.studies.sweeps import plots, rows, tables
 from fused_ray.studies.sweeps.auditor import Auditor
 from fused_ray.studies.sweeps.choice import choose, unaudited
@@ -87,10 +90,11 @@ def execute(
     Shared models, and what audits need, are made on `make_pool`'s, which is best a lease. Raises Interrupted when
     stopped, and RunDirectoryError if no trial at all could be run.
     """
+    config.base.check_parts_of_driver()
     directory.lock(LOCK_WAIT)
     try:
         directory.extend(config)
-        sweep = Sweep(directory, config, listener, stopped, notes)
+        sweep = Sweep(directory, config, Guarded("the listener to progress", listener), stopped, notes)
         sweep.make_models(make_pool)
         if config.search == "optuna" or sweep.left:
             run_trials(sweep)
@@ -300,12 +304,7 @@ class Sweep:
                 for case in found
             ],
         }
-        listed = [(case, setting) for case in found for setting in case.front]
-        front = pa.Table.from_pylist(
-            [{"case": case.name} | _plain(s) | {"values": json.dumps(s.values)} for case, s in listed]
-        )
-        verdicts = [audited and audited.verdict for audited in (case.verdict(setting) for case, setting in listed)]
-        self.directory.write_table("front", front.append_column("verdict", pa.array(verdicts, pa.string())))
+        self.directory.write_table("front", _front(found, self.config.base.audit.further))
         self.directory.write("table.md", tables.markdown(found, self.config.base, self.rows).encode())
         plots.draw(self.directory, found, self.config.base, self.config.output.plots)
         self.directory.write_json("result.json", result)  # last: it says that the sweep is complete
@@ -325,6 +324,19 @@ def _plain(setting: Setting) -> dict[str, Any]:
     }
 
 
+def _front(cases: Sequence[Case], metrics: Sequence[Metric]) -> pa.Table:
+    """front.parquet: the settings of every case's front; what was not audited has no verdict and no metrics."""
+    listed = [(case, setting, case.verdict(setting)) for case in cases for setting in case.front]
+    front = pa.Table.from_pylist(
+        [{"case": case.name} | _plain(s) | {"values": json.dumps(s.values)} for case, s, _ in listed]
+    )
+    front = front.append_column("verdict", pa.array([found and found.verdict for *_, found in listed], pa.string()))
+    rows = [further.columns(found.metrics) if found else {} for *_, found in listed]
+    for field_ in further.fields(rows, metrics):
+        front = front.append_column(field_, pa.array([row.get(field_.name) for row in rows], pa.float64()))
+    return front
+
+
 def _verdict(case: Case, setting: Setting) -> dict[str, Any]:
     judged = case.verdict(setting)
     found = judged or Audited(setting, NOT_AUDITED, "base.audit.enabled is false")
@@ -333,6 +345,8 @@ def _verdict(case: Case, setting: Setting) -> dict[str, Any]:
         "verdict_sentence": found.sentence,
         "verdict_rules": rules.RULES if judged else None,
         "findings": list(found.findings),
+        "audit_metrics": list(found.metrics),
+        "audit_metrics_failed": list(found.metrics_failed),
     }
 
 
