@@ -12,6 +12,7 @@ import numpy as np
 from fused_ray.audit.outputs import Logits
 from fused_ray.audit.yardstick import Seen, Yardstick
 from fused_ray.config.metrics import Metric
+from fused_ray.core.standard import kept
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import Interrupted, in_one_line
@@ -57,7 +58,7 @@ def measured(metrics: Sequence[Metric], yardstick: Yardstick, after: Arrays, see
     failed: list[str] = []
     for metric in metrics:
         try:
-            with untouched():
+            with kept(), untouched():
                 found = _figures(metric, metric.function(_evidence(metric, yardstick, after, seen)))
         except Interrupted:
             raise

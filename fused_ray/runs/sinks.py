@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from fused_ray.config import OutputConfig, schedule
-from fused_ray.core.standard import standard
+from fused_ray.core.standard import kept
 from fused_ray.errors import Interrupted, in_one_line
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.events import AuditOver, Event, Noted, PhaseBegins, RoundOver, RunBegins, RunEnds
@@ -101,7 +101,7 @@ class _CallbackSink:
 
     def _tell(self, name: str, event: Any) -> None:
         if hasattr(self._given, name):
-            with standard(), untouched():
+            with kept(), untouched():
                 if self._object is None:
                     self._object = self._given()
                 getattr(self._object, name)(deepcopy(event))
