@@ -67,6 +67,7 @@ OTHER: dict[str, str | None] = {
     "forget.owner": "4",
     "forget.overlap": "0.5",
     "unlearn.method": "finetune",
+    "unlearn.args": None,  # no method of this package has any
     "unlearn.rounds": "0",
     "unlearn.layers": "[fc3, conv2]",
     "unlearn.selection": "last",
@@ -103,6 +104,7 @@ OTHER: dict[str, str | None] = {
     "audit.retrained": "3",
     "audit.relearn_steps": "10",
     "audit.relearn_repeats": "1",
+    "audit.metrics": "[agreement]",
     "engine.backend": "local",
     "engine.address": "10.0.0.1:6379",
     "engine.numerics": "strict",
@@ -112,6 +114,7 @@ OTHER: dict[str, str | None] = {
     "engine.prefix_cache_mb": "0",
     "output.dir": "'runs/a: #1 é'",
     "output.plots": "false",
+    "output.callbacks": None,  # all of them come from elsewhere
 }
 CHANGES = [f"{key}={value}" for key, value in OTHER.items() if value is not None]
 # Fields that the default scenario refuses, and a scenario that takes them.
