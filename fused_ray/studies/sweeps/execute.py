@@ -17,11 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
-
-from fused_ray.audit import rules
 from fused_ray.config import RunConfig, schedule
-from fused_ray.config.metrics import Metric
 from fused_ray.core.standard import standard
 from fused_ray.data import datasets
 from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
@@ -33,13 +29,13 @@ from fused_ray.runs.progress import Progress as RunProgress
 from fused_ray.runs.remaining import Steps
 from fused_ray.runs.sinks import Guarded
 from fused_ray.storage.folder import LOCK_WAIT
-from fused_ray.studies import further
 from fused_ray.studies.sweeps import plots, rows, tables
 from fused_ray.studies.sweeps.auditor import Auditor
 from fused_ray.studies.sweeps.choice import choose, unaudited
+from fused_ray.studies.sweeps.conclusion import front_table, plain, verdict_of
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.directory import SweepDirectory
-from fused_ray.studies.sweeps.front import NOT_AUDITED, Audited, Candidate, Case, Setting, cases, settled
+from fused_ray.studies.sweeps.front import Audited, Candidate, Case, cases, settled
 from fused_ray.studies.sweeps.trials import Trial
 from fused_ray.types import ImageData, Scenario
 
@@ -296,58 +292,19 @@ class Sweep:
             "cases": [
                 {
                     "case": case.name,
-                    "front": [_plain(setting) for setting in case.front],
-                    "recommended": case.recommended and _plain(case.recommended) | _verdict(case, case.recommended),
+                    "front": [plain(setting) for setting in case.front],
+                    "recommended": case.recommended and plain(case.recommended) | verdict_of(case, case.recommended),
                     "reason": case.reason,
-                    "audited": [_plain(each.setting) | _verdict(case, each.setting) for each in case.audited],
+                    "audited": [plain(each.setting) | verdict_of(case, each.setting) for each in case.audited],
                 }
                 for case in found
             ],
         }
-        self.directory.write_table("front", _front(found, self.config.base.audit.further))
+        self.directory.write_table("front", front_table(found, self.config.base.audit.further))
         self.directory.write("table.md", tables.markdown(found, self.config.base, self.rows).encode())
         plots.draw(self.directory, found, self.config.base, self.config.output.plots)
         self.directory.write_json("result.json", result)  # last: it says that the sweep is complete
         return result
-
-
-def _plain(setting: Setting) -> dict[str, Any]:
-    """A setting for result.json and front.parquet: what is reported, and beside it the accuracies that chose it."""
-    figures = dict(setting.mean) | {f"{name}_choose": setting.choosing[name] for name in ("ra", "fa", "ca")}
-    spreads = {f"{name}_std": setting.spread.get(name) for name in ("ra", "fa")}
-    return {
-        "values": dict(setting.values),
-        "rounds": setting.round,
-        "trials": list(setting.trials),
-        **figures,
-        **spreads,
-    }
-
-
-def _front(cases: Sequence[Case], metrics: Sequence[Metric]) -> pa.Table:
-    """front.parquet: the settings of every case's front; what was not audited has no verdict and no metrics."""
-    listed = [(case, setting, case.verdict(setting)) for case in cases for setting in case.front]
-    front = pa.Table.from_pylist(
-        [{"case": case.name} | _plain(s) | {"values": json.dumps(s.values)} for case, s, _ in listed]
-    )
-    front = front.append_column("verdict", pa.array([found and found.verdict for *_, found in listed], pa.string()))
-    rows = [further.columns(found.metrics) if found else {} for *_, found in listed]
-    for field_ in further.fields(rows, metrics):
-        front = front.append_column(field_, pa.array([row.get(field_.name) for row in rows], pa.float64()))
-    return front
-
-
-def _verdict(case: Case, setting: Setting) -> dict[str, Any]:
-    judged = case.verdict(setting)
-    found = judged or Audited(setting, NOT_AUDITED, "base.audit.enabled is false")
-    return {
-        "verdict": found.verdict,
-        "verdict_sentence": found.sentence,
-        "verdict_rules": rules.RULES if judged else None,
-        "findings": list(found.findings),
-        "audit_metrics": list(found.metrics),
-        "audit_metrics_failed": list(found.metrics_failed),
-    }
 
 
 def models_of(sweep: SweepConfig, trial: Trial) -> list[RunConfig]:
