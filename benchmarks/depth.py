@@ -38,7 +38,7 @@ from fused_ray.core.rounds import ClientPool, Federation, LocalPool
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
-from fused_ray.runs.recorder import read_saved
+from fused_ray.runs.checkpoints import read_saved
 
 STEPS = 25
 MARKERS = {"zero": "o", "reset": "s", "negate": "^"}

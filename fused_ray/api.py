@@ -7,6 +7,8 @@ Everything that travels to a worker must be importable there.
 Provisional: Aggregate, ClientOptimiser, Schedule, ServerOptimiser, scheduled, served.
 """
 
+from fused_ray.audit.evidence import Evidence as Evidence
+from fused_ray.audit.evidence import Known as Known
 from fused_ray.config import Section as Section
 from fused_ray.config import TrainConfig as TrainConfig
 from fused_ray.config.learning import Aggregate as Aggregate
@@ -14,6 +16,7 @@ from fused_ray.config.learning import ClientOptimiser as ClientOptimiser
 from fused_ray.config.learning import Schedule as Schedule
 from fused_ray.config.learning import ServerOptimiser as ServerOptimiser
 from fused_ray.config.methods import Method as Method
+from fused_ray.config.metrics import Metric as Metric
 from fused_ray.core.gradient import cross_entropy as cross_entropy
 from fused_ray.core.gradient import model_gradient as model_gradient
 from fused_ray.core.methods import Unlearned as Unlearned
@@ -36,6 +39,14 @@ from fused_ray.core.work import ModelEvaluation as ModelEvaluation
 from fused_ray.core.work import Update as Update
 from fused_ray.core.work import Work as Work
 from fused_ray.core.workspace import Workspace as Workspace
+from fused_ray.errors import Interrupted as Interrupted
+from fused_ray.runs.events import AuditOver as AuditOver
+from fused_ray.runs.events import Callback as Callback
+from fused_ray.runs.events import ClientOver as ClientOver
+from fused_ray.runs.events import PhaseBegins as PhaseBegins
+from fused_ray.runs.events import RoundOver as RoundOver
+from fused_ray.runs.events import RunBegins as RunBegins
+from fused_ray.runs.events import RunEnds as RunEnds
 from fused_ray.seeding import derive as derive
 from fused_ray.seeding import generator as generator
 from fused_ray.types import On as On

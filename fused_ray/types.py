@@ -128,6 +128,13 @@ class ClientReport:
     buffers aside, and by no less than the exact sum can tell."""
     figures: tuple[float, ...] = ()
     """Further figures of the work; in ranking, per layer the L1 norms of its change and of its weights."""
+    started_at: float = 0.0
+    """When it began, seconds since 1970 by its worker's clock."""
+    node: str = "local"
+    """Where it was computed, as the worker's `Identity` says."""
+    device: str = "cpu"
+    attempt: int = 1
+    """Which attempt it was that gave this; the earlier ones died with their actor."""
 
 
 @dataclass(frozen=True)
@@ -161,3 +168,7 @@ class Identity:
     """SHA-256 of a fixed training step: equal fingerprints promise equal bits."""
     torch: str
     device: str
+    cpus: float = 0.0
+    """CPU cores that it reserves on Ray."""
+    gpus: float = 0.0
+    """GPUs, or the fraction of one."""

@@ -13,5 +13,6 @@ from fused_ray.config.sections import EngineConfig as EngineConfig
 from fused_ray.config.sections import FederationConfig as FederationConfig
 from fused_ray.config.sections import ForgetConfig as ForgetConfig
 from fused_ray.config.sections import ModelConfig as ModelConfig
+from fused_ray.config.sections import OutputConfig as OutputConfig
 from fused_ray.config.sections import UnlearnConfig as UnlearnConfig
 from fused_ray.config.training import TrainConfig as TrainConfig

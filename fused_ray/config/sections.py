@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fused_ray.config import registry
+from fused_ray.config.callbacks import CALLBACK
 from fused_ray.config.fields import (
     Auto,
     Clients,
@@ -19,6 +20,7 @@ from fused_ray.config.fields import (
     Drawn,
     Integers,
     Layers,
+    Names,
     PerChannel,
     Place,
     PositivePerChannel,
@@ -32,8 +34,10 @@ from fused_ray.config.fields import (
 )
 from fused_ray.config.learning import AGGREGATE, SERVER_OPTIMISER, Aggregate, ServerOptimiser
 from fused_ray.config.methods import METHOD
+from fused_ray.config.metrics import Metric, further_metrics
 from fused_ray.config.parts import chosen, known, options
 from fused_ray.config.suggest import did_you_mean
+from fused_ray.errors import ConfigError
 
 CLIENT = "ray://"
 NO_CLIENT = (
@@ -304,6 +308,22 @@ class AuditConfig(Section):
     """Steps of training on the forgotten data again."""
     relearn_repeats: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
     """How often that is done, with other batches; the mean counts."""
+    metrics: Names = ()
+    """Further figures, which change no verdict: agreement; or your own, package.module:object."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        further_metrics(names)
+        return names
+
+    @property
+    def further(self) -> tuple[Metric, ...]:
+        """What is known of `metrics`. Raises ConfigError where one cannot be used in this process."""
+        try:
+            return further_metrics(self.metrics)
+        except ValueError as error:
+            raise ConfigError(f"audit.metrics: {error}") from None
 
     @property
     def trains(self) -> bool:
@@ -346,3 +366,20 @@ class OutputConfig(Section):
     """Run directory; an existing one is refused unless told otherwise."""
     plots: Drawn = "png"
     """Format of the plots in the run directory; none: draw none. true and false mean png and none."""
+    callbacks: Names = ()
+    """Objects or classes of your own that hear how it goes on, each as package.module:object."""
+
+    @field_validator("callbacks")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            CALLBACK.find(name)
+        return names
+
+    @property
+    def listeners(self) -> dict[str, Any]:
+        """What stands at `callbacks`, by name. Raises ConfigError where one cannot be used in this process."""
+        try:
+            return {name: CALLBACK.find(name) for name in self.callbacks}
+        except ValueError as error:
+            raise ConfigError(f"output.callbacks: {error}") from None

@@ -143,6 +143,10 @@ class Settings(Section):
             except ValueError as error:
                 raise ConfigError(f"{key}: {error}") from None
 
+    def check_parts_of_driver(self) -> None:
+        """The same of what the driver alone uses. Raises ConfigError."""
+        self.output.listeners, self.audit.further  # noqa: B018 - found, or not
+
     @property
     def method_options(self) -> Any:
         """`unlearn.args` as the section that the method brings; None where it brings none."""

@@ -110,7 +110,7 @@ def compute(
     changed: IntVector = np.zeros(0, np.int64)
     fixed: Spans = ()
     for client in clients:
-        started = time.perf_counter()
+        at, started = time.time(), time.perf_counter()
         update = work.update(space, payload, client)
         trained = time.perf_counter()
         values = update.payload.values
@@ -135,6 +135,7 @@ def compute(
                 update_norm=norm(moved),
                 values_changed=int(np.count_nonzero(np.rint(moved * 2.0**bits))),
                 figures=update.figures,
+                started_at=at,
             )
         )
         done(client)

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from fused_ray.engine.placement import Node, Plan, plan
 from fused_ray.engine.reason import reason
 from fused_ray.errors import ClientFailedError, FusedRayError, PlacementError
 from fused_ray.models.rehearsal import memory_format, section_of
-from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
+from fused_ray.types import ClientReport, Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 
 _CALLS = 4
 """Calls that an actor's clients are split into each round, for progress to be seen."""
@@ -88,7 +89,7 @@ class RayPool:
         what = f"{work.phase} round {work.round}"
         for call, result in self._drain("train", calls, lambda call: (task, call.items, keep_updates), what, done):
             done(len(call.items))
-            yield result
+            yield self._placed(call, result)
 
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> IntVector:
         slots = min(len(self._actors), sum(self._cores.values()), self._blocks)
@@ -108,6 +109,15 @@ class RayPool:
             ray.kill(actor)
         self._actors.clear()
         self._base = None
+
+    def _placed(self, call: Call, part: PartialSum) -> PartialSum:
+        """What a call gave, with where that was and which attempt it took in its clients' reports."""
+        where = self.identities[call.slot]
+
+        def placed(report: ClientReport) -> ClientReport:
+            return replace(report, node=where.node, device=where.device, attempt=call.attempt)
+
+        return replace(part, reports=tuple(map(placed, part.reports)))
 
     # -- actors
 

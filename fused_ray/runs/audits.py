@@ -26,19 +26,22 @@ from fused_ray.core.rounds import Federation, RoundRecord, Saved
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
-from fused_ray.errors import FusedRayError, Interrupted
+from fused_ray.errors import Interrupted, RunDirectoryError, in_one_line
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.handles import model_that_forgot
 from fused_ray.storage.files import read_adapter, read_state
 from fused_ray.storage.folder import Folder
-from fused_ray.runs.recorder import RECENT, Finished, Progress, encode_saved, read_saved
-from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
-from fused_ray.runs.handles import model_that_forgot
+from fused_ray.runs.checkpoints import encode_saved, read_saved
+from fused_ray.runs.progress import RECENT, Finished, Progress
 from fused_ray.types import ImageData, IntVector, PartialSum, Scenario
 
 RETRAINED = "retrained.safetensors"
 FAILED = "the audit failed: "
 """What the sentence of a verdict begins with where an audit came to none."""
+
+
+FURTHER = ("audit_metrics", "audit_metrics_failed")
+"""What a report says of further metrics: their figures, and in one line each why one has none."""
 
 
 class AuditRecorder(MemoryRecorder):
@@ -203,7 +206,8 @@ def examine(
     }
     if (run.path / "audit.json").exists():
         earlier = run.read_json("audit.json")
-        if all(earlier.get(name) == value for name, value in about.items()):
+        # a metric that failed may have been mended since
+        if all(earlier.get(name) == value for name, value in about.items()) and not earlier["audit_metrics_failed"]:
             return earlier
     started = time.perf_counter()
     adapter = read_adapter(run.path / "adapter.safetensors")[0] if result["adapter"] else None
@@ -216,6 +220,7 @@ def examine(
             masks=adapter if isinstance(adapter, Masks) else None,
             restored=Restored(result["hash"]["base"], result["hash"]["restored"]) if adapter else None,
             comparable=result["numerics"]["comparable"],
+            metrics=settings.further,
         )
     )
     found = about | report | {"seconds": time.perf_counter() - started}
@@ -247,18 +252,14 @@ def judged(
 
 
 def concluded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Verdict, sentence and findings of an audit; one that fails has a verdict as well, `unjudged`."""
+    """Verdict, sentence, findings and further figures of an audit; one that fails has a verdict as well, `unjudged`."""
     try:
         report = work()
         word, sentence, findings = report["verdict"], report["sentence"], report["findings"]
+        further = {name: report[name] for name in FURTHER}
     except Interrupted:
         raise
     except Exception as error:  # the model may be the user's own
         word, sentence, findings = "unjudged", f"{FAILED}{in_one_line(error)}", []
-    return {"verdict": word, "verdict_sentence": sentence, "findings": findings}
-
-
-def in_one_line(error: Exception) -> str:
-    """What went wrong, and its kind where it is none of ours."""
-    told = str(error) if isinstance(error, FusedRayError) else f"{type(error).__name__}: {error}"
-    return " ".join(told.split())
+        further = dict.fromkeys(FURTHER, [])
+    return {"verdict": word, "verdict_sentence": sentence, "findings": findings, **further}

@@ -103,6 +103,13 @@ class RunDirectory(Folder):
         self.result  # noqa: B018 - only a finished run's is what it will be
         return read_adapter_handle(self.path)
 
+    def started(self, when: str) -> list[str]:
+        """Add a start to environment.json; the times of all starts so far, the first one first, UTC."""
+        about = self.read_json("environment.json")
+        starts = [*about.get("starts", []), when]
+        self.write_json("environment.json", {**about, "starts": starts})
+        return starts
+
     def write_part(self, table: str, part: str, rows: pa.Table) -> None:
         """Replace one part of "rounds" or "clients"."""
         self.write_table(f"{table}.parquet/{part}", rows)

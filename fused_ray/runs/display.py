@@ -16,7 +16,7 @@ from fused_ray.runs.remaining import told
 from fused_ray.runs.screen import Notes, Screen, make_screen, number, progress_screen, size
 
 if TYPE_CHECKING:
-    from fused_ray.runs.recorder import Finished, Progress
+    from fused_ray.runs.progress import Finished, Progress
 
 @contextmanager
 def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:

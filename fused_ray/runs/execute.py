@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fused_ray.audit.yardstick import Yardstick
-from fused_ray.config import DataConfig, RunConfig
+from fused_ray.config import DataConfig, RunConfig, schedule
 from fused_ray.config.fields import Plots
 from fused_ray.core.model_check import check_model, never_reset
 from fused_ray.core.rounds import ClientPool, Federation
@@ -18,15 +19,20 @@ from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
 from fused_ray.data.reading import some
-from fused_ray.errors import RunDirectoryError, naming_memory
+from fused_ray.errors import RunDirectoryError, in_one_line, naming_memory
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.runs import audits
 from fused_ray.runs import plots
+from fused_ray.runs.checkpoints import Checkpoints
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.earlier import earlier_run, made_elsewhere
 from fused_ray.storage.folder import LOCK_WAIT
 from fused_ray.runs.given import adopt_ranking, given_model
-from fused_ray.runs.recorder import DirectoryRecorder, Progress, check_same_data, facts_of
+from fused_ray.runs.events import AuditOver, RunEnds
+from fused_ray.runs.progress import Progress, Teller
+from fused_ray.runs.recorder import DirectoryRecorder, check_same_data, facts_of
+from fused_ray.runs.result import content, now
+from fused_ray.runs.sinks import Guarded, Sinks, callbacks_of
 from fused_ray.types import ImageData, Scenario
 
 MakePool = Callable[[RunConfig, ImageData, Scenario], ClientPool]
@@ -50,60 +56,111 @@ def execute(
     stopped: Callable[[], bool] = lambda: False,
     notes: Sequence[str] = (),
     prepare: Prepare = prepared,
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
-    """Run what is still to be done and return the content of result.json."""
+    """Run what is still to be done and return the content of result.json.
+
+    `callbacks` are objects of this process, beside those that the configuration names.
+    """
+    config.check_parts_of_driver()
     directory.lock(LOCK_WAIT)
     try:
+        hear = Guarded("the listener to progress", listener, lambda text: sinks.note(text))
+        sinks = Sinks(Teller(config, hear), callbacks_of(config.output, callbacks))
+        try:
+            result = _Run(directory, config, make_pool, hear, stopped, sinks).result(notes, prepare)
+        except BaseException as error:
+            sinks(RunEnds(result=None, error=in_one_line(error)))
+            raise
+        sinks(RunEnds(result=result, error=None))
+        return result
+    finally:
+        directory.unlock()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One start of a run in its locked directory."""
+
+    directory: RunDirectory
+    config: RunConfig
+    make_pool: MakePool
+    hear: Callable[[Progress], None]
+    stopped: Callable[[], bool]
+    sinks: Sinks
+
+    def result(self, notes: Sequence[str], prepare: Prepare) -> dict[str, Any]:
+        """Run what is left, judge, draw, and write result.json."""
+        directory, config, sinks, clock = self.directory, self.config, self.sinks, time.monotonic()
+        starts = directory.started(now())
         data, scenario = prepare(config)
         about = data.train_images.shape[1:], data.classes
         model = check_model(config, *about)
-        stuck = never_reset(config, *about, model)
         given: Arrays | None = None
         extra: dict[str, Any] = {"pretrained_from": None, "model": _about(config, model)}
         if config.pretrain.from_ is not None:
             given, extra["pretrained_from"], warning = given_model(directory, config, data)
             notes = (*notes, *warning)
             adopt_ranking(directory, config)
-        recorder = DirectoryRecorder(directory, data, scenario, listener, stopped, earlier_run(config))
-        for note in (*notes, *data.notes, *scenario.notes):
-            recorder.note(note)
-        if model.cut == "none":
-            recorder.note(
-                f"{config.model.label} declares no stages, and no chain of stages could be traced that gives its bits: "
-                "nothing of it is cached in unlearning, every round runs the whole model"
-            )
-        if not model.channels_last:
-            recorder.note(
-                f"{config.model.label} fails on channels-last tensors (a .view after a convolution, as a rule), so it "
-                "runs in PyTorch's usual memory format, in which convolutions may be slower; .flatten(1) suits both"
-            )
-        if model.derived:
-            recorder.note(
-                f"the weight of {some(model.derived)} is computed from other parameters (weight_norm, "
-                "spectral_norm, pruning): these are trained, but neither ranked nor adapted"
-            )
-        if model.frozen:
-            recorder.note(f"frozen in {config.model.label}, so neither ranked nor adapted: {some(model.frozen)}")
-        if stuck and config.unlearn.method == "fused":
-            recorder.note(
-                f"none of {', '.join(stuck)} is chosen: reset at sparsity 0 would set all of it to zero, and no "
-                "gradient passes the ReLU behind it"
-            )
-        with contextlib.closing(make_pool(config, data, scenario)) as pool:
+        checkpoints = Checkpoints(directory, schedule.phases(config), earlier_run(config))
+        recorder = DirectoryRecorder(
+            directory, data, scenario, checkpoints=checkpoints, sinks=sinks, stopped=self.stopped
+        )
+        stuck = never_reset(config, *about, model)
+        for note in (*notes, *data.notes, *scenario.notes, *_of_model(config, model, stuck)):
+            sinks.note(note)
+        with contextlib.closing(self.make_pool(config, data, scenario)) as pool:
             for note in (_workers(pool), *made_elsewhere(config, pool.identities)):
-                recorder.note(note)
+                sinks.note(note)
             if not check_numerics(config, pool.identities):
-                recorder.note("the nodes are not bit-comparable: the same run elsewhere may give other bits")
+                sinks.note("the nodes are not bit-comparable: the same run elsewhere may give other bits")
             outcome = simulate(config, data, scenario, pool, recorder, given)
-            result = recorder.result(config, outcome, extra)
+            result = content(directory, data, scenario, outcome, extra)
             if config.audit.enabled:
                 recorder.begin_round("audit", 1, 1, 1)
-                result = _judged(directory, result, config, data, scenario, pool, listener, stopped)
+                result = _judged(directory, result, config, data, scenario, pool, self.hear, self.stopped)
+                for failure in result["audit_metrics_failed"]:
+                    sinks.note(failure)
+                sinks(audit_over(directory, result))
         plots.draw(directory, result, config.output.plots)
+        result |= {"started": starts[0], "starts": len(starts), "ended": now()}
+        result |= {"wall_seconds": time.monotonic() - clock, "notes": list(sinks.notes)}
         directory.write_json("result.json", result)  # last: it says that the run is complete
         return result
-    finally:
-        directory.unlock()
+
+
+def _of_model(config: RunConfig, model: Anatomy, stuck: Sequence[str]) -> Iterator[str]:
+    """What the user should know of a model."""
+    if model.cut == "none":
+        yield (
+            f"{config.model.label} declares no stages, and no chain of stages could be traced that gives its bits: "
+            "nothing of it is cached in unlearning, every round runs the whole model"
+        )
+    if not model.channels_last:
+        yield (
+            f"{config.model.label} fails on channels-last tensors (a .view after a convolution, as a rule), so it "
+            "runs in PyTorch's usual memory format, in which convolutions may be slower; .flatten(1) suits both"
+        )
+    if model.derived:
+        yield (
+            f"the weight of {some(model.derived)} is computed from other parameters (weight_norm, "
+            "spectral_norm, pruning): these are trained, but neither ranked nor adapted"
+        )
+    if model.frozen:
+        yield f"frozen in {config.model.label}, so neither ranked nor adapted: {some(model.frozen)}"
+    if stuck and config.unlearn.method == "fused":
+        yield (
+            f"none of {', '.join(stuck)} is chosen: reset at sparsity 0 would set all of it to zero, and no "
+            "gradient passes the ReLU behind it"
+        )
+
+
+def audit_over(directory: RunDirectory, result: Mapping[str, Any]) -> AuditOver:
+    """What the audit of a run came to, with all its figures where it was not in vain."""
+    report = {name: result[name] for name in ("verdict", "verdict_sentence", "findings")}
+    if not result["verdict_sentence"].startswith(audits.FAILED):
+        report = directory.read_json("audit.json")
+    return AuditOver(directory=directory.path, report=report)
 
 
 def redraw(directory: RunDirectory, form: Plots) -> None:
@@ -161,10 +218,12 @@ def audit(
 
     Raises RunDirectoryError, and leaves the earlier verdict, where the audit fails.
     """
+    config.check_parts_of_driver()
     result = directory.result
     audits.check_standard(directory, config.audit)
     directory.lock(LOCK_WAIT)
     try:
+        listener = Guarded("the listener to progress", listener)
         data, scenario = as_trained(directory, config, prepare)
         with contextlib.ExitStack() as held:
             pool = None
@@ -174,6 +233,7 @@ def audit(
         if judged["verdict_sentence"].startswith(audits.FAILED):  # what was known before stays
             raise RunDirectoryError(f"{directory.path}: {judged['verdict_sentence']}")
         directory.write_json("result.json", judged)
+        Sinks(lambda event: None, callbacks_of(config.output))(audit_over(directory, judged))
         return judged
     finally:
         directory.unlock()

@@ -57,7 +57,7 @@ def show_result(path: Path, config: RunConfig, result: Mapping[str, Any], *, to_
                 f"{config.federation.clients} clients, seed {config.seed})")  # fmt: skip
     head, body = _table(config, result)
     screen.print(make_table(head, body, left=("model",)))
-    for line in _in_words(config, result):
+    for line in [*_in_words(config, result), *_further(result)]:
         screen.say(line)
     screen.say(f"Everything is in {path}; M_f as a file: fused-ray apply {path} --out model.safetensors")
 
@@ -118,6 +118,13 @@ def _in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
     if not result["numerics"]["comparable"]:
         yield "The nodes are not bit-comparable: the same run elsewhere may give other bits."
     yield from _audit_share(result["seconds"])
+
+
+def _further(result: Mapping[str, Any]) -> Iterator[str]:
+    """Further metrics of the audit, and why one has no figure; a run of an earlier version has none."""
+    for found in result.get("audit_metrics", ()):
+        yield f"{found['name']} {found['value']:.4g}: {found['meaning']}"
+    yield from result.get("audit_metrics_failed", ())
 
 
 def totals(result: Mapping[str, Any]) -> Iterator[str]:

@@ -15,50 +15,61 @@ from fused_ray.config import registry
 from fused_ray.config import DataConfig, RunConfig
 from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.config.kinds import COMMANDS
+from fused_ray.config.callbacks import NEEDED, hears
 from fused_ray.seeding import untouched
 from fused_ray.stopping import requested
 from fused_ray.config.validation import validated
 
 if TYPE_CHECKING:
     from fused_ray.runs.directory import RunDirectory
-    from fused_ray.runs.recorder import Progress
+    from fused_ray.runs.progress import Progress
 
 Listener = Callable[["Progress"], None]
 Look = Callable[[DataConfig], tuple[tuple[int, ...], int] | None]
 
 PLOTS = "output.plots"
-MAY_CHANGE = ("engine.", PLOTS, "federation.clients_per_actor", "federation.cpus_per_client",
+MAY_CHANGE = ("engine.", PLOTS, "output.callbacks", "federation.clients_per_actor", "federation.cpus_per_client",
                "federation.gpus_per_client")  # fmt: skip
 """What may differ when a run goes on: nothing that changes a result."""
 
 
 def run(
-    config: RunConfig, *, overwrite: bool = False, listener: Listener | None = None, progress: bool = False
+    config: RunConfig,
+    *,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+    progress: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Run a configuration into a new directory, `output.dir`, and return the content of its result.json.
 
     Raises FusedRayError with one line that says what is wrong and how to mend it. `listener` hears of progress;
-    `progress` shows it on standard error instead, as the command line does.
+    `progress` shows it on standard error instead, as the command line does. `callbacks` are objects of this process
+    that hear of events (`fused_ray.api.Callback`), on the local backend alone.
     """
+    check_callbacks(config, callbacks)
     directory, config = prepare(config, overwrite=overwrite)
     if not progress:
-        return execute(directory, config, listener)
+        return execute(directory, config, listener, callbacks=callbacks)
     from fused_ray.runs.display import show_progress
 
     with show_progress(directory.path) as show:
-        return execute(directory, config, show)
+        return execute(directory, config, show, callbacks=callbacks)
 
 
-def resume(path: str | Path, overrides: Sequence[str] = (), *, listener: Listener | None = None) -> dict[str, Any]:
+def resume(
+    path: str | Path, overrides: Sequence[str] = (), *, listener: Listener | None = None, callbacks: Sequence[Any] = ()
+) -> dict[str, Any]:
     """Go on with an interrupted run; the outcome has the same bits as an undisturbed run's.
 
-    `overrides` may change how it is executed (engine.*, federation.*_per_*), not what is computed; output.plots draws
-    the plots of a finished run anew.
+    `overrides` may change how it is executed (engine.*, federation.*_per_*) and who hears of it (output.callbacks), not
+    what is computed; output.plots draws the plots of a finished run anew. `callbacks` are as of `run`.
     """
     directory, config = prepare_resume(path, overrides)
+    check_callbacks(config, callbacks)
     if (directory.path / "result.json").exists():
         return directory.result
-    return execute(directory, config, listener)
+    return execute(directory, config, listener, callbacks=callbacks)
 
 
 def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None = None) -> dict[str, Any]:
@@ -178,7 +189,21 @@ def asks_for(key: str, overrides: Sequence[str]) -> bool:
     return any(override.partition("=")[0].strip() == key for override in overrides)
 
 
-def execute(directory: RunDirectory, config: RunConfig, listener: Listener | None = None) -> dict[str, Any]:
+def check_callbacks(config: RunConfig, callbacks: Sequence[Any]) -> None:
+    """Raises ConfigError where objects of this process cannot be called by the run, or are no callbacks."""
+    if callbacks and config.engine.backend != "local":
+        raise ConfigError(
+            "callbacks: a run on Ray is driven by another process, where objects of this one cannot be called; name "
+            "them in output.callbacks as package.module:object, or set engine.backend=local"
+        )
+    for number, given in enumerate(callbacks):
+        if not hears(given):
+            raise ConfigError(f"callbacks[{number}]: it is of type {type(given).__name__}, not {NEEDED}")
+
+
+def execute(
+    directory: RunDirectory, config: RunConfig, listener: Listener | None = None, *, callbacks: Sequence[Any] = ()
+) -> dict[str, Any]:
     """Run what is still to be done in a prepared directory."""
     hear: Listener = listener or (lambda progress: None)
     with untouched(), directory.attempt():
@@ -186,7 +211,7 @@ def execute(directory: RunDirectory, config: RunConfig, listener: Listener | Non
             from fused_ray.core.rounds import LocalPool
             from fused_ray.runs.execute import execute as execute_here
 
-            return execute_here(directory, config, LocalPool, hear, requested)
+            return execute_here(directory, config, LocalPool, hear, requested, callbacks=callbacks)
         from fused_ray.runs.jobs import RunJob
         from fused_ray.engine.submit import execute_on_ray
 

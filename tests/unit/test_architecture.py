@@ -28,13 +28,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"config", "errors", "seeding", "types"},
     "models": {"config", "data", "errors", "seeding"},
     "core": {"config", "errors", "models", "seeding", "types"},
-    "audit": {"core", "data", "errors", "models", "seeding", "types"},
+    "audit": {"config", "core", "data", "errors", "models", "seeding", "types"},
     "storage": {"config", "core", "errors", "types"},
     "engine": {"config", "core", "errors", "models", "stopping", "storage", "types"},
 }
 MAY_IMPORT["runs"] = {*MAY_IMPORT} - {"runs"}
 MAY_IMPORT["studies"] = {*MAY_IMPORT} - {"studies"}
-MAY_IMPORT["api"] = {"config", "core", "seeding", "types"}
+MAY_IMPORT["api"] = {"audit", "config", "core", "errors", "runs", "seeding", "types"}
 MAY_IMPORT["__init__"] = {"config", "errors", "runs", "studies"}
 MAY_IMPORT["cli"] = {"__init__", "config", "data", "errors", "runs", "stopping", "storage", "studies"}
 MAY_IMPORT["__main__"] = {"cli"}

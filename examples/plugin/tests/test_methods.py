@@ -10,6 +10,7 @@ import pytest
 from fused_ray_plugin.methods import fedosd
 
 from fused_ray import CompareConfig, FusedRayError, RunConfig, compare, load_comparison, load_run, resume, run
+from fused_ray.api import Interrupted
 from fused_ray.core.state import state_hash
 from fused_ray.storage.files import read_state
 
@@ -49,14 +50,11 @@ def test_it_is_a_run_like_any_other(finished: dict[str, Path], name: str) -> Non
 
 
 def test_the_same_bits_after_an_interruption(finished: dict[str, Path], tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
-
     def stop(progress: Any) -> None:
         if progress.phase == "groups" and progress.finished == 5:
-            raise Stop
+            raise Interrupted("stopped")
 
-    with pytest.raises(Stop):
+    with pytest.raises(Interrupted):
         run(config("groups", tmp_path / "run"), listener=stop)
     assert resume(tmp_path / "run")["hash"] == load_run(finished["groups"]).result["hash"]
 

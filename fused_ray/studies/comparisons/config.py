@@ -179,6 +179,11 @@ class CompareConfig(Section):
             for method in self.methods
         )
 
+    def check_parts_of_driver(self) -> None:
+        """Raises ConfigError where a part from elsewhere cannot be used in this process."""
+        self.base.check_parts_of_driver()
+        self.audit.further  # noqa: B018 - found, or not
+
     def located(self) -> CompareConfig:
         """The same with absolute paths of what is read, so that it means the same in any process."""
         values = self.model_dump(mode="json", by_alias=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import DataConfig, RunConfig, schedule
@@ -22,13 +24,14 @@ from fused_ray.config.fields import Plots
 from fused_ray.core.rounds import Federation
 from fused_ray.core.standard import standard
 from fused_ray.data import datasets
-from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
+from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError, in_one_line
 from fused_ray.runs import audits
 from fused_ray.runs import execute as single
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import MakePool
-from fused_ray.runs.recorder import Progress as RunProgress
+from fused_ray.runs.progress import Progress as RunProgress
 from fused_ray.runs.remaining import Steps
+from fused_ray.runs.sinks import Guarded, tell_audit
 from fused_ray.storage.folder import LOCK_WAIT
 from fused_ray.studies.comparisons import plots, rows, tables
 from fused_ray.studies.comparisons.config import Cell, CompareConfig
@@ -64,9 +67,11 @@ def execute(
     `make_pool` is best a lease, which keeps the workers from run to run. Raises Interrupted when stopped, and
     RunDirectoryError if no cell at all could be run.
     """
+    config.check_parts_of_driver()
     directory.lock(LOCK_WAIT)
     try:
-        return _Comparison(directory, config, make_pool, listener, stopped, notes).run()
+        hear = Guarded("the listener to progress", listener)
+        return _Comparison(directory, config, make_pool, hear, stopped, notes).run()
     finally:
         directory.unlock()
 
@@ -109,8 +114,12 @@ class _Comparison:
                 for cell in group.cells:
                     key = cell.scenario, cell.seed, cell.method
                     found[key] = group.row(cell, found.get(key, {}))
-                    self.directory.write_table("results", rows.table(found[k] for k in order if k in found))
+                    self.directory.write_table("results", self.table(found[k] for k in order if k in found))
         return self._conclude([found[key] for key in order])
+
+    def table(self, found: Iterable[Mapping[str, Any]]) -> pa.Table:
+        """Rows as results.parquet has them."""
+        return rows.table(found, self.config.audit.further)
 
     def attempt(self, config: RunConfig, step: str) -> tuple[RunDirectory | None, str]:
         """A run, finished, or why it could not be."""
@@ -231,7 +240,7 @@ class _Group:
             except Interrupted:
                 raise
             except Exception as error:  # the model may be the user's own: the other cells' figures are not lost for it
-                reason = f"{rows.FAILED}its audit: {audits.in_one_line(error)}"
+                reason = f"{rows.FAILED}its audit: {in_one_line(error)}"
                 if earlier.get("verdict"):
                     return {**earlier, "status": reason}
         return rows.finished(cell, run, self.base, found) | ({"status": reason} if reason else {})
@@ -242,9 +251,11 @@ class _Group:
         standard = audits.Standard(files, lambda: self._yardstick)
         run.lock(LOCK_WAIT)
         try:
-            return audits.examine(run, run.result, standard, self._of.config.audit, label)
+            report = audits.examine(run, run.result, standard, self._of.config.audit, label)
         finally:
             run.unlock()
+        tell_audit(self._of.config.base.output, run.path, report)
+        return report
 
     @cached_property
     def _yardstick(self) -> Yardstick:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from fused_ray.config import schedule
+from fused_ray.config.metrics import Metric
 from fused_ray.core.simulation import VACUOUS_MARGIN, vacuous
 from fused_ray.runs.directory import RunDirectory
+from fused_ray.studies import further
 from fused_ray.studies.comparisons.config import Cell
 
 DONE, UNSUPPORTED, FAILED = "done", "unsupported", "failed: "
@@ -67,6 +69,8 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "findings": (_STRING, "names of the audit's other findings, gravest first; empty: none"),
     "bytes_up": (_INT, "protocol bytes that a client sends up in a round of the method's main phase"),
     "bytes_down": (_INT, "protocol bytes that a client receives in such a round"),
+    "bytes_up_client": (_INT, "bytes_up by a name that says whose they are"),
+    "bytes_down_client": (_INT, "bytes_down likewise"),
     "bytes_up_total": (_INT, "sent up by all clients in all of the method's rounds, ranking and gradients included"),
     "bytes_down_total": (_INT, "received by all clients in all of the method's rounds, M_r and masks included"),
     "mask_bytes": (_INT, "protocol bytes that say which entries an adapter changes, once"),
@@ -84,14 +88,16 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "reversible": (_BOOL, "whether taking the adapter off gives the earlier model back, bit for bit"),
     "sha256": (_STRING, "hash of the model that forgot"),
     "directory": (_STRING, "the run's directory, from the comparison's"),
+    "metrics_failed": (_STRING, "further metrics that could not be taken, and why; empty: none"),
 }
 SCHEMA = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in _COLUMNS.items()])
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Rows as a table with every column; what a row lacks is null."""
+def table(rows: Iterable[Mapping[str, Any]], metrics: Sequence[Metric] = ()) -> pa.Table:
+    """Rows as a table with every column, and one for every figure of further metrics; what a row lacks is null."""
     rows = list(rows)
-    return pa.table({name: [row.get(name) for row in rows] for name in SCHEMA.names}, schema=SCHEMA)
+    schema = pa.schema([*SCHEMA, *further.fields(rows, metrics)])
+    return pa.table({name: [row.get(name) for row in rows] for name in schema.names}, schema=schema)
 
 
 def bare(cell: Cell, status: str) -> dict[str, Any]:
@@ -124,6 +130,8 @@ def finished(cell: Cell, run: RunDirectory, base: RunDirectory, audit: Mapping[s
         **({} if audit is None else _audited(audit)),
         "bytes_up": main["up_per_client_per_round"],
         "bytes_down": main["down_per_client_per_round"],
+        "bytes_up_client": main["up_per_client_per_round"],
+        "bytes_down_client": main["down_per_client_per_round"],
         "bytes_up_total": sum(phase["up_total"] for phase in sent.values()),
         "bytes_down_total": sum(phase["down_total"] for phase in sent.values()),
         "mask_bytes": adapter["mask_bytes"] if adapter else 0,
@@ -188,6 +196,8 @@ def _audited(audit: Mapping[str, Any]) -> dict[str, Any]:
         "verdict_sentence": audit["sentence"],
         "verdict_rules": audit["rules"],
         "findings": "; ".join(finding["name"] for finding in audit["findings"]),
+        "metrics_failed": "; ".join(audit["audit_metrics_failed"]),
+        **further.columns(audit["audit_metrics"]),
     }
 
 

@@ -22,6 +22,7 @@ from fused_ray.config import RunConfig, registry
 from fused_ray.config.yaml_text import read_yaml
 from fused_ray.runs.report import what
 from fused_ray.runs.screen import Screen, fits, make_table, size
+from fused_ray.studies import further
 from fused_ray.studies.comparisons.config import CompareConfig
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
 from fused_ray.studies.comparisons.rows import DONE, UNSUPPORTED
@@ -120,7 +121,8 @@ def _layout(label: str, rows: Rows, base: RunConfig) -> Layout:
     scenario = base.forget.scenario
     known = registry.DATASETS[base.data.name]
     about = f"{base.data.name}, {base.model.label}, {base.federation.clients} clients"
-    columns = [_RA, _FA, *([_CA] if scenario == "exclusive" else []), *_REST]
+    own = [_Column(further.heading(name), name, "", spread) for name in further.names(rows)]
+    columns = [_RA, _FA, *([_CA] if scenario == "exclusive" else []), *_REST, *own]
     published = _published(base)
     body, paper = [], []
     for name, suffix in ((BEFORE, "_before"), (CONTROL, "_control")):
@@ -171,6 +173,8 @@ def _notes(by_method: Mapping[str, Rows]) -> Iterable[str]:
         for row in found:
             if row["status"] not in (DONE, UNSUPPORTED):
                 yield f"{method}, seed {row['seed']}: {row['status']}"
+            if row.get("metrics_failed"):
+                yield f"{method}, seed {row['seed']}: {row['metrics_failed']}"
 
 
 # -- the paper's figures
@@ -245,6 +249,9 @@ def _meanings(found: Sequence[Layout], config: CompareConfig) -> Iterator[str]:
     for name in heads:
         if name in _MEANINGS:
             yield f"{name}: {_MEANINGS[name].format(steps=min(FIXED, config.audit.relearn_steps))}"
+    for metric in config.audit.further:
+        if any(map(metric.gives, heads)):
+            yield f"{metric.name}: {metric.legend}"
 
 
 def markdown(rows: Rows, config: CompareConfig) -> str:

@@ -21,8 +21,10 @@ from fused_ray.runs import audits
 from fused_ray.runs import execute as single
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import MakePool, Prepare
-from fused_ray.runs.recorder import Progress as RunProgress
+from fused_ray.runs.progress import Progress as RunProgress
+from fused_ray.runs.sinks import tell_audit
 from fused_ray.storage.folder import LOCK_WAIT
+from fused_ray.studies import further
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.directory import SweepDirectory
 from fused_ray.studies.sweeps.front import Audited, Setting
@@ -65,7 +67,12 @@ class Auditor:
             found.append((WORDS.index(report["verdict"]), trial, report))
         _, trial, worst = min(found, key=lambda each: each[0])
         seed = f"seed {_of(trial).seed}: " if len(set(setting.seeds)) > 1 else ""
-        return Audited(setting, worst["verdict"], seed + worst["verdict_sentence"], worst["findings"])
+        reports = [report for _, _, report in found]
+        return Audited(
+            *(setting, worst["verdict"], seed + worst["verdict_sentence"], worst["findings"]),
+            metrics=further.means([report["audit_metrics"] for report in reports]),
+            metrics_failed=list(dict.fromkeys(line for report in reports for line in report["audit_metrics_failed"])),
+        )
 
     def _report(self, trial: Trial, rounds: int, trials: Sequence[Trial]) -> dict[str, Any]:
         """The audit of a trial's model after so many rounds; `trials` are those of all seeds."""
@@ -74,9 +81,11 @@ class Auditor:
         run.lock(LOCK_WAIT)
         try:
             label = config.unlearn.method
-            return audits.examine(run, run.result, self._standard(config, trials), config.audit, label)
+            report = audits.examine(run, run.result, self._standard(config, trials), config.audit, label)
         finally:
             run.unlock()
+        tell_audit(config.output, run.path, report)
+        return report
 
     def _run(self, trial: Trial, rounds: int) -> RunDirectory:
         sweep = self._sweep

@@ -17,9 +17,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
-
-from fused_ray.audit import rules
 from fused_ray.config import RunConfig, schedule
 from fused_ray.core.standard import standard
 from fused_ray.data import datasets
@@ -28,15 +25,17 @@ from fused_ray.runs import audits
 from fused_ray.runs import execute as single
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import MakePool, Prepare
-from fused_ray.runs.recorder import Progress as RunProgress
+from fused_ray.runs.progress import Progress as RunProgress
 from fused_ray.runs.remaining import Steps
+from fused_ray.runs.sinks import Guarded
 from fused_ray.storage.folder import LOCK_WAIT
 from fused_ray.studies.sweeps import plots, rows, tables
 from fused_ray.studies.sweeps.auditor import Auditor
 from fused_ray.studies.sweeps.choice import choose, unaudited
+from fused_ray.studies.sweeps.conclusion import front_table, plain, verdict_of
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.directory import SweepDirectory
-from fused_ray.studies.sweeps.front import NOT_AUDITED, Audited, Candidate, Case, Setting, cases, settled
+from fused_ray.studies.sweeps.front import Audited, Candidate, Case, cases, settled
 from fused_ray.studies.sweeps.trials import Trial
 from fused_ray.types import ImageData, Scenario
 
@@ -87,10 +86,11 @@ def execute(
     Shared models, and what audits need, are made on `make_pool`'s, which is best a lease. Raises Interrupted when
     stopped, and RunDirectoryError if no trial at all could be run.
     """
+    config.base.check_parts_of_driver()
     directory.lock(LOCK_WAIT)
     try:
         directory.extend(config)
-        sweep = Sweep(directory, config, listener, stopped, notes)
+        sweep = Sweep(directory, config, Guarded("the listener to progress", listener), stopped, notes)
         sweep.make_models(make_pool)
         if config.search == "optuna" or sweep.left:
             run_trials(sweep)
@@ -292,48 +292,19 @@ class Sweep:
             "cases": [
                 {
                     "case": case.name,
-                    "front": [_plain(setting) for setting in case.front],
-                    "recommended": case.recommended and _plain(case.recommended) | _verdict(case, case.recommended),
+                    "front": [plain(setting) for setting in case.front],
+                    "recommended": case.recommended and plain(case.recommended) | verdict_of(case, case.recommended),
                     "reason": case.reason,
-                    "audited": [_plain(each.setting) | _verdict(case, each.setting) for each in case.audited],
+                    "audited": [plain(each.setting) | verdict_of(case, each.setting) for each in case.audited],
                 }
                 for case in found
             ],
         }
-        listed = [(case, setting) for case in found for setting in case.front]
-        front = pa.Table.from_pylist(
-            [{"case": case.name} | _plain(s) | {"values": json.dumps(s.values)} for case, s in listed]
-        )
-        verdicts = [audited and audited.verdict for audited in (case.verdict(setting) for case, setting in listed)]
-        self.directory.write_table("front", front.append_column("verdict", pa.array(verdicts, pa.string())))
+        self.directory.write_table("front", front_table(found, self.config.base.audit.further))
         self.directory.write("table.md", tables.markdown(found, self.config.base, self.rows).encode())
         plots.draw(self.directory, found, self.config.base, self.config.output.plots)
         self.directory.write_json("result.json", result)  # last: it says that the sweep is complete
         return result
-
-
-def _plain(setting: Setting) -> dict[str, Any]:
-    """A setting for result.json and front.parquet: what is reported, and beside it the accuracies that chose it."""
-    figures = dict(setting.mean) | {f"{name}_choose": setting.choosing[name] for name in ("ra", "fa", "ca")}
-    spreads = {f"{name}_std": setting.spread.get(name) for name in ("ra", "fa")}
-    return {
-        "values": dict(setting.values),
-        "rounds": setting.round,
-        "trials": list(setting.trials),
-        **figures,
-        **spreads,
-    }
-
-
-def _verdict(case: Case, setting: Setting) -> dict[str, Any]:
-    judged = case.verdict(setting)
-    found = judged or Audited(setting, NOT_AUDITED, "base.audit.enabled is false")
-    return {
-        "verdict": found.verdict,
-        "verdict_sentence": found.sentence,
-        "verdict_rules": rules.RULES if judged else None,
-        "findings": list(found.findings),
-    }
 
 
 def models_of(sweep: SweepConfig, trial: Trial) -> list[RunConfig]:

@@ -88,6 +88,10 @@ class Audited:
     sentence: str
     findings: Sequence[Mapping[str, str]] = ()
     """Each with `name` and `sentence`, of the same seed."""
+    metrics: Sequence[Mapping[str, Any]] = ()
+    """Figures of further metrics, each with `name`, `value` and `meaning`; means over seeds."""
+    metrics_failed: Sequence[str] = ()
+    """Those that could not be taken, and why."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,14 @@ def settled(case: Case, concluded: Iterable[Mapping[str, Any]]) -> Case:
     told = next((found for found in concluded if found["case"] == case.name), None)
     if told is None:  # of a trial that failed when the sweep ended, and was tried again since
         return case
-    audited = [Audited(setting(s), s["verdict"], s["verdict_sentence"], s["findings"]) for s in told["audited"]]
+    audited = [
+        Audited(
+            *(setting(s), s["verdict"], s["verdict_sentence"], s["findings"]),
+            metrics=s.get("audit_metrics", ()),  # an earlier version had none
+            metrics_failed=s.get("audit_metrics_failed", ()),
+        )
+        for s in told["audited"]
+    ]
     best = told["recommended"]
     return replace(case, audited=audited, recommended=best and setting(best), reason=told["reason"])
 

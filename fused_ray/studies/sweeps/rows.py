@@ -33,6 +33,7 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "ca": (_FLOAT, "accuracy on the overlapping class; null outside the exclusive scenario"),
     "loss": (_FLOAT, "mean training loss an example over the round"),
     "bytes_up": (_INT, "protocol bytes that a client sends up in the round"),
+    "bytes_up_client": (_INT, "bytes_up by a name that says whose they are"),
     "bytes_up_total": (_INT, "protocol bytes that all clients sent up for it so far, ranking and gradients included"),
     "seconds": (_FLOAT, "wall seconds of the round: training, averaging, evaluation"),
     "seconds_total": (_FLOAT, "wall seconds of all unlearning rounds so far, without ranking and gradients"),
@@ -107,7 +108,8 @@ def _rounds(run: RunDirectory) -> list[Row]:
         found.append(
             {
                 **{name: row[name] for name in ("round", "loss", *METRICS)},
-                "bytes_up": row["bytes_up"] // row["clients_used"],
+                "bytes_up": (each := row["bytes_up"] // row["clients_used"]),
+                "bytes_up_client": each,
                 "bytes_up_total": sent,
                 "seconds": took,
                 "seconds_total": seconds,
@@ -116,7 +118,14 @@ def _rounds(run: RunDirectory) -> list[Row]:
     if result is None:
         return found
     metrics, adapter = result["metrics"], result["adapter"]
-    began = {"round": 0, "bytes_up": 0, "bytes_up_total": start or 0, "seconds": 0.0, "seconds_total": 0.0}
+    began = {
+        "round": 0,
+        "bytes_up": 0,
+        "bytes_up_client": 0,
+        "bytes_up_total": start or 0,
+        "seconds": 0.0,
+        "seconds_total": 0.0,
+    }
     found.insert(0, began | {name: metrics["start"].get(name) for name in METRICS})
     about = {
         **_of_model("before", metrics["before"]),

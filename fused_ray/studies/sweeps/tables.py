@@ -10,6 +10,7 @@ from rich.table import Table
 
 from fused_ray.config import RunConfig
 from fused_ray.runs.screen import Screen, fits, make_table, size
+from fused_ray.studies import further
 from fused_ray.studies.sweeps.front import Audited, Case, Setting, rounded, short
 from fused_ray.studies.sweeps.rows import DONE
 
@@ -51,11 +52,12 @@ def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
             tuple(_notes(case)),
             len(keys),
         )
+        own = further.names(further.columns(found.metrics) for found in case.audited)
         yield Layout(
             f"{title}: Pareto front of RA, FA and bytes over all rounds I",
-            head,
-            tuple(_row(setting, keys) for setting in case.front),
-            (_recommendation(case), *map(_audited, case.audited)),
+            (*head, *map(further.heading, own)),
+            tuple((*_row(setting, keys), *_further(case.verdict(setting), own)) for setting in case.front),
+            (_recommendation(case), *map(_audited, case.audited), *_meanings(case, base)),
             len(keys),
         )
 
@@ -101,7 +103,23 @@ def _recommendation(case: Case) -> str:
 
 
 def _audited(found: Audited) -> str:
-    return f"- {found.setting.title} is {found.verdict}: {found.sentence}"
+    figures = "".join(f"; {figure['name']} {figure['value']:.3f}" for figure in found.metrics)
+    return f"- {found.setting.title} is {found.verdict}: {found.sentence}{figures}"
+
+
+def _further(found: Audited | None, columns: Sequence[str]) -> Iterator[str]:
+    """Cells of further metrics; empty for what was not audited."""
+    figures = further.columns(found.metrics) if found else {}
+    yield from (f"{figures[column]:.3f}" if column in figures else "-" for column in columns)
+
+
+def _meanings(case: Case, base: RunConfig) -> Iterator[str]:
+    """What further metrics mean, and which could not be taken."""
+    figures = [figure["name"] for found in case.audited for figure in found.metrics]
+    for metric in base.audit.further:
+        if any(map(metric.gives, figures)):
+            yield f"{metric.name}: {metric.legend}"
+    yield from dict.fromkeys(line for found in case.audited for line in found.metrics_failed)
 
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

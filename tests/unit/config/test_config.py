@@ -115,6 +115,7 @@ OTHER: dict[str, str | None] = {
     "audit.retrained": "3",
     "audit.relearn_steps": "10",
     "audit.relearn_repeats": "1",
+    "audit.metrics": "[agreement]",
     "engine.backend": "local",
     "engine.address": "10.0.0.1:6379",
     "engine.numerics": "strict",
@@ -125,6 +126,7 @@ OTHER: dict[str, str | None] = {
     "engine.prefix_cache_mb": "0",
     "output.dir": "'runs/a: #1 é'",
     "output.plots": "false",
+    "output.callbacks": None,  # all of them come from elsewhere
 }
 CHANGES = [f"{key}={value}" for key, value in OTHER.items() if value is not None]
 # Fields that the default scenario refuses, and a scenario that takes them.

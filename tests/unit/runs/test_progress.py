@@ -12,7 +12,7 @@ from fused_ray import RunConfig, load_run, run
 from fused_ray.config import schedule
 from fused_ray.runs import display
 from fused_ray.runs.display import show_progress
-from fused_ray.runs.recorder import Progress
+from fused_ray.runs.progress import Progress
 from fused_ray.runs.screen import Screen, number
 
 SMALL = [

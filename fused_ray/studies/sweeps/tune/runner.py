@@ -20,7 +20,7 @@ from fused_ray.engine.pool import RayPool
 from fused_ray.errors import FusedRayError, Interrupted
 from fused_ray.runs import execute as single
 from fused_ray.runs.directory import RunDirectory
-from fused_ray.runs.recorder import Progress
+from fused_ray.runs.progress import Progress
 from fused_ray.studies.sweeps import rows
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.execute import models_of, preparer, run_trial
