@@ -1,7 +1,7 @@
 """What models depend on, as keys: equal keys give the same model, bit for bit, so that it need not be trained again.
 
-Files count by what is in them, not by where they are. Of a model of the user's own and of data behind a URI only the
-name counts.
+Files count by what is in them, not by where they are. Of a model of the user's own, of another package's parts and of
+data behind a URI only the name counts, and a part's settings.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fused_ray.config import registry
 from fused_ray.config.sections import FederationConfig
 from fused_ray.config.settings import Settings
+from fused_ray.config.tasks import SCENARIOS
 from fused_ray.config.training import TrainConfig
 
 _FIRST = {"lr", "momentum", "weight_decay", "batch_size", "local_epochs"}
@@ -30,6 +30,8 @@ def pretrain_key(config: Settings) -> str:
     forget = _shaping(config)
     if config.forget.scenario == "exclusive":
         read["forget"] = [forget["classes"], forget["owner"], forget["overlap"]]
+    elif config.forget.scenario not in SCENARIOS:
+        read["forget"] = forget
     elif forget:
         read["forget"] = [{k: v for k, v in forget.items() if k not in ("poison", "share")}, forget["share"]]
     return _hashed(read)
@@ -48,6 +50,8 @@ def read_by_pretraining(config: Settings) -> dict[str, Any]:
 def _shaping(config: Settings) -> dict[str, Any]:
     """What of `forget` shapes what clients hold, or what their data say."""
     forget = config.forget
+    if forget.scenario not in SCENARIOS:  # what another package's does to labels is not known
+        return forget.model_dump(mode="json", include={"scenario", "args"})
     if forget.scenario == "exclusive":
         told = forget.model_dump(mode="json", include={"scenario", "owner", "overlap"})
         return told | {"classes": config.forget_classes}
@@ -61,14 +65,14 @@ def _shaping(config: Settings) -> dict[str, Any]:
 
 def retrain_key(config: Settings) -> str:
     """SHA-256 over all that retraining without the forgotten data reads."""
-    forget = config.forget.model_dump(mode="json")
+    forget = _without_nothing(config.forget.model_dump(mode="json"))
     return _hashed(_read(config) | {"forget": forget, "rounds": config.retrain_rounds})
 
 
 def _read(config: Settings) -> dict[str, Any]:
     """What any training of a whole model reads."""
-    data = config.data.model_dump(mode="json")
-    if registry.DATASETS[config.data.name] is not None:
+    data = _without_nothing(config.data.model_dump(mode="json"))
+    if config.data.known is not None:
         data.pop("root")
     elif config.data.root:
         data["root"] = _content(config.data.root)
@@ -96,6 +100,11 @@ def _later(section: TrainConfig | FederationConfig, names: Collection[str], *par
         _, given = getattr(section, f"{name}_part")
         values[f"{name}_args"] = given.model_dump(mode="json") if given else {}
     return {name: value for name, value in values.items() if value != type(section).model_fields[name].default}
+
+
+def _without_nothing(section: dict[str, Any]) -> dict[str, Any]:
+    """A section without the settings of other packages' parts where there are none."""
+    return {name: value for name, value in section.items() if value or name not in ("args", "partition_args")}
 
 
 def _hashed(read: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ from fused_ray.config.fields import (
 from fused_ray.config.learning import AGGREGATE, SERVER_OPTIMISER, Aggregate, ServerOptimiser
 from fused_ray.config.methods import METHOD
 from fused_ray.config.parts import chosen, known, options
-from fused_ray.config.suggest import did_you_mean
+from fused_ray.config.tasks import DATASET, MODEL, PARTITIONING, SCENARIO, DataSet, Partitioning
 
 CLIENT = "ray://"
 NO_CLIENT = (
@@ -49,8 +49,10 @@ INPUTS = ("data.root", "data.partition_file", "model.weights", "pretrain.from")
 class DataConfig(Section):
     """Which examples there are and which client holds them."""
 
-    name: str = "fashion-mnist-mini"
-    """Data set: fashion-mnist-mini (embedded), fashion-mnist, mnist, cifar10, cifar100, or your own: parquet, npz."""
+    name: Annotated[str, known(DATASET)] = "fashion-mnist-mini"
+    """fashion-mnist-mini (embedded), fashion-mnist, mnist, cifar10, cifar100; yours: parquet, npz, or a part's name."""
+    args: dict[str, Any] = Field(default={})
+    """Settings of a data set of another package, by name, as its section says."""
     root: Where | None = None
     """Where it is: a folder (parquet: or URI; npz: the file); unset: the usual places are searched."""
     image_column: str | None = None
@@ -61,8 +63,10 @@ class DataConfig(Section):
     """Taken off each pixel / 255: one number or one per channel; unset: the known set's published mean, else 0.5."""
     std: PositivePerChannel | None = None
     """What that is divided by: one number or one per channel; unset: the known set's published one, else 0.5."""
-    partition: Literal["iid", "dirichlet", "pathological", "file"] = "dirichlet"
-    """Who holds what: iid, dirichlet (label skew), pathological (few classes each), or as a file or a column says."""
+    partition: Annotated[str, known(PARTITIONING)] = "dirichlet"
+    """Who holds what: iid, dirichlet (label skew), pathological (few classes each), file (or column); a part's name."""
+    partition_args: dict[str, Any] = Field(default={})
+    """Settings of a partition of another package, by name, as its section says."""
     partition_file: Where | None = None
     """file: a .parquet, .csv (columns client, example) or .npy file (clients in order) over the whole training set."""
     client_column: str | None = None
@@ -78,19 +82,43 @@ class DataConfig(Section):
     augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
     """Random crops (4 pixels of padding) and left-right flips where a whole model is trained; adapters see none."""
 
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in registry.DATASETS:
-            near = did_you_mean(name, registry.DATASETS)
-            raise ValueError(f"unknown data set {name!r}{near or ';'} choose one of {', '.join(registry.DATASETS)}")
-        return name
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `args` is a mapping
+
+    @model_validator(mode="after")
+    def _options(self) -> DataConfig:
+        for name, part, args, field in (
+            (self.name, self.part, self.args, "args"),
+            (self.partition, self.partitioning, self.partition_args, "partition_args"),
+        ):
+            options(None if part is None else part.section, args, name, field)
+        return self
+
+    @property
+    def part(self) -> DataSet | None:
+        """The data set that another package brings, if it is one's."""
+        return DATASET.find(self.name)
+
+    @property
+    def partitioning(self) -> Partitioning | None:
+        """The partition that another package brings, if it is one's."""
+        return PARTITIONING.find(self.partition)
+
+    @property
+    def known(self) -> registry.DatasetInfo | None:
+        """What is known of the data set without loading it, if anything."""
+        return registry.DATASETS.get(self.name)
+
+    @property
+    def images(self) -> bool:
+        """Whether inputs are images."""
+        return self.part is None or self.part.images
 
     @property
     def constants(self) -> Constants:
         """`mean` and `std` with their defaults filled in."""
-        info = registry.DATASETS[self.name]
-        mean, std = registry.OWN_MOMENTS if info is None else (info.mean, info.std)
+        usual = registry.OWN_MOMENTS if self.images else registry.NO_MOMENTS
+        mean, std = usual if self.known is None else (self.known.mean, self.known.std)
         return self.mean or mean, self.std or std
 
 
@@ -98,9 +126,9 @@ class ModelConfig(Section):
     """The network that is trained."""
 
     name: str = "lenet"
-    """Model: lenet, resnet18, resnet18-imagenet, simplevit or vit-small; not read where `factory` is set."""
+    """lenet, resnet18, resnet18-imagenet, simplevit, vit-small, or a part's name; not read where `factory` is set."""
     factory: str | None = None
-    """A model of your own, package.module:function, called with ((channels, height, width), classes, **args)."""
+    """A model of your own, package.module:function, called with (shape of an input, number of classes, **args)."""
     args: dict[str, Any] = Field(default={})
     """Keyword arguments of the model's factory, such as patch, width, depth and heads of simplevit."""
     weights: Where | None = None
@@ -113,10 +141,7 @@ class ModelConfig(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in registry.MODELS:
-            near = did_you_mean(name, registry.MODELS)
-            raise ValueError(
-                f"unknown model {name!r}{near or ';'} choose one of {', '.join(registry.MODELS)}, or set model.factory"
-            )
+            MODEL.place(name)
         return name
 
     @field_validator("factory")
@@ -130,7 +155,7 @@ class ModelConfig(Section):
     @property
     def entry(self) -> str:
         """Where the model is built, package.module:function."""
-        return self.factory or registry.MODELS[self.name].factory
+        return self.factory or (self.registered.factory if self.registered else MODEL.place(self.name))
 
     @property
     def label(self) -> str:
@@ -143,9 +168,14 @@ class ModelConfig(Section):
         return f"model.factory: {self.factory}" if self.factory else f"model.name: {self.name}"
 
     @property
+    def registered(self) -> registry.ModelInfo | None:
+        """What this package says of its own model; None for one of the user's own."""
+        return None if self.factory else registry.MODELS.get(self.name)
+
+    @property
     def known(self) -> registry.ModelInfo | None:
         """What is known without building it; None for a model of the user's own, or with other dimensions."""
-        return None if self.factory or self.args else registry.MODELS[self.name]
+        return None if self.args else self.registered
 
 
 class FederationConfig(Section):
@@ -201,8 +231,10 @@ class PretrainConfig(Section):
 class ForgetConfig(Section):
     """What must be forgotten."""
 
-    scenario: Literal["class", "client", "sample", "exclusive"] = "class"
-    """What goes: whole classes (class), all of some clients, single examples, all that one client alone knew."""
+    scenario: Annotated[str, known(SCENARIO)] = "class"
+    """What goes: whole classes (class), all of some clients, single examples, all one client alone knew; or a part."""
+    args: dict[str, Any] = Field(default={})
+    """Settings of a scenario of another package, by name, as its section says."""
     classes: Integers | None = None
     """class: the classes to forget ([0]); exclusive: [the owner's alone, the one it mostly holds] ([1, 0])."""
     clients: Clients | None = None
@@ -223,6 +255,14 @@ class ForgetConfig(Section):
     """exclusive: the client that alone holds classes[0]."""
     overlap: Annotated[Real, Field(gt=0, lt=1)] = 0.9
     """exclusive: the owner's share of classes[1]; the rest stays with the others."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `args` is a mapping
+
+    @model_validator(mode="after")
+    def _options(self) -> ForgetConfig:
+        options(SCENARIO.find(self.scenario).section, self.args, self.scenario)
+        return self
 
 
 class UnlearnConfig(Section):

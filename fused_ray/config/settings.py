@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -24,6 +25,7 @@ from fused_ray.config.sections import (
     RetrainConfig,
     UnlearnConfig,
 )
+from fused_ray.config.tasks import DATASET, MODEL, PARTITIONING, SCENARIO, Kind, Request
 from fused_ray.config.training import TrainConfig
 from fused_ray.errors import ConfigError
 
@@ -128,10 +130,23 @@ class Settings(Section):
         """What is known of `unlearn.method`."""
         return METHOD.find(self.unlearn.method)
 
+    @property
+    def scenario(self) -> Request:
+        """What is known of `forget.scenario`."""
+        return SCENARIO.find(self.forget.scenario)
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of scenario it is: its name, or that of the one that it is like."""
+        return self.scenario.like
+
     def check_parts(self) -> None:
         """Raises ConfigError where a part from elsewhere cannot be used in this process."""
         named: dict[str, tuple[Door[Any], str]] = {
             "unlearn.method": (METHOD, self.unlearn.method),
+            "data.name": (DATASET, self.data.name),
+            "data.partition": (PARTITIONING, self.data.partition),
+            "forget.scenario": (SCENARIO, self.forget.scenario),
             "train.optimiser": (CLIENT_OPTIMISER, self.train.optimiser),
             "train.schedule": (SCHEDULE, self.train.schedule),
             "federation.aggregate": (AGGREGATE, self.federation.aggregate),
@@ -142,6 +157,15 @@ class Settings(Section):
                 door.find(name)
             except ValueError as error:
                 raise ConfigError(f"{key}: {error}") from None
+        try:
+            self.model.entry  # noqa: B018  of a name that an installed package registers, the place is asked for
+        except ValueError as error:
+            raise ConfigError(f"model.name: {error}") from None
+
+    @property
+    def scenario_options(self) -> Any:
+        """`forget.args` as the section that the scenario brings; None where it brings none."""
+        return options(self.scenario.section, self.forget.args, self.forget.scenario)
 
     @property
     def method_options(self) -> Any:
