@@ -79,12 +79,12 @@ def _no_images(config: Settings) -> None:
 
 
 def _constants(config: Settings, data: registry.DatasetInfo) -> None:
-    channels = data.shape[0]
+    channels, what = data.shape[0], "images" if config.data.images else "inputs"
     for key, given in (("mean", config.data.mean), ("std", config.data.std)):
         if given is not None and len(given) not in (1, channels):
             raise ValueError(
-                f"data.{key}: there are {len(given)} numbers, and the {'images' if config.data.images else 'inputs'} of "
-                f"{config.data.name} have {channels} channel{'s' * (channels > 1)}; give one number, or one per channel"
+                f"data.{key}: there are {len(given)} numbers, and the {what} of {config.data.name} have {channels} "
+                f"channel{'s' * (channels > 1)}; give one number, or one per channel"
             )
 
 
@@ -150,7 +150,8 @@ def _what_is_forgotten(config: Settings) -> None:
 def _known_classes(config: Settings, data: registry.DatasetInfo) -> None:
     classes, known = config.forget_classes, data.classes
     if known < 2:
-        raise ValueError("data.root: all labels are of one class, so that there is nothing to tell apart")
+        key = "data.root" if config.data.part is None else "data.name"
+        raise ValueError(f"{key}: all labels are of one class, so that there is nothing to tell apart")
     for c in (*classes, *([config.forget.target] if config.forget.scenario == "sample" else [])):
         if not 0 <= c < known:
             key = "forget.classes" if c in classes else "forget.target"
@@ -225,7 +226,7 @@ def _own_scenario(config: Settings) -> None:
     forget = config.forget
     for key, given in (("classes", forget.classes), ("clients", forget.clients), ("share", forget.share)):
         if given is not None:
-            raise ValueError(f"forget.{key}: {forget.scenario} does not read it, but its own forget.args; leave it unset")
+            raise ValueError(f"forget.{key}: {forget.scenario} reads its own forget.args instead; leave it unset")
 
 
 def _no_clients(config: Settings) -> None:

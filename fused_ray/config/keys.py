@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fused_ray.config.sections import FederationConfig
+from fused_ray.config.sections import DataConfig, FederationConfig, ForgetConfig
 from fused_ray.config.settings import Settings
 from fused_ray.config.tasks import SCENARIOS
 from fused_ray.config.training import TrainConfig
@@ -51,7 +51,7 @@ def _shaping(config: Settings) -> dict[str, Any]:
     """What of `forget` shapes what clients hold, or what their data say."""
     forget = config.forget
     if forget.scenario not in SCENARIOS:  # what another package's does to labels is not known
-        return forget.model_dump(mode="json", include={"scenario", "args"})
+        return {name: value for name, value in _with_settings(forget).items() if name in ("scenario", "args")}
     if forget.scenario == "exclusive":
         told = forget.model_dump(mode="json", include={"scenario", "owner", "overlap"})
         return told | {"classes": config.forget_classes}
@@ -65,13 +65,13 @@ def _shaping(config: Settings) -> dict[str, Any]:
 
 def retrain_key(config: Settings) -> str:
     """SHA-256 over all that retraining without the forgotten data reads."""
-    forget = _without_nothing(config.forget.model_dump(mode="json"))
+    forget = _with_settings(config.forget)
     return _hashed(_read(config) | {"forget": forget, "rounds": config.retrain_rounds})
 
 
 def _read(config: Settings) -> dict[str, Any]:
     """What any training of a whole model reads."""
-    data = _without_nothing(config.data.model_dump(mode="json"))
+    data = _with_settings(config.data)
     if config.data.known is not None:
         data.pop("root")
     elif config.data.root:
@@ -102,9 +102,18 @@ def _later(section: TrainConfig | FederationConfig, names: Collection[str], *par
     return {name: value for name, value in values.items() if value != type(section).model_fields[name].default}
 
 
-def _without_nothing(section: dict[str, Any]) -> dict[str, Any]:
-    """A section without the settings of other packages' parts where there are none."""
-    return {name: value for name, value in section.items() if value or name not in ("args", "partition_args")}
+def _with_settings(section: DataConfig | ForgetConfig) -> dict[str, Any]:
+    """All that a section says, with the settings of another package's parts in full; without these where it has none,
+    which leaves earlier keys as they were."""
+    values = section.model_dump(mode="json")
+    given = {"args": section.settings}
+    if isinstance(section, DataConfig):
+        given["partition_args"] = section.partition_settings
+    for name, settings in given.items():
+        values.pop(name)
+        if settings is not None:
+            values[name] = settings.model_dump(mode="json")
+    return values
 
 
 def _hashed(read: dict[str, Any]) -> str:

@@ -87,12 +87,19 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _options(self) -> DataConfig:
-        for name, part, args, field in (
-            (self.name, self.part, self.args, "args"),
-            (self.partition, self.partitioning, self.partition_args, "partition_args"),
-        ):
-            options(None if part is None else part.section, args, name, field)
+        _ = self.settings, self.partition_settings
         return self
+
+    @property
+    def settings(self) -> Any:
+        """`args` as the section that the data set brings; None where it brings none."""
+        return options(self.part.section if self.part else None, self.args, self.name)
+
+    @property
+    def partition_settings(self) -> Any:
+        """`partition_args` as the section that the partition brings; None where it brings none."""
+        part = self.partitioning
+        return options(part.section if part else None, self.partition_args, self.partition, "partition_args")
 
     @property
     def part(self) -> DataSet | None:
@@ -261,8 +268,13 @@ class ForgetConfig(Section):
 
     @model_validator(mode="after")
     def _options(self) -> ForgetConfig:
-        options(SCENARIO.find(self.scenario).section, self.args, self.scenario)
+        _ = self.settings
         return self
+
+    @property
+    def settings(self) -> Any:
+        """`args` as the section that the scenario brings; None where it brings none."""
+        return options(SCENARIO.find(self.scenario).section, self.args, self.scenario)
 
 
 class UnlearnConfig(Section):

@@ -165,7 +165,7 @@ class Settings(Section):
     @property
     def scenario_options(self) -> Any:
         """`forget.args` as the section that the scenario brings; None where it brings none."""
-        return options(self.scenario.section, self.forget.args, self.forget.scenario)
+        return self.forget.settings
 
     @property
     def method_options(self) -> Any:

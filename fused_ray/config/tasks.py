@@ -76,5 +76,7 @@ PARTITIONING: Door[Partitioning | None] = Door(
 )
 """This package's own are None: data/partitions.py makes them, by the settings of the section `data`."""
 SCENARIO = Door("scenario", "fused_ray.scenarios", SCENARIOS, Request, "a fused_ray.api.Request")
-MODEL = Door("model", "fused_ray.models", registry.MODELS, registry.ModelInfo, "a registered model", "set model.factory")
+MODEL = Door(
+    "model", "fused_ray.models", registry.MODELS, registry.ModelInfo, "a registered model", "set model.factory"
+)
 """Of an installed package's models only the place is asked for: to import one takes PyTorch."""

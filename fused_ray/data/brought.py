@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fused_ray.config import DataConfig
-from fused_ray.config.parts import function, options
+from fused_ray.config.parts import function
 from fused_ray.config.tasks import DataSet
 from fused_ray.data.source import Source, in_memory
 from fused_ray.errors import DataError
@@ -19,7 +19,7 @@ def read(config: DataConfig, part: DataSet, seed: int) -> Source:
     """What the part loads with the settings `data.args`. Raises DataError naming the part and what is wrong."""
     where = f"data.name: {config.name}"
     try:
-        loaded = function(part.load)(seed, **dict(options(part.section, config.args, config.name) or ()))
+        loaded = function(part.load)(seed, **dict(config.settings or ()))
     except DataError:
         raise
     except Exception as error:  # whatever the loader does
@@ -58,7 +58,7 @@ def _check_inputs(inputs: Any, images: bool, where: str) -> None:
 def _labels(labels: Any, classes: int, where: str, split: str) -> IntVector:
     largest = _largest(labels, where, split)
     array: NDArray[Any] = np.asarray(labels)
-    if array.size and array.min() < 0 or largest >= classes:
+    if (array.size and array.min() < 0) or largest >= classes:
         wrong = array.min() if array.min() < 0 else largest
         raise DataError(f"{where}, {split}_labels: {wrong} is no class; there are {classes}, counted from 0")
     return array.astype(np.int64)

@@ -40,11 +40,10 @@ def load(config: DataConfig, seed: int) -> ImageData:
     labels = _chosen(source.train.labels, kept)
     images, test_images, mixed = _of_one_kind(images, test_images) if config.images else (images, test_images, ())
     if test_images.shape[1:] != images.shape[1:]:
+        what, of = ("images", " (channels, height, width)") if config.images else ("inputs", "")
         raise DataError(
-            f"{config.root or config.name}: training images are {list(images.shape[1:])} (channels, height, width), "
-            f"test images {list(test_images.shape[1:])}"
-            if config.images
-            else f"{config.name}: training inputs are {list(images.shape[1:])}, test inputs {list(test_images.shape[1:])}"
+            f"{config.root or config.name}: training {what} are {list(images.shape[1:])}{of}, "
+            f"test {what} {list(test_images.shape[1:])}"
         )
     channels = images.shape[1] if config.images else 1  # what is no image has no channels to repeat a number for
     mean, std = (given * channels if len(given) == 1 else given for given in config.constants)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fused_ray.config import DataConfig
-from fused_ray.config.parts import function, options
+from fused_ray.config.parts import function
 from fused_ray.config.tasks import Partitioning
 from fused_ray.data.partition_file import owners
 from fused_ray.errors import DataError
@@ -104,7 +104,7 @@ def _brought(
 ) -> Partition:
     """As another package says. Raises DataError naming the part where it breaks the contract."""
     where = f"data.partition: {config.partition}"
-    settings = dict(options(part.section, config.partition_args, config.partition, "partition_args") or ())
+    settings = dict(config.partition_settings or ())
     try:
         found = [np.asarray(own) for own in function(part.split)(labels.copy(), clients, seed, columns, **settings)]
     except DataError:

@@ -36,6 +36,7 @@ Prepare = Callable[[RunConfig], tuple[ImageData, Scenario]]
 
 def prepared(config: RunConfig, load: Load = datasets.load) -> tuple[ImageData, Scenario]:
     """The data, as the scenario leaves them, and who holds and forgets what of them."""
+    config.check_parts()
     data = load(config.data, config.seed)
     scenario = scenarios.build(config, data)
     return scenarios.extended(config, data, scenario), scenario
@@ -55,7 +56,7 @@ def execute(
     directory.lock(LOCK_WAIT)
     try:
         data, scenario = prepare(config)
-        about = data.train_images.shape[1:], data.classes
+        about = data.shape, data.classes
         model = check_model(config, *about)
         stuck = never_reset(config, *about, model)
         given: Arrays | None = None
@@ -72,7 +73,7 @@ def execute(
                 f"{config.model.label} declares no stages, and no chain of stages could be traced that gives its bits: "
                 "nothing of it is cached in unlearning, every round runs the whole model"
             )
-        if not model.channels_last:
+        if len(data.shape) == 3 and not model.channels_last:
             recorder.note(
                 f"{config.model.label} fails on channels-last tensors (a .view after a convolution, as a rule), so it "
                 "runs in PyTorch's usual memory format, in which convolutions may be slower; .flatten(1) suits both"

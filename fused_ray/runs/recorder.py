@@ -118,7 +118,7 @@ class DirectoryRecorder:
         self._progress = Progress()
         self._counts, self._constants = _class_counts(scenario, data), (data.mean, data.std)
         self._about_data = {  # what building M_f and feeding it takes
-            "shape": list(data.train_images.shape[1:]),
+            "shape": list(data.shape),
             "classes": data.classes,
             "class_names": list(data.class_names),
             "mean": list(data.mean),
