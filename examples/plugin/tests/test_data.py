@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from fused_ray_plugin.text import documents, sources
 
-from fused_ray import CompareConfig, FusedRayError, RunConfig, compare, load_comparison, load_run, run
-from fused_ray.api import DataSet, Forgotten, Loaded, Partitioning, Request, Section, TestView
+from fused_ray import CompareConfig, FusedRayError, RunConfig, compare, load_comparison, load_run, run, types
+from fused_ray.api import DataSet, Forgotten, Loaded, Partitioning, Request, Section
 from fused_ray.config.validation import nested
 from fused_ray.core.state import state_hash
 from fused_ray.runs.execute import prepared
@@ -206,7 +206,7 @@ def split(labels: Any, clients: int, seed: int, columns: Any, case: str) -> Any:
 
 def forget(settings: Any, data: Any, who: Any) -> Any:
     case, kept = settings.scenario_options.case, [part.copy() for part in who.parts]
-    everything = TestView(np.arange(len(data.test_labels)), data.test_labels)
+    everything = types.TestView(np.arange(len(data.test_labels)), data.test_labels)
     half = [kept[0][1:], *kept[1:]]
     return {
         "nothing": None,
@@ -216,7 +216,7 @@ def forget(settings: Any, data: Any, who: Any) -> Any:
         "labels": Forgotten((kept[0][:0], *kept[1:]), train_labels=1 - data.train_labels),
         "classes": Forgotten((kept[0][:0], *kept[1:]), {"fa": everything}, data.train_labels + 5),
         "view": Forgotten((kept[0][:0], *kept[1:]), {"xa": everything}),
-        "beyond": Forgotten((kept[0][:0], *kept[1:]), {"fa": TestView(np.array([99999]), np.array([0]))}),
+        "beyond": Forgotten((kept[0][:0], *kept[1:]), {"fa": types.TestView(np.array([99999]), np.array([0]))}),
         "none": Forgotten(tuple(kept)),
         "all": Forgotten(tuple(part[:0] for part in kept)),
         "good": Forgotten((kept[0][:0], *kept[1:]), {"fa": everything}, 1 - data.train_labels),
