@@ -17,6 +17,9 @@ from fused_ray.config.learning import Schedule as Schedule
 from fused_ray.config.learning import ServerOptimiser as ServerOptimiser
 from fused_ray.config.methods import Method as Method
 from fused_ray.config.metrics import Metric as Metric
+from fused_ray.config.tasks import DataSet as DataSet
+from fused_ray.config.tasks import Partitioning as Partitioning
+from fused_ray.config.tasks import Request as Request
 from fused_ray.core.gradient import cross_entropy as cross_entropy
 from fused_ray.core.gradient import model_gradient as model_gradient
 from fused_ray.core.methods import Unlearned as Unlearned
@@ -39,6 +42,7 @@ from fused_ray.core.work import ModelEvaluation as ModelEvaluation
 from fused_ray.core.work import Update as Update
 from fused_ray.core.work import Work as Work
 from fused_ray.core.workspace import Workspace as Workspace
+from fused_ray.data.partitions import Partition as Partition
 from fused_ray.errors import Interrupted as Interrupted
 from fused_ray.runs.events import AuditOver as AuditOver
 from fused_ray.runs.events import Callback as Callback
@@ -49,7 +53,11 @@ from fused_ray.runs.events import RunBegins as RunBegins
 from fused_ray.runs.events import RunEnds as RunEnds
 from fused_ray.seeding import derive as derive
 from fused_ray.seeding import generator as generator
+from fused_ray.types import Forgotten as Forgotten
+from fused_ray.types import ImageData as ImageData
+from fused_ray.types import Loaded as Loaded
 from fused_ray.types import On as On
 from fused_ray.types import PartialSum as PartialSum
 from fused_ray.types import Payload as Payload
 from fused_ray.types import Scenario as Scenario
+from fused_ray.types import TestView as TestView

@@ -7,9 +7,10 @@ Shapes: n training examples, m test examples, P a model's float parameters and b
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,26 @@ On = Literal["held", "retained", "forgotten"]
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """What the loader of a data set returns. Inputs are float32 [n, ...], or images uint8 [n, channels, height, width];
+    those of training and test are of one shape."""
+
+    train_inputs: NDArray[Any]
+    train_labels: NDArray[Any]
+    """Whole numbers [n], classes from 0."""
+    test_inputs: NDArray[Any]
+    test_labels: NDArray[Any]
+    class_names: tuple[str, ...] = ()
+    """What the classes are called; none where that is their number."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What else is known of each training example, such as whose it is, by name [n]; for partitions and scenarios."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was read."""
+
+
+@dataclass(frozen=True)
 class ImageData:
-    """A data set in memory: uint8 images [n, channels, height, width], int64 labels [n]."""
+    """A data set in memory: inputs float32 [n, ...] or images uint8 [n, channels, height, width], int64 labels [n]."""
 
     name: str
     classes: int
@@ -32,9 +51,9 @@ class ImageData:
     """Per channel, what images are normalised by, of pixel values divided by 255. Constants (of the known set, or as
     configured) and never those of the images themselves: D_u is among these, and would change the retrained model."""
     std: tuple[float, ...]
-    train_images: NDArray[np.uint8]
+    train_images: NDArray[Any]
     train_labels: IntVector
-    test_images: NDArray[np.uint8]
+    test_images: NDArray[Any]
     test_labels: IntVector
     class_names: tuple[str, ...] = ()
     train_rows: IntVector | None = None
@@ -43,10 +62,17 @@ class ImageData:
     """Examples of the whole training set, before `data.limit`."""
     notes: tuple[str, ...] = ()
     """What the user should know of how it was read."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What else is known of each training example, by name [n]."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an input; of an image: channels, height, width."""
+        return self.train_images.shape[1:]
 
     @cached_property
     def sha256(self) -> str:
-        """Hash over all images and labels, training and test."""
+        """Hash over all inputs and labels, training and test."""
         found = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             found.update(f"{array.dtype.str} {array.shape}\n".encode())
@@ -60,6 +86,25 @@ class TestView:
 
     indices: IntVector
     labels: IntVector
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What a scenario says must be forgotten."""
+
+    retained: tuple[IntVector, ...]
+    """Per client, those of its examples that stay (D_r)."""
+    views: dict[str, TestView] = field(default_factory=dict)
+    """Test views by metric name: `ra` on what stays (unsaid: the test set), `fa` on what is forgotten (unsaid: the
+    forgotten examples themselves), `ca` on the overlap (exclusive)."""
+    train_labels: IntVector | None = None
+    """The labels [n] that clients train on; None: the data set's."""
+    classes: tuple[int, ...] = ()
+    """The classes that are forgotten altogether, if any."""
+    poisoned: IntVector | None = None
+    """The training examples whose label or image was changed; None: those whose label was."""
+    trigger: int = 0
+    """Side of the white square that the poisoned images carry, pixels; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +127,10 @@ class Scenario:
     """Ground truth: ascending indices of the training examples whose label or image was changed."""
     trigger: int = 0
     """Side of the white square that the poisoned images carry, pixels; 0: none."""
+    classes: tuple[int, ...] = ()
+    """The classes that are forgotten altogether, if any."""
+    shown: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The forgotten training examples that stand behind the test set for `fa` to be measured on, if any."""
     client_names: tuple[str, ...] = ()
     """What the clients are called in their owner's partition; none where that is their number."""
     notes: tuple[str, ...] = ()
@@ -96,6 +145,10 @@ class Scenario:
         if on == "forgotten":
             return self.forgotten(client)
         return (self.held if on == "held" else self.retained)[client]
+
+    def real(self, tests: int) -> int:
+        """How many of the examples that are evaluated are the test set's own; they come first."""
+        return tests // 2 if self.trigger else tests - len(self.shown)
 
     def clients(self, on: On) -> list[int]:
         """The clients that have examples of one kind."""

@@ -19,9 +19,10 @@ def check(config: Settings) -> None:
     _what_is_forgotten(config)
     _layers(config)
     _adapter(config)
-    known = registry.DATASETS[config.data.name]
-    if known is not None:
-        check_data(config, known)
+    if not config.data.images:
+        _no_images(config)
+    if config.data.known is not None:
+        check_data(config, config.data.known)
 
 
 def check_data(config: Settings, data: registry.DatasetInfo) -> None:
@@ -31,9 +32,11 @@ def check_data(config: Settings, data: registry.DatasetInfo) -> None:
     _known_classes(config, data)
     if config.forget.scenario == "sample":
         _known_examples(config, data)
-    height, width = data.shape[1:]
     known = config.model.known
-    if known is not None and min(height, width) < known.min_side:
+    if known is None or not config.data.images:
+        return
+    height, width = data.shape[1:]
+    if min(height, width) < known.min_side:
         raise ValueError(
             f"model.name: {config.model.name} takes images of at least {known.min_side} x {known.min_side} pixels, not "
             f"{height} x {width}"
@@ -42,7 +45,9 @@ def check_data(config: Settings, data: registry.DatasetInfo) -> None:
 
 def _own_data(config: Settings) -> None:
     data = config.data
-    if registry.DATASETS[data.name] is None and data.root is None:
+    if data.part is not None and data.root is not None:
+        raise ValueError(f"data.root: {data.name} is told where it is by settings of its own (data.args), if by any")
+    if data.part is None and data.known is None and data.root is None:
         what = "the .npz file" if data.name == "npz" else "the folder or URI of the Parquet files"
         raise ValueError(f"data.root: {data.name} is your own data; say where {what} is")
     for key, column in (("image", data.image_column), ("label", data.label_column)):
@@ -61,12 +66,24 @@ def _own_data(config: Settings) -> None:
         raise ValueError("data.partition: the scenario exclusive says itself who holds what; choose another partition")
 
 
+def _no_images(config: Settings) -> None:
+    name = config.data.name
+    if config.model.registered is not None:
+        raise ValueError(
+            f"model.name: {config.model.name} takes images, and the inputs of {name} are none; set model.factory"
+        )
+    if config.data.augment != "none":
+        raise ValueError(f"data.augment: the inputs of {name} are no images; leave it unset")
+    if config.forget.scenario == "sample" and config.forget.poison:
+        raise ValueError(f"forget.poison: the inputs of {name} are no images to carry a trigger; set it to false")
+
+
 def _constants(config: Settings, data: registry.DatasetInfo) -> None:
-    channels = data.shape[0]
+    channels, what = data.shape[0], "images" if config.data.images else "inputs"
     for key, given in (("mean", config.data.mean), ("std", config.data.std)):
         if given is not None and len(given) not in (1, channels):
             raise ValueError(
-                f"data.{key}: there are {len(given)} numbers, and the images of {config.data.name} have {channels} "
+                f"data.{key}: there are {len(given)} numbers, and the {what} of {config.data.name} have {channels} "
                 f"channel{'s' * (channels > 1)}; give one number, or one per channel"
             )
 
@@ -96,10 +113,11 @@ def _train_examples(config: Settings, data: registry.DatasetInfo) -> int:
 def _method(config: Settings) -> None:
     method, scenario = config.unlearn.method, config.forget.scenario
     able = config.method.scenarios
-    if scenario not in able:
+    if config.kind not in able:
+        of_kind = "" if config.kind == scenario else f", which is like {config.kind!r}"
         raise ValueError(
             f"unlearn.method: {method} {'forgets whole clients and ' if able == WHOLE_CLIENTS else ''}cannot do the "
-            f"scenario {scenario!r}; it can do {', '.join(able)}"
+            f"scenario {scenario!r}{of_kind}; it can do {', '.join(able)}"
         )
     if method == "retrain" and config.retrain_rounds == 0:
         raise ValueError("retrain.rounds: the method retrain needs at least 1")
@@ -125,13 +143,15 @@ def _training(config: Settings) -> None:
 def _what_is_forgotten(config: Settings) -> None:
     if len(set(config.forget_classes)) != len(config.forget_classes):
         raise ValueError(f"forget.classes: {list(config.forget_classes)} names a class twice")
-    {"class": _class, "client": _client, "sample": _sample, "exclusive": _exclusive}[config.forget.scenario](config)
+    of_ours = {"class": _class, "client": _client, "sample": _sample, "exclusive": _exclusive}
+    of_ours.get(config.forget.scenario, _own_scenario)(config)
 
 
 def _known_classes(config: Settings, data: registry.DatasetInfo) -> None:
     classes, known = config.forget_classes, data.classes
     if known < 2:
-        raise ValueError("data.root: all labels are of one class, so that there is nothing to tell apart")
+        key = "data.root" if config.data.part is None else "data.name"
+        raise ValueError(f"{key}: all labels are of one class, so that there is nothing to tell apart")
     for c in (*classes, *([config.forget.target] if config.forget.scenario == "sample" else [])):
         if not 0 <= c < known:
             key = "forget.classes" if c in classes else "forget.target"
@@ -180,8 +200,8 @@ def _examples(config: Settings) -> None:
 
 def _known_examples(config: Settings, data: registry.DatasetInfo) -> None:
     forget, there_are = config.forget, _train_examples(config, data)
-    height, width = data.shape[1:]
-    if forget.trigger > min(height, width):
+    if config.data.images and forget.trigger > min(data.shape[1:]):
+        height, width = data.shape[1:]
         raise ValueError(f"forget.trigger: {forget.trigger} pixels do not fit into images of {height} x {width}")
     last = max(forget.examples, default=-1)
     if last >= there_are:
@@ -199,6 +219,14 @@ def _exclusive(config: Settings) -> None:
         raise ValueError(f"forget.owner: there is no client {forget.owner}; clients are 0 to {clients - 1}")
     if clients < 2:
         raise ValueError("federation.clients: exclusive needs at least 2, the owner and one that remembers")
+
+
+def _own_scenario(config: Settings) -> None:
+    """One of another package has settings of its own."""
+    forget = config.forget
+    for key, given in (("classes", forget.classes), ("clients", forget.clients), ("share", forget.share)):
+        if given is not None:
+            raise ValueError(f"forget.{key}: {forget.scenario} reads its own forget.args instead; leave it unset")
 
 
 def _no_clients(config: Settings) -> None:

@@ -1,7 +1,7 @@
 """What models depend on, as keys: equal keys give the same model, bit for bit, so that it need not be trained again.
 
-Files count by what is in them, not by where they are. Of a model of the user's own and of data behind a URI only the
-name counts.
+Files count by what is in them, not by where they are. Of a model of the user's own, of another package's parts and of
+data behind a URI only the name counts, and a part's settings.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fused_ray.config import registry
-from fused_ray.config.sections import FederationConfig
+from fused_ray.config.sections import DataConfig, FederationConfig, ForgetConfig
 from fused_ray.config.settings import Settings
+from fused_ray.config.tasks import SCENARIOS
 from fused_ray.config.training import TrainConfig
 
 _FIRST = {"lr", "momentum", "weight_decay", "batch_size", "local_epochs"}
@@ -30,6 +30,8 @@ def pretrain_key(config: Settings) -> str:
     forget = _shaping(config)
     if config.forget.scenario == "exclusive":
         read["forget"] = [forget["classes"], forget["owner"], forget["overlap"]]
+    elif config.forget.scenario not in SCENARIOS:
+        read["forget"] = forget
     elif forget:
         read["forget"] = [{k: v for k, v in forget.items() if k not in ("poison", "share")}, forget["share"]]
     return _hashed(read)
@@ -48,6 +50,8 @@ def read_by_pretraining(config: Settings) -> dict[str, Any]:
 def _shaping(config: Settings) -> dict[str, Any]:
     """What of `forget` shapes what clients hold, or what their data say."""
     forget = config.forget
+    if forget.scenario not in SCENARIOS:  # what another package's does to labels is not known
+        return {name: value for name, value in _with_settings(forget).items() if name in ("scenario", "args")}
     if forget.scenario == "exclusive":
         told = forget.model_dump(mode="json", include={"scenario", "owner", "overlap"})
         return told | {"classes": config.forget_classes}
@@ -61,14 +65,14 @@ def _shaping(config: Settings) -> dict[str, Any]:
 
 def retrain_key(config: Settings) -> str:
     """SHA-256 over all that retraining without the forgotten data reads."""
-    forget = config.forget.model_dump(mode="json")
+    forget = _with_settings(config.forget)
     return _hashed(_read(config) | {"forget": forget, "rounds": config.retrain_rounds})
 
 
 def _read(config: Settings) -> dict[str, Any]:
     """What any training of a whole model reads."""
-    data = config.data.model_dump(mode="json")
-    if registry.DATASETS[config.data.name] is not None:
+    data = _with_settings(config.data)
+    if config.data.known is not None:
         data.pop("root")
     elif config.data.root:
         data["root"] = _content(config.data.root)
@@ -96,6 +100,20 @@ def _later(section: TrainConfig | FederationConfig, names: Collection[str], *par
         _, given = getattr(section, f"{name}_part")
         values[f"{name}_args"] = given.model_dump(mode="json") if given else {}
     return {name: value for name, value in values.items() if value != type(section).model_fields[name].default}
+
+
+def _with_settings(section: DataConfig | ForgetConfig) -> dict[str, Any]:
+    """All that a section says, with the settings of another package's parts in full; without these where it has none,
+    which leaves earlier keys as they were."""
+    values = section.model_dump(mode="json")
+    given = {"args": section.settings}
+    if isinstance(section, DataConfig):
+        given["partition_args"] = section.partition_settings
+    for name, settings in given.items():
+        values.pop(name)
+        if settings is not None:
+            values[name] = settings.model_dump(mode="json")
+    return values
 
 
 def _hashed(read: dict[str, Any]) -> str:

@@ -36,6 +36,8 @@ class Door(Generic[P]):
     """What a part must be: a type, or whether an object will do."""
     must_be: str
     """The same in words."""
+    or_else: str = "your own as package.module:object"
+    """What may be said instead of a name."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,14 +50,21 @@ class Door(Generic[P]):
             return self.built_in[name]
         if ":" in name:
             return self._fitting(name, imported(name))
+        where = self.place(name)
+        return self._fitting(where, imported(where))
+
+    def place(self, name: str) -> str:
+        """Where an installed package has the part of a name, package.module:object, which is not imported.
+
+        Raises ValueError where none has.
+        """
         installed = self._installed().get(name)
         if installed is None:
             near = did_you_mean(name, self.names)
             raise ValueError(
-                f"unknown {self.what} {name!r}{near or ';'} choose one of {', '.join(self.names)}, or your own as "
-                "package.module:object"
+                f"unknown {self.what} {name!r}{near or ';'} choose one of {', '.join(self.names)}, or {self.or_else}"
             )
-        return self._fitting(installed.value, imported(installed.value))
+        return installed.value
 
     def _installed(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.group)}
@@ -117,7 +126,7 @@ def chosen(door: Door[S], name: str, args: Mapping[str, Any], key: str) -> tuple
     return part, options(part.section, args, name, key)
 
 
-def known(door: Door[Any]) -> AfterValidator:
+def found_by(door: Door[Any]) -> AfterValidator:
     """Of a field: that it names a part."""
 
     def found(name: str) -> str:
@@ -125,3 +134,9 @@ def known(door: Door[Any]) -> AfterValidator:
         return name
 
     return AfterValidator(found)
+
+
+def function(entry: str | Callable[..., Any]) -> Callable[..., Any]:
+    """What a record calls: the function itself, or the one at package.module:function. Raises ValueError."""
+    called: Callable[..., Any] = imported(entry) if isinstance(entry, str) else entry
+    return called

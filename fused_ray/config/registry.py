@@ -15,7 +15,8 @@ class DatasetInfo:
     classes: int
     train_examples: int
     test_examples: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
+    """Of an input; of an image: channels, height, width."""
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     """Per channel, of pixel values divided by 255."""
@@ -67,6 +68,8 @@ _CIFAR10_MOMENTS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 _CIFAR100_MOMENTS = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 OWN_MOMENTS = ((0.5,), (0.5,))
 """Mean and deviation for the user's own data, where nothing is known: black becomes -1 and white 1."""
+NO_MOMENTS = ((0.0,), (1.0,))
+"""The same for what is no image: it is taken as it is."""
 
 DATASETS: dict[str, DatasetInfo | None] = {
     "fashion-mnist-mini": DatasetInfo(10, 10_000, 2_000, (1, 28, 28), _FASHION, *_FASHION_MOMENTS),

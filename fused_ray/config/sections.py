@@ -10,19 +10,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fused_ray.config import registry
-from fused_ray.config.callbacks import CALLBACK
 from fused_ray.config.fields import (
     Auto,
     Clients,
     Constants,
     Count,
     Decay,
-    Drawn,
     Integers,
     Layers,
-    Names,
     PerChannel,
-    Place,
     PositivePerChannel,
     Rate,
     Real,
@@ -34,17 +30,8 @@ from fused_ray.config.fields import (
 )
 from fused_ray.config.learning import AGGREGATE, SERVER_OPTIMISER, Aggregate, ServerOptimiser
 from fused_ray.config.methods import METHOD
-from fused_ray.config.metrics import Metric, further_metrics
-from fused_ray.config.parts import chosen, known, options
-from fused_ray.config.suggest import did_you_mean
-from fused_ray.errors import ConfigError
-
-CLIENT = "ray://"
-NO_CLIENT = (
-    "by Ray Client, the driver would not be on the machine of the results' folder; send the whole command there with "
-    "ray job submit, or run it on a node of the cluster with engine.address=auto"
-)
-"""Why an address of that kind is refused."""
+from fused_ray.config.parts import chosen, found_by, options
+from fused_ray.config.tasks import DATASET, MODEL, PARTITIONING, SCENARIO, DataSet, Partitioning
 
 INPUTS = ("data.root", "data.partition_file", "model.weights", "pretrain.from")
 """Fields that name files or folders to read."""
@@ -53,8 +40,10 @@ INPUTS = ("data.root", "data.partition_file", "model.weights", "pretrain.from")
 class DataConfig(Section):
     """Which examples there are and which client holds them."""
 
-    name: str = "fashion-mnist-mini"
-    """Data set: fashion-mnist-mini (embedded), fashion-mnist, mnist, cifar10, cifar100, or your own: parquet, npz."""
+    name: Annotated[str, found_by(DATASET)] = "fashion-mnist-mini"
+    """fashion-mnist-mini (embedded), fashion-mnist, mnist, cifar10, cifar100; yours: parquet, npz, or a part's name."""
+    args: dict[str, Any] = Field(default={})
+    """Settings of a data set of another package, by name, as its section says."""
     root: Where | None = None
     """Where it is: a folder (parquet: or URI; npz: the file); unset: the usual places are searched."""
     image_column: str | None = None
@@ -65,8 +54,10 @@ class DataConfig(Section):
     """Taken off each pixel / 255: one number or one per channel; unset: the known set's published mean, else 0.5."""
     std: PositivePerChannel | None = None
     """What that is divided by: one number or one per channel; unset: the known set's published one, else 0.5."""
-    partition: Literal["iid", "dirichlet", "pathological", "file"] = "dirichlet"
-    """Who holds what: iid, dirichlet (label skew), pathological (few classes each), or as a file or a column says."""
+    partition: Annotated[str, found_by(PARTITIONING)] = "dirichlet"
+    """Who holds what: iid, dirichlet (label skew), pathological (few classes each), file (or column); a part's name."""
+    partition_args: dict[str, Any] = Field(default={})
+    """Settings of a partition of another package, by name, as its section says."""
     partition_file: Where | None = None
     """file: a .parquet, .csv (columns client, example) or .npy file (clients in order) over the whole training set."""
     client_column: str | None = None
@@ -82,19 +73,50 @@ class DataConfig(Section):
     augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
     """Random crops (4 pixels of padding) and left-right flips where a whole model is trained; adapters see none."""
 
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in registry.DATASETS:
-            near = did_you_mean(name, registry.DATASETS)
-            raise ValueError(f"unknown data set {name!r}{near or ';'} choose one of {', '.join(registry.DATASETS)}")
-        return name
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `args` is a mapping
+
+    @model_validator(mode="after")
+    def _options(self) -> DataConfig:
+        _ = self.settings, self.partition_settings
+        return self
+
+    @property
+    def settings(self) -> Any:
+        """`args` as the section that the data set brings; None where it brings none."""
+        return options(self.part.section if self.part else None, self.args, self.name)
+
+    @property
+    def partition_settings(self) -> Any:
+        """`partition_args` as the section that the partition brings; None where it brings none."""
+        part = self.partitioning
+        return options(part.section if part else None, self.partition_args, self.partition, "partition_args")
+
+    @property
+    def part(self) -> DataSet | None:
+        """The data set that another package brings, if it is one's."""
+        return DATASET.find(self.name)
+
+    @property
+    def partitioning(self) -> Partitioning | None:
+        """The partition that another package brings, if it is one's."""
+        return PARTITIONING.find(self.partition)
+
+    @property
+    def known(self) -> registry.DatasetInfo | None:
+        """What is known of the data set without loading it, if anything."""
+        return registry.DATASETS.get(self.name)
+
+    @property
+    def images(self) -> bool:
+        """Whether inputs are images."""
+        return self.part is None or self.part.images
 
     @property
     def constants(self) -> Constants:
         """`mean` and `std` with their defaults filled in."""
-        info = registry.DATASETS[self.name]
-        mean, std = registry.OWN_MOMENTS if info is None else (info.mean, info.std)
+        usual = registry.OWN_MOMENTS if self.images else registry.NO_MOMENTS
+        mean, std = usual if self.known is None else (self.known.mean, self.known.std)
         return self.mean or mean, self.std or std
 
 
@@ -102,9 +124,9 @@ class ModelConfig(Section):
     """The network that is trained."""
 
     name: str = "lenet"
-    """Model: lenet, resnet18, resnet18-imagenet, simplevit or vit-small; not read where `factory` is set."""
+    """lenet, resnet18, resnet18-imagenet, simplevit, vit-small, or a part's name; not read where `factory` is set."""
     factory: str | None = None
-    """A model of your own, package.module:function, called with ((channels, height, width), classes, **args)."""
+    """A model of your own, package.module:function, called with (shape of an input, number of classes, **args)."""
     args: dict[str, Any] = Field(default={})
     """Keyword arguments of the model's factory, such as patch, width, depth and heads of simplevit."""
     weights: Where | None = None
@@ -117,10 +139,7 @@ class ModelConfig(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in registry.MODELS:
-            near = did_you_mean(name, registry.MODELS)
-            raise ValueError(
-                f"unknown model {name!r}{near or ';'} choose one of {', '.join(registry.MODELS)}, or set model.factory"
-            )
+            MODEL.place(name)
         return name
 
     @field_validator("factory")
@@ -134,7 +153,7 @@ class ModelConfig(Section):
     @property
     def entry(self) -> str:
         """Where the model is built, package.module:function."""
-        return self.factory or registry.MODELS[self.name].factory
+        return self.factory or (self.registered.factory if self.registered else MODEL.place(self.name))
 
     @property
     def label(self) -> str:
@@ -147,9 +166,14 @@ class ModelConfig(Section):
         return f"model.factory: {self.factory}" if self.factory else f"model.name: {self.name}"
 
     @property
+    def registered(self) -> registry.ModelInfo | None:
+        """What this package says of its own model; None for one of the user's own."""
+        return None if self.factory else registry.MODELS.get(self.name)
+
+    @property
     def known(self) -> registry.ModelInfo | None:
         """What is known without building it; None for a model of the user's own, or with other dimensions."""
-        return None if self.factory or self.args else registry.MODELS[self.name]
+        return None if self.args else self.registered
 
 
 class FederationConfig(Section):
@@ -163,11 +187,11 @@ class FederationConfig(Section):
     """CPU cores that an actor reserves while it computes one client at a time; auto: 1, or an even share."""
     gpus_per_client: ResourceShare | Auto = "auto"
     """GPUs (or the fraction of one) that an actor reserves; auto: spread the actors over the GPUs there are."""
-    aggregate: Annotated[str, known(AGGREGATE)] = "mean"
+    aggregate: Annotated[str, found_by(AGGREGATE)] = "mean"
     """Of clients' models or adapters: mean (by examples), median, trimmed; or your own, package.module:object."""
     aggregate_args: dict[str, Any] = Field(default={})
     """Settings of the aggregate, such as share of trimmed: the clients left out at each end of a value."""
-    server: Annotated[str, known(SERVER_OPTIMISER)] = "mean"
+    server: Annotated[str, found_by(SERVER_OPTIMISER)] = "mean"
     """Of whole models: mean (take the aggregate), fedavgm, fedadam; or your own, package.module:object."""
     server_args: dict[str, Any] = Field(default={})
     """Settings of the server's optimiser, such as lr and momentum of fedavgm; lr, beta1, beta2 and tau of fedadam."""
@@ -205,8 +229,10 @@ class PretrainConfig(Section):
 class ForgetConfig(Section):
     """What must be forgotten."""
 
-    scenario: Literal["class", "client", "sample", "exclusive"] = "class"
-    """What goes: whole classes (class), all of some clients, single examples, all that one client alone knew."""
+    scenario: Annotated[str, found_by(SCENARIO)] = "class"
+    """What goes: whole classes (class), all of some clients, single examples, all one client alone knew; or a part."""
+    args: dict[str, Any] = Field(default={})
+    """Settings of a scenario of another package, by name, as its section says."""
     classes: Integers | None = None
     """class: the classes to forget ([0]); exclusive: [the owner's alone, the one it mostly holds] ([1, 0])."""
     clients: Clients | None = None
@@ -227,6 +253,19 @@ class ForgetConfig(Section):
     """exclusive: the client that alone holds classes[0]."""
     overlap: Annotated[Real, Field(gt=0, lt=1)] = 0.9
     """exclusive: the owner's share of classes[1]; the rest stays with the others."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `args` is a mapping
+
+    @model_validator(mode="after")
+    def _options(self) -> ForgetConfig:
+        _ = self.settings
+        return self
+
+    @property
+    def settings(self) -> Any:
+        """`args` as the section that the scenario brings; None where it brings none."""
+        return options(SCENARIO.find(self.scenario).section, self.args, self.scenario)
 
 
 class UnlearnConfig(Section):
@@ -291,95 +330,3 @@ class RetrainConfig(Section):
 
     rounds: Rounds | None = None
     """FedAvg rounds on the retained data; unset: as many as pretrain.rounds; 0: leave the comparison out."""
-
-
-class AuditConfig(Section):
-    """How the model that forgot is judged, against the retrained one; nothing here changes a model."""
-
-    enabled: bool = True
-    """Judge it by accuracy, relearning, head recovery, membership and the one-number control: one verdict in words."""
-    probes: bool = False
-    """Look inside as well: what linear probes find on every stage, and whether the gradients oppose each other."""
-    shadows: Annotated[int, Field(strict=True, ge=0, le=64)] = 0
-    """Shadow models that the membership attack learns from, trained for it; 0: by the loss alone."""
-    retrained: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
-    """Models retrained without the forgotten data; from three on their spread tells chance from difference."""
-    relearn_steps: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 40
-    """Steps of training on the forgotten data again."""
-    relearn_repeats: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
-    """How often that is done, with other batches; the mean counts."""
-    metrics: Names = ()
-    """Further figures, which change no verdict: agreement; or your own, package.module:object."""
-
-    @field_validator("metrics")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        further_metrics(names)
-        return names
-
-    @property
-    def further(self) -> tuple[Metric, ...]:
-        """What is known of `metrics`. Raises ConfigError where one cannot be used in this process."""
-        try:
-            return further_metrics(self.metrics)
-        except ValueError as error:
-            raise ConfigError(f"audit.metrics: {error}") from None
-
-    @property
-    def trains(self) -> bool:
-        """Whether models are trained for the audit alone."""
-        return self.shadows > 0 or self.retrained > 1
-
-
-class EngineConfig(Section):
-    """Where and how the run is executed; nothing here changes a result."""
-
-    backend: Literal["ray", "local"] = "ray"
-    """ray: every client in a Ray actor; local: a plain loop in this process."""
-    address: str | None = None
-    """Ray cluster to join; unset: RAY_ADDRESS or the surrounding Ray job, else a private Ray of the run's own."""
-    numerics: Literal["report", "strict"] = "report"
-    """When actors' floating point differs: report it, or refuse to run (strict)."""
-    max_attempts: Count = 3
-    """How often a client's work may kill its actor before the run ends with that client's name."""
-    start_timeout: Annotated[Real, Field(gt=0)] = 180.0
-    """Seconds after which a start is given up in which no further actor has started."""
-    client_timeout: Annotated[Real, Field(gt=0)] = 3600.0
-    """Seconds without any client finishing after which the run ends and names who is missing."""
-    aggregate_memory_mb: Annotated[Real, Field(gt=0)] = 4096.0
-    """Most memory, in MB of 1e6 bytes, for single clients' updates where an aggregate needs each; more is refused."""
-    prefix_cache_mb: Annotated[Real, Field(ge=0)] = 2048.0
-    """Memory per actor, in MB of 1e6 bytes, for cached activations of frozen layers; what exceeds it is recomputed."""
-
-    @field_validator("address")
-    @classmethod
-    def _no_client(cls, address: str | None) -> str | None:
-        if address is not None and address.startswith(CLIENT):
-            raise ValueError(NO_CLIENT)
-        return address
-
-
-class OutputConfig(Section):
-    """Where the results go."""
-
-    dir: Place = "runs/run"
-    """Run directory; an existing one is refused unless told otherwise."""
-    plots: Drawn = "png"
-    """Format of the plots in the run directory; none: draw none. true and false mean png and none."""
-    callbacks: Names = ()
-    """Objects or classes of your own that hear how it goes on, each as package.module:object."""
-
-    @field_validator("callbacks")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            CALLBACK.find(name)
-        return names
-
-    @property
-    def listeners(self) -> dict[str, Any]:
-        """What stands at `callbacks`, by name. Raises ConfigError where one cannot be used in this process."""
-        try:
-            return {name: CALLBACK.find(name) for name in self.callbacks}
-        except ValueError as error:
-            raise ConfigError(f"output.callbacks: {error}") from None

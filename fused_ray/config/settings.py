@@ -7,23 +7,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from fused_ray.config.execution import AuditConfig, EngineConfig, OutputConfig
 from fused_ray.config.fields import Section
 from fused_ray.config.learning import AGGREGATE, CLIENT_OPTIMISER, SCHEDULE, SERVER_OPTIMISER
 from fused_ray.config.methods import METHOD, EraseClientConfig, ExactFunConfig, FedEraserConfig, Method, PufConfig
 from fused_ray.config.parts import Door, options
 from fused_ray.config.sections import (
     INPUTS,
-    AuditConfig,
     DataConfig,
-    EngineConfig,
     FederationConfig,
     ForgetConfig,
     ModelConfig,
-    OutputConfig,
     PretrainConfig,
     RetrainConfig,
     UnlearnConfig,
 )
+from fused_ray.config.tasks import DATASET, PARTITIONING, SCENARIO, Kind, Request
 from fused_ray.config.training import TrainConfig
 from fused_ray.errors import ConfigError
 
@@ -128,10 +127,23 @@ class Settings(Section):
         """What is known of `unlearn.method`."""
         return METHOD.find(self.unlearn.method)
 
+    @property
+    def scenario(self) -> Request:
+        """What is known of `forget.scenario`."""
+        return SCENARIO.find(self.forget.scenario)
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of scenario it is: its name, or that of the one that it is like."""
+        return self.scenario.like
+
     def check_parts(self) -> None:
         """Raises ConfigError where a part from elsewhere cannot be used in this process."""
         named: dict[str, tuple[Door[Any], str]] = {
             "unlearn.method": (METHOD, self.unlearn.method),
+            "data.name": (DATASET, self.data.name),
+            "data.partition": (PARTITIONING, self.data.partition),
+            "forget.scenario": (SCENARIO, self.forget.scenario),
             "train.optimiser": (CLIENT_OPTIMISER, self.train.optimiser),
             "train.schedule": (SCHEDULE, self.train.schedule),
             "federation.aggregate": (AGGREGATE, self.federation.aggregate),
@@ -142,6 +154,15 @@ class Settings(Section):
                 door.find(name)
             except ValueError as error:
                 raise ConfigError(f"{key}: {error}") from None
+        try:
+            self.model.entry  # noqa: B018  of a name that an installed package registers, the place is asked for
+        except ValueError as error:
+            raise ConfigError(f"model.name: {error}") from None
+
+    @property
+    def scenario_options(self) -> Any:
+        """`forget.args` as the section that the scenario brings; None where it brings none."""
+        return self.forget.settings
 
     def check_parts_of_driver(self) -> None:
         """The same of what the driver alone uses. Raises ConfigError."""

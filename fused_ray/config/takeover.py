@@ -49,7 +49,9 @@ def taken_over(values: dict[str, Any]) -> str:
 def _shapes(forget: dict[str, Any]) -> bool:
     """Whether it is part of the data that the model has seen: who held what, or what was poisoned."""
     scenario = forget.get("scenario")
-    return scenario == "exclusive" or (scenario in ("client", "sample") and bool(forget.get("poison")))
+    if scenario in ("client", "sample"):
+        return bool(forget.get("poison"))
+    return scenario not in (None, "class")  # what another package's does to labels is not known
 
 
 def _fill(values: dict[str, Any], earlier: dict[str, Any], section: str, *field: str) -> None:

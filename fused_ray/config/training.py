@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from fused_ray.config.fields import Count, Decay, Rate, Real, Rounds, Section
 from fused_ray.config.learning import CLIENT_OPTIMISER, SCHEDULE, ClientOptimiser, Schedule
-from fused_ray.config.parts import chosen, known
+from fused_ray.config.parts import chosen, found_by
 
 
 class TrainConfig(Section):
@@ -27,13 +27,13 @@ class TrainConfig(Section):
     """Passes over a client's data a round, in unlearning too."""
     local_steps: Count | None = None
     """Batches a client and round instead of passes over its data, however much it holds; unset: local_epochs."""
-    schedule: Annotated[str, known(SCHEDULE)] = "constant"
+    schedule: Annotated[str, found_by(SCHEDULE)] = "constant"
     """Learning rates over a phase's rounds: constant, cosine, linear, step; or your own, package.module:object."""
     schedule_args: dict[str, Any] = Field(default={})
     """Settings of the schedule, such as every (rounds) and factor of step."""
     warmup: Rounds = 0
     """Rounds at a phase's beginning over which the learning rate rises evenly; the one after them has all of it."""
-    optimiser: Annotated[str, known(CLIENT_OPTIMISER)] = "sgd"
+    optimiser: Annotated[str, found_by(CLIENT_OPTIMISER)] = "sgd"
     """Of whole models: sgd, adam; or your own, package.module:object. An adapter's values are trained by sgd."""
     optimiser_args: dict[str, Any] = Field(default={})
     """Settings of the optimiser, such as beta1, beta2 and eps of adam."""

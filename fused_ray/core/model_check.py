@@ -17,7 +17,7 @@ from fused_ray.models.anatomy import Anatomy, anatomy, gated
 
 @standard()  # on its probe of a few rows, threads would only wait for each other
 def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatomy:
-    """Build the configured model for images of (channels, height, width) and look at it.
+    """Build the configured model for inputs of a shape, of images (channels, height, width), and look at it.
 
     Raises ConfigError in one line: no such factory, nothing usable from it, layers that it lacks, weights that do not
     fit.
@@ -31,8 +31,7 @@ def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatom
         raise ConfigError(str(error)) from None
     check_reset(config, shape, classes, _covered(config, found))
     if config.model.weights is not None:
-        channels, height, width = shape
-        like = state.arrays(models.build(config.model, (channels, height, width), classes))
+        like = state.arrays(models.build(config.model, tuple(shape), classes))
         pretrained.read(Path(config.model.weights), like, config.model.label)
     return found
 

@@ -242,7 +242,7 @@ class Federation:
     @property
     def anatomy(self) -> Anatomy:
         """What the configured model consists of."""
-        return anatomy(self.config.model, self.data.train_images.shape[1:], self.data.classes)
+        return anatomy(self.config.model, self.data.shape, self.data.classes)
 
     @cached_property
     def views(self) -> dict[str, TestView]:

@@ -62,9 +62,8 @@ class RayPool:
             self.close()
         self._config, self._plan, self._blocks = config, wanted, test_blocks(data)
         self._slot_of = {c: slot for slot, clients in enumerate(wanted.clients) for c in clients}
-        channels, height, width = data.train_images.shape[1:]
         with standard():
-            form = memory_format(section_of(config.model), (channels, height, width), data.classes)
+            form = memory_format(section_of(config.model), data.shape, data.classes)
         self._shared = (ray.put(config), ray.put(data), ray.put(scenario), form)
         self._base = None
         self._cores = {node.name: max(1, int(node.cpus)) for node in nodes}

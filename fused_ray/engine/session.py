@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from fused_ray.config.sections import CLIENT, NO_CLIENT
+from fused_ray.config.execution import CLIENT, NO_CLIENT
 from fused_ray.errors import FusedRayError
 from fused_ray.stopping import sigterm_kept
 from fused_ray.storage.environment import usable_cpus

@@ -22,8 +22,8 @@ from fused_ray.data.torchvision_import import with_torchvision
 from fused_ray.errors import ConfigError
 from fused_ray.seeding import derive, untouched
 
-Shape = tuple[int, int, int]
-"""Of an image: channels, height, width."""
+Shape = tuple[int, ...]
+"""Of an input; of an image: channels, height, width."""
 WEIGHTS = ("weight", "in_proj_weight")
 """What makes a module a layer: a parameter of this name; the second is that of attention's queries, keys, values."""
 
@@ -50,6 +50,11 @@ def logits_of(output: Any) -> Any:
     return output
 
 
+def inputs_of(shape: Shape) -> str:
+    """What a model is given, in words."""
+    return f"{'images' if len(shape) == 3 else 'inputs'} of {' x '.join(map(str, shape))}"
+
+
 def layer_names(model: nn.Module) -> list[str]:
     """All modules that own a weight, in the order in which the model defines them."""
     return [
@@ -62,9 +67,9 @@ def layer_names(model: nn.Module) -> list[str]:
 def build(model: ModelConfig | str, shape: Shape, classes: int) -> nn.Module:
     """A model as its factory makes it: of the section `model` of a configuration, or registered under a name.
 
-    `shape` is (channels, height, width). What the factory draws, and a state does not hold, is the same each time.
-    Raises ConfigError naming the factory when there is no such function, when it raises, or when it returns no
-    nn.Module.
+    `shape` is that of an input, of an image (channels, height, width). What the factory draws, and a state does not
+    hold, is the same each time. Raises ConfigError naming the factory when there is no such function, when it raises,
+    or when it returns no nn.Module.
     """
     with seeded(0):
         return _made(model, shape, classes)
@@ -83,7 +88,7 @@ def _made(model: ModelConfig | str, shape: Shape, classes: int) -> nn.Module:
         built = with_torchvision(lambda: function(shape, classes, **config.args))
     except Exception as error:
         raise ConfigError(
-            f"{config.where}: it cannot make a model for images of {' x '.join(map(str, shape))} and {classes} "
+            f"{config.where}: it cannot make a model for {inputs_of(shape)} and {classes} "
             f"classes: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(built, nn.Module):
@@ -102,7 +107,10 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 def _resolve(config: ModelConfig) -> Callable[..., Any]:
     """The factory. Raises ConfigError if its module or the function in it is missing."""
-    module, _, name = config.entry.partition(":")
+    try:
+        module, _, name = config.entry.partition(":")
+    except ValueError as error:  # a name that an installed package registers, elsewhere
+        raise ConfigError(f"model.name: {error}") from None
     if (here := os.getcwd()) not in sys.path and "" not in sys.path:
         sys.path.append(here)  # as under `python -m`: an installed command has its own folder there instead
     try:

@@ -145,7 +145,7 @@ def yardstick(
     taken. `others` are those of other seeds, left out where what is forgotten differs from seed to seed, so that they
     may have seen it.
     """
-    alike = config.forget.scenario in ("class", "exclusive") or config.forget.poison
+    alike = config.forget.scenario in ("class", "exclusive") or len(scenario.poisoned) > 0
     with standard():
         space = Workspace(config, data, scenario)
     without = [*([read_state(retrained)] if retrained else []), *trained.retrained]

@@ -42,6 +42,7 @@ Prepare = Callable[[RunConfig], tuple[ImageData, Scenario]]
 
 def prepared(config: RunConfig, load: Load = datasets.load) -> tuple[ImageData, Scenario]:
     """The data, as the scenario leaves them, and who holds and forgets what of them."""
+    config.check_parts()
     data = load(config.data, config.seed)
     scenario = scenarios.build(config, data)
     return scenarios.extended(config, data, scenario), scenario
@@ -94,7 +95,7 @@ class _Run:
         directory, config, sinks, clock = self.directory, self.config, self.sinks, time.monotonic()
         starts = directory.started(now())
         data, scenario = prepare(config)
-        about = data.train_images.shape[1:], data.classes
+        about = data.shape, data.classes
         model = check_model(config, *about)
         given: Arrays | None = None
         extra: dict[str, Any] = {"pretrained_from": None, "model": _about(config, model)}
@@ -107,7 +108,7 @@ class _Run:
             directory, data, scenario, checkpoints=checkpoints, sinks=sinks, stopped=self.stopped
         )
         stuck = never_reset(config, *about, model)
-        for note in (*notes, *data.notes, *scenario.notes, *_of_model(config, model, stuck)):
+        for note in (*notes, *data.notes, *scenario.notes, *_of_model(config, data, model, stuck)):
             sinks.note(note)
         with contextlib.closing(self.make_pool(config, data, scenario)) as pool:
             for note in (_workers(pool), *made_elsewhere(config, pool.identities)):
@@ -129,14 +130,14 @@ class _Run:
         return result
 
 
-def _of_model(config: RunConfig, model: Anatomy, stuck: Sequence[str]) -> Iterator[str]:
+def _of_model(config: RunConfig, data: ImageData, model: Anatomy, stuck: Sequence[str]) -> Iterator[str]:
     """What the user should know of a model."""
     if model.cut == "none":
         yield (
             f"{config.model.label} declares no stages, and no chain of stages could be traced that gives its bits: "
             "nothing of it is cached in unlearning, every round runs the whole model"
         )
-    if not model.channels_last:
+    if len(data.shape) == 3 and not model.channels_last:
         yield (
             f"{config.model.label} fails on channels-last tensors (a .view after a convolution, as a rule), so it "
             "runs in PyTorch's usual memory format, in which convolutions may be slower; .flatten(1) suits both"

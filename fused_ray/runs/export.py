@@ -31,7 +31,7 @@ def apply_adapter(run: Path, out: Path) -> str:
 def restore_base(run: Path, out: Path | None) -> str:
     """Put the adapter on a freshly built model, let it answer and take it off; write M_r if asked; returns its SHA-256.
 
-    The run directory holds no images, so it answers on the probe. Raises RunDirectoryError unless the live model and
+    The run directory holds no data, so it answers on the probe. Raises RunDirectoryError unless the live model and
     the file both have the hash from before unlearning, and NumericsError if the model answers as another one would.
     """
     from fused_ray import models
@@ -47,9 +47,7 @@ def restore_base(run: Path, out: Path | None) -> str:
             f"{run}: the method {config.unlearn.method} changed the whole model, so there is no adapter to take off; "
             "M_r as it was before is base.safetensors in the run directory"
         )
-    channels, height, width = directory.result["data"]["shape"]
-    shape = (channels, height, width)
-    classes = directory.result["data"]["classes"]
+    shape, classes = tuple(directory.result["data"]["shape"]), directory.result["data"]["classes"]
     form = memory_format(section_of(config.model), shape, classes)
     model = models.build(config.model, shape, classes)
     adapter, values = read_adapter(directory.path / "adapter.safetensors")

@@ -35,8 +35,7 @@ def given_model(directory: RunDirectory, config: RunConfig, data: ImageData) -> 
     # a run that goes on uses its own copy: the source may have gone
     state, saved = read_model(own if own.exists() else file)
     warnings += _check_constants(source, saved or told, (data.mean, data.std))
-    channels, height, width = data.train_images.shape[1:]
-    like = arrays(models.build(config.model, (channels, height, width), data.classes))
+    like = arrays(models.build(config.model, data.shape, data.classes))
     try:
         given = fitted(state, like, str(file), config.model.label)
     except ValueError as error:

@@ -67,7 +67,6 @@ def built(folder: Path, config: RunConfig, about_data: Mapping[str, Any], which:
         arrays = model_that_forgot(folder)
     else:
         arrays = read_state(folder / f"{'base' if which == 'before' else 'retrained'}.safetensors")
-    channels, height, width = about_data["shape"]
-    model = models.build(config.model, (channels, height, width), about_data["classes"])
+    model = models.build(config.model, tuple(about_data["shape"]), about_data["classes"])
     state.write(model, state.flatten(arrays))
     return model.eval()

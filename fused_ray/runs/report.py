@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fused_ray.config.tasks import SCENARIOS
 from fused_ray.config import RunConfig, schedule
 from fused_ray.runs.remaining import told
 from fused_ray.runs.screen import make_screen, make_table, number, size
@@ -157,6 +158,8 @@ def _audit_share(seconds: Mapping[str, Any]) -> Iterator[str]:
 
 def what(config: RunConfig, class_names: Sequence[str]) -> str:
     """What must be forgotten, in words; classes by number and name."""
+    if config.forget.scenario not in SCENARIOS:
+        return config.scenario.what or f"what {config.forget.scenario} says"
     classes = [class_label(number, class_names) for number in config.forget_classes]
     if config.forget.scenario == "class":
         return f"{'class' if len(classes) == 1 else 'classes'} {', '.join(classes)}"

@@ -22,7 +22,7 @@ SCHEMA = 1
 def about_data(data: ImageData) -> dict[str, Any]:
     """What building M_f and feeding it takes."""
     return {
-        "shape": list(data.train_images.shape[1:]),
+        "shape": list(data.shape),
         "classes": data.classes,
         "class_names": list(data.class_names),
         "mean": list(data.mean),

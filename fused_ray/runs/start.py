@@ -161,7 +161,7 @@ def check_own_model(config: RunConfig, look: Look | None = None) -> None:
         from fused_ray.core.model_check import check_model
         from fused_ray.data import datasets
 
-        info = registry.DATASETS[config.data.name]
+        info = config.data.known
         about = (look or datasets.look)(config.data) if info is None else (info.shape, info.classes)
         if about is not None:
             check_model(config, *about)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fused_ray.config.parts import imported
+from fused_ray.config.parts import function
 from fused_ray.core import state
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.layers import Sensitivity
@@ -43,8 +43,7 @@ class Unlearned:
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Forget D_u of the federation's scenario by the configured method."""
-    entry = federation.config.method.entry
-    method: Callable[[Federation, Arrays], Unlearned] = imported(entry) if isinstance(entry, str) else entry
+    method: Callable[[Federation, Arrays], Unlearned] = function(federation.config.method.entry)
     return method(federation, base)
 
 

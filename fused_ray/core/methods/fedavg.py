@@ -72,8 +72,7 @@ def initial(federation: Federation, phase: str) -> Arrays:
 def random_model(federation: Federation, purpose: str) -> Arrays:
     """The configured model with random weights from the seed and the purpose."""
     config, data = federation.config, federation.data
-    channels, height, width = data.train_images.shape[1:]
-    return state.arrays(models.initialise(config.model, (channels, height, width), data.classes, config.seed, purpose))
+    return state.arrays(models.initialise(config.model, data.shape, data.classes, config.seed, purpose))
 
 
 def pretrain(federation: Federation, start: Payload) -> Saved:

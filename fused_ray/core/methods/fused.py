@@ -168,7 +168,7 @@ def make_adapter(
         masks = adapter.random_masks(config.seed, base, names, config.adapter_density, wanted.draw)
     input_layer = federation.anatomy.layers[0]
     whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
-    check_reset(config, federation.data.train_images.shape[1:], federation.data.classes, whole)
+    check_reset(config, federation.data.shape, federation.data.classes, whole)
     return masks, adapter.start_values(masks, base, config.adapter_start, input_layer), mask_bytes
 
 
@@ -188,7 +188,7 @@ def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Se
         entries = {name: layers.layer_vector(base, name).size for name in names}
         shares = layers.allocate(wanted.budget, taking, wanted.ranking, entries)
         return {name: shares[name] for name in names if shares.get(name)}, ranking
-    stuck = never_reset(config, federation.data.train_images.shape[1:], federation.data.classes, model)
+    stuck = never_reset(config, federation.data.shape, federation.data.classes, model)
     chosen = layers.choose(
         wanted.selection, names, wanted.layers, ranking, input_layer, config.seed, wanted.draw, stuck
     )

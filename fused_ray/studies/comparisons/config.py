@@ -13,11 +13,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from fused_ray.config import AuditConfig, ForgetConfig, RunConfig, Section
+from fused_ray.config import AuditConfig, RunConfig, Section
 from fused_ray.config.fields import Integers, Place
 from fused_ray.config.kinds import COMPARISON, base_of, check_kind
 from fused_ray.config.methods import METHOD, Method
@@ -25,11 +25,11 @@ from fused_ray.config.paths import absolute
 from fused_ray.config.preset import over, presets, read_preset
 from fused_ray.config.sections import INPUTS
 from fused_ray.config.suggest import did_you_mean
+from fused_ray.config.tasks import SCENARIO
 from fused_ray.config.validation import put, validated
 from fused_ray.config.yaml_text import dump, plain, read_yaml
 from fused_ray.errors import ConfigError
 
-SCENARIOS: tuple[str, ...] = get_args(ForgetConfig.model_fields["scenario"].annotation)
 _SHARED = ("data", "model", "federation", "pretrain", "forget")
 """Sections that shape the model which all methods of a scenario and seed begin with."""
 _OURS = ("seed", "engine", "output", "audit", "pretrain.from", "pretrain.history")
@@ -159,7 +159,7 @@ class CompareConfig(Section):
         for entry in self.methods:
             _check("method", entry, METHOD.names, (*_OURS, *_SHARED))
         for entry in self.scenarios:
-            _check("scenario", entry, SCENARIOS, (*_OURS, "unlearn.method"))
+            _check("scenario", entry, SCENARIO.names, (*_OURS, "unlearn.method"))
         for cell in self.cells:
             goes_back = cell.config is not None and cell.config.method.needs_history
             if cell.config and goes_back and cell.config.pretrain_key() != cell.base.pretrain_key():
@@ -248,7 +248,7 @@ class CompareConfig(Section):
         config: RunConfig | None = None
         if asked == {"unlearn.method": "retrain"}:
             config = base
-        elif _able(algorithm, base.forget.scenario):
+        elif _able(algorithm, base.kind):
             fixed = {"pretrain.from": base.output.dir, "pretrain.history": False}
             if algorithm != "retrain":
                 fixed["retrain.rounds"] = 0
@@ -271,7 +271,7 @@ class CompareConfig(Section):
     ) -> RunConfig:
         """A run's configuration; the comparison draws its own plots."""
         values = self.base.model_dump(mode="json", by_alias=True)
-        asked = scenario.naming("forget.scenario", SCENARIOS)
+        asked = scenario.naming("forget.scenario", SCENARIO.names)
         own = {
             "seed": seed,
             "audit.enabled": False,
@@ -305,9 +305,9 @@ def _found(name: str, ask: Callable[[Method], bool]) -> bool:
         return False
 
 
-def _able(name: str, scenario: str) -> bool:
-    """Whether a method can do a scenario, or is not there."""
-    return not _found(name, lambda method: scenario not in method.scenarios)
+def _able(name: str, kind: str) -> bool:
+    """Whether a method can do a kind of scenario, or is not there."""
+    return not _found(name, lambda method: kind not in method.scenarios)
 
 
 def _check(kind: str, entry: Entry, known: Sequence[str], kept: Sequence[str]) -> None:

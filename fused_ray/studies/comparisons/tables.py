@@ -18,7 +18,7 @@ from rich.table import Table
 
 from fused_ray.audit.relearning import FIXED
 from fused_ray.audit.verdict import WORDS
-from fused_ray.config import RunConfig, registry
+from fused_ray.config import RunConfig
 from fused_ray.config.yaml_text import read_yaml
 from fused_ray.runs.report import what
 from fused_ray.runs.screen import Screen, fits, make_table, size
@@ -119,10 +119,10 @@ def layouts(rows: Rows, config: CompareConfig) -> list[Layout]:
 
 def _layout(label: str, rows: Rows, base: RunConfig) -> Layout:
     scenario = base.forget.scenario
-    known = registry.DATASETS[base.data.name]
+    known = base.data.known
     about = f"{base.data.name}, {base.model.label}, {base.federation.clients} clients"
     own = [_Column(further.heading(name), name, "", spread) for name in further.names(rows)]
-    columns = [_RA, _FA, *([_CA] if scenario == "exclusive" else []), *_REST, *own]
+    columns = [_RA, _FA, *([_CA] if base.kind == "exclusive" else []), *_REST, *own]
     published = _published(base)
     body, paper = [], []
     for name, suffix in ((BEFORE, "_before"), (CONTROL, "_control")):

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fused_ray.config import RunConfig, registry
+from fused_ray.config import RunConfig
 from fused_ray.config.registry import DatasetInfo
+from fused_ray.config.tasks import SCENARIOS
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.rounds import LocalPool, RoundRecord, Saved
 from fused_ray.core.simulation import simulate
@@ -73,6 +74,8 @@ def _passes(config: RunConfig, phase: str, round: int) -> float:
 def kept(config: RunConfig) -> float:
     """About what share of the training examples stays."""
     forget = config.forget
+    if forget.scenario not in SCENARIOS:
+        return 0.9  # what another package's takes is not known
     if forget.scenario == "client":
         gone = config.forget_count if forget.clients is None else len(forget.clients)
         return 1 - gone / config.federation.clients
@@ -82,7 +85,7 @@ def kept(config: RunConfig) -> float:
 
 
 def _data(config: RunConfig) -> DatasetInfo:
-    found = registry.DATASETS[config.data.name]
+    found = config.data.known
     assert found is not None, "own data have no estimate"
     return found
 
@@ -100,7 +103,7 @@ def key(config: RunConfig, layers: tuple[str, ...] | None) -> object:
         _visit(config),
         unlearn.method,
         unlearn.method == "fused" and (layers, unlearn.adapter, config.adapter_mask, unlearn.wire),
-        config.forget.scenario == "client",
+        config.kind == "client",
     )
 
 
@@ -191,7 +194,7 @@ def _miniature(config: RunConfig, layers: tuple[str, ...] | None, examples: int)
         labels[:_TESTS],
     )
     first, second = np.arange(examples), np.arange(examples, 2 * examples)
-    stays = first[:0] if config.forget.scenario == "client" else first[: -max(1, examples // 10)]
+    stays = first[:0] if config.kind == "client" else first[: -max(1, examples // 10)]
     everything = TestView(np.arange(_TESTS), labels[:_TESTS])
     views = {"ra": everything, "fa": everything}
     scenario = Scenario((first, second), (stays, second), labels[_TESTS:], views, "")

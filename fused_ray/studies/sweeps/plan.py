@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fused_ray.config import RunConfig, registry, schedule
+from fused_ray.config import RunConfig, schedule
 from fused_ray.core.layers import Sensitivity
 from fused_ray.errors import FusedRayError
 from fused_ray.runs.directory import RunDirectory
@@ -159,7 +159,7 @@ def _store(config: SweepConfig, wanted: dict[str, RunConfig]) -> str:
 
 
 def _estimate(config: SweepConfig, runs: Sequence[RunConfig], wanted: dict[str, RunConfig]) -> str:
-    if any(registry.DATASETS[run.data.name] is None for run in runs):
+    if any(run.data.known is None for run in runs):
         return "How long it takes cannot be said beforehand with data of one's own."
     from fused_ray.studies.sweeps import estimate  # imports PyTorch
 

@@ -26,12 +26,14 @@ SECTIONS = sorted({key.partition(".")[0] for key in FIELDS if "." in key})
 OTHER: dict[str, str | None] = {
     "seed": "1",
     "data.name": "fashion-mnist",
+    "data.args": None,  # of a part of another package alone
     "data.root": "/somewhere",
     "data.image_column": None,  # of Parquet files alone
     "data.label_column": None,
     "data.mean": "0.25",
     "data.std": "[0.125]",
     "data.partition": "iid",
+    "data.partition_args": None,  # of a part of another package alone
     "data.partition_file": None,  # of a partition from a file alone
     "data.client_column": None,  # the same
     "data.alpha": "0.1",
@@ -67,6 +69,7 @@ OTHER: dict[str, str | None] = {
     "pretrain.history": "true",
     "pretrain.from": "runs/earlier",
     "forget.scenario": "exclusive",
+    "forget.args": None,  # of a part of another package alone
     "forget.classes": "[2, 3]",
     "forget.clients": "[3, 4]",
     "forget.share": "0.3",

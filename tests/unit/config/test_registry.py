@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from typing import get_args
 
 import numpy as np
 import pytest
 
-from fused_ray.config import DataConfig, ForgetConfig, ModelConfig, registry
+from fused_ray.config import DataConfig, ModelConfig, registry
 from fused_ray.config.methods import METHODS
+from fused_ray.config.parts import function
+from fused_ray.config.tasks import SCENARIOS
 from fused_ray.core.standard import standard
-from fused_ray.data import datasets, scenarios
+from fused_ray.data import datasets
 from fused_ray.models.anatomy import anatomy, gated
 
 COLOUR = (3, 32, 32)
@@ -79,8 +80,14 @@ def test_a_method_is_called_with_a_federation_and_the_model_that_remembers(name:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_can_do_scenarios_that_there_are(name: str) -> None:
-    known = get_args(ForgetConfig.model_fields["scenario"].annotation)
-    assert set(known) == set(scenarios._SCENARIOS)
     able = METHODS[name].scenarios
     assert able
-    assert set(able) <= set(known)
+    assert set(able) <= set(SCENARIOS)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_is_called_with_a_configuration_the_data_and_who_holds_them(name: str) -> None:
+    signature = inspect.signature(function(SCENARIOS[name].forget))
+    signature.bind("config", "data", "who")
+    assert signature.return_annotation == "Forgotten"
+    assert SCENARIOS[name].like == name
