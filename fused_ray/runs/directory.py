@@ -2,6 +2,7 @@
 
 config.yaml          the full configuration
 environment.json     versions, machine, code revision
+starts.json          when it was started, and gone on with
 scenario.json        the hashes of data and partition, examples per client
 rounds.parquet/      one part per finished round (schemas.ROUNDS); read the folder as one table
 clients.parquet/     the same per client (schemas.CLIENTS)
@@ -104,10 +105,10 @@ class RunDirectory(Folder):
         return read_adapter_handle(self.path)
 
     def started(self, when: str) -> list[str]:
-        """Add a start to environment.json; the times of all starts so far, the first one first, UTC."""
-        about = self.read_json("environment.json")
-        starts = [*about.get("starts", []), when]
-        self.write_json("environment.json", {**about, "starts": starts})
+        """Add a start to starts.json; the times of all starts so far, the first one first, UTC."""
+        known = self.read_json("starts.json")["starts"] if (self.path / "starts.json").exists() else []
+        starts = [*known, when]
+        self.write_json("starts.json", {"starts": starts})
         return starts
 
     def write_part(self, table: str, part: str, rows: pa.Table) -> None:

@@ -117,5 +117,5 @@ def _of_outcome(config: RunConfig, outcome: Outcome) -> dict[str, Any]:
 
 
 def now() -> str:
-    """The time, UTC, as result.json and environment.json have it."""
+    """The time, UTC, as result.json and starts.json have it."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
