@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 MAY_IMPORT["runs"] = {*MAY_IMPORT} - {"runs"}
 MAY_IMPORT["studies"] = {*MAY_IMPORT} - {"studies"}
-MAY_IMPORT["api"] = {"audit", "config", "core", "errors", "runs", "seeding", "types"}
+MAY_IMPORT["api"] = {"audit", "config", "core", "data", "errors", "runs", "seeding", "types"}
 MAY_IMPORT["__init__"] = {"config", "errors", "runs", "studies"}
 MAY_IMPORT["cli"] = {"__init__", "config", "data", "errors", "runs", "stopping", "storage", "studies"}
 MAY_IMPORT["__main__"] = {"cli"}

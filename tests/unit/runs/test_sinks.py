@@ -17,6 +17,7 @@ from fused_ray.core.rounds import RoundRecord
 from fused_ray.errors import ConfigError, Interrupted, NotWrittenError
 from fused_ray.runs.events import Callback
 from fused_ray.runs.rows import Rows
+from fused_ray.storage import place
 from fused_ray.types import ClientReport, ImageData, PartialSum, Scenario
 from fused_ray.types import TestView as View
 
@@ -173,7 +174,9 @@ def test_interrupted_ends_the_run_which_goes_on_to_the_same_bits(undisturbed: An
     with pytest.raises(Interrupted, match="seen enough; continue with"):
         run(config(tmp_path / "run"), callbacks=[first, Early()])
     assert (first.told[-1][1].result, first.told[-1][1].error) == (None, "seen enough")
+    mark = place.mark(tmp_path / "run")
     result = resume(tmp_path / "run", callbacks=[second])
+    assert place.mark(tmp_path / "run") == mark  # or whoever holds it would take it for another folder
     assert result["hash"] == undisturbed[1]["hash"]
     assert (result["starts"], second.events("on_run")[0].finished) == (2, {"pretrain": 1})
     told = [(e.phase, e.round) for heard in (first, second) for e in heard.events("on_round")]
