@@ -242,7 +242,7 @@ def test_a_mistake_is_one_line(changes: dict[str, Any], said: str) -> None:
 def test_a_wrong_file_is_answered_without_torch_and_ray(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(yaml.safe_dump({"space": {"unlearn.layer": {"grid": [1]}}}))
     program = (
-        "import resource, sys\nfrom fused_ray.cli import main\n"
+        "import resource, sys\nfrom fused_ray.cli.app import main\n"
         f"try: main(['sweep', {str(tmp_path / 's.yaml')!r}])\n"
         "except SystemExit as end: print(end.code, 'torch' in sys.modules, 'ray' in sys.modules)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_utime)"
