@@ -294,7 +294,7 @@ def test_a_wrong_file_is_answered_without_torch_and_ray() -> None:
     for name, text in (("run.yaml", RUN), ("s.yaml", SWEEP), ("c.yaml", COMPARISON)):
         Path(name).write_text(text + "sed: 1\n")
     program = (
-        "import sys\nfrom fused_ray.cli import main\n"
+        "import sys\nfrom fused_ray.cli.app import main\n"
         "for given in (['run', 'run.yaml'], ['plan', 's.yaml'], ['sweep', 's.yaml'], ['compare', 'c.yaml']):\n"
         "    try: main(given)\n"
         "    except SystemExit as end: print(end.code, 'torch' in sys.modules, 'ray' in sys.modules)"
