@@ -28,7 +28,7 @@ from fused_ray.core.rounds import Federation, Saved
 from fused_ray.data import datasets, scenarios
 from fused_ray.engine.pool import RayPool
 from fused_ray.engine.session import session
-from fused_ray.results.files import read_state
+from fused_ray.storage.files import read_state
 
 
 @dataclass(frozen=True)

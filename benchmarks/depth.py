@@ -24,12 +24,12 @@ from typing import Any
 from experiment import Bench, Setting, base_run, draws, read_csv, write_csv
 from matplotlib.figure import Figure
 
-from fused_ray import registry
 from fused_ray.audit import membership
 from fused_ray.audit.distance import distance
 from fused_ray.audit.outputs import logits
 from fused_ray.audit.relearning import Relearning, ratio, relearn
 from fused_ray.audit.shadow import Shadow, train_shadows
+from fused_ray.config import registry
 from fused_ray.core import state
 from fused_ray.core.adapter import Masks, start_values
 from fused_ray.core.memory import MemoryRecorder
@@ -38,7 +38,7 @@ from fused_ray.core.rounds import ClientPool, Federation, LocalPool
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
-from fused_ray.results.recorder import read_saved
+from fused_ray.runs.checkpoints import read_saved
 
 STEPS = 25
 MARKERS = {"zero": "o", "reset": "s", "negate": "^"}

@@ -16,7 +16,7 @@ from fused_ray.core.methods import Unlearned, fused
 from fused_ray.core.rounds import ClientPool, Federation, RoundRecord, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
-from fused_ray.results.files import read_state
+from fused_ray.storage.files import read_state
 from fused_ray.types import ImageData, PartialSum, Scenario
 
 TRAINING = ["federation.clients=50", "pretrain.rounds=20", "train.lr=0.02", "train.batch_size=64"]

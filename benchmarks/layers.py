@@ -21,7 +21,8 @@ from typing import Any
 from experiment import BASE, Bench, Setting, base_run, draws, read_csv, write_csv
 from matplotlib.figure import Figure
 
-from fused_ray import RunConfig, registry
+from fused_ray import RunConfig
+from fused_ray.config import registry
 from fused_ray.core import state
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg, fused

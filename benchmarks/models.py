@@ -43,7 +43,7 @@ from fused_ray.core.workspace import Workspace
 from fused_ray.data import datasets, scenarios
 from fused_ray.engine.pool import RayPool
 from fused_ray.engine.session import session
-from fused_ray.results.environment import environment
+from fused_ray.storage.environment import environment
 from fused_ray.types import Payload
 
 READINGS = ("mean", "sum", "relative")

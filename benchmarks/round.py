@@ -35,7 +35,7 @@ from fused_ray.core.work import AdapterEvaluation, ModelEvaluation
 from fused_ray.data import datasets, scenarios
 from fused_ray.engine.pool import RayPool
 from fused_ray.engine.session import session
-from fused_ray.results.environment import environment
+from fused_ray.storage.environment import environment
 
 FIELDS = [*BASE, "unlearn.layers=[fc3]"]
 

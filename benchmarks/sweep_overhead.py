@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fused_ray import SweepConfig, load_sweep, sweep
-from fused_ray.results.environment import environment
+from fused_ray.storage.environment import environment
 
 BASE = {
     "federation": {"clients": 20},

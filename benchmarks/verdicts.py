@@ -30,8 +30,8 @@ from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg, fused
 from fused_ray.core.rounds import Federation, LocalPool
 from fused_ray.core.state import Arrays
-from fused_ray.results import audits
-from fused_ray.results.execute import prepared
+from fused_ray.runs import audits
+from fused_ray.runs.execute import prepared
 from fused_ray.seeding import generator
 
 SETTINGS = AuditConfig(probes=True, retrained=3)

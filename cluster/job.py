@@ -16,7 +16,7 @@ if importlib.util.find_spec("fused_ray") is None:
     sys.path.insert(0, root)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
 
-from fused_ray.cli import main
+from fused_ray.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

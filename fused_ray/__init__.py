@@ -21,19 +21,19 @@ help() of each tells more. Importing them loads neither PyTorch nor Ray.
 
 # `as` makes a name public to type checkers. There is no __all__: with one, help(fused_ray) would print every member of
 # every class, 1,800 lines.
-from fused_ray.compare import compare as compare
-from fused_ray.compare import load_comparison as load_comparison
-from fused_ray.compare import resume_comparison as resume_comparison
-from fused_ray.comparison import CompareConfig as CompareConfig
 from fused_ray.config import RunConfig as RunConfig
 from fused_ray.errors import FusedRayError as FusedRayError
-from fused_ray.run import audit_run as audit_run
-from fused_ray.run import load_run as load_run
-from fused_ray.run import resume as resume
-from fused_ray.run import run as run
-from fused_ray.sweep import load_sweep as load_sweep
-from fused_ray.sweep import resume_sweep as resume_sweep
-from fused_ray.sweep import sweep as sweep
-from fused_ray.trials import SweepConfig as SweepConfig
+from fused_ray.runs.start import audit_run as audit_run
+from fused_ray.runs.start import load_run as load_run
+from fused_ray.runs.start import resume as resume
+from fused_ray.runs.start import run as run
+from fused_ray.studies.comparisons.config import CompareConfig as CompareConfig
+from fused_ray.studies.comparisons.start import compare as compare
+from fused_ray.studies.comparisons.start import load_comparison as load_comparison
+from fused_ray.studies.comparisons.start import resume_comparison as resume_comparison
+from fused_ray.studies.sweeps.config import SweepConfig as SweepConfig
+from fused_ray.studies.sweeps.start import load_sweep as load_sweep
+from fused_ray.studies.sweeps.start import resume_sweep as resume_sweep
+from fused_ray.studies.sweeps.start import sweep as sweep
 
 __version__ = "0.1.0"

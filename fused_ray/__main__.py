@@ -1,6 +1,6 @@
 """`python -m fused_ray` is the command line."""
 
-from fused_ray.cli import main
+from fused_ray.cli.app import main
 
 if __name__ == "__main__":
     main()

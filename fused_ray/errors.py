@@ -91,3 +91,9 @@ class Interrupted(FusedRayError):
 
     exit_code = 130
     can_go_on = True
+
+
+def in_one_line(error: BaseException) -> str:
+    """What went wrong, and its kind where it is none of ours."""
+    told = str(error) if isinstance(error, FusedRayError) else f"{type(error).__name__}: {error}"
+    return " ".join(told.split())

@@ -6,7 +6,11 @@ Shapes: n training examples, m test examples, P a model's float parameters and b
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +19,31 @@ FloatVector = NDArray[np.float32]
 IntVector = NDArray[np.int64]
 Spans = tuple[tuple[int, int], ...]
 """Places in a vector: from, and up to."""
+On = Literal["held", "retained", "forgotten"]
+"""Of a client's examples: all that it holds (D), what stays of it (D_r), what must go (D_u)."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the loader of a data set returns. Inputs are float32 [n, ...], or images uint8 [n, channels, height, width];
+    those of training and test are of one shape."""
+
+    train_inputs: NDArray[Any]
+    train_labels: NDArray[Any]
+    """Whole numbers [n], classes from 0."""
+    test_inputs: NDArray[Any]
+    test_labels: NDArray[Any]
+    class_names: tuple[str, ...] = ()
+    """What the classes are called; none where that is their number."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What else is known of each training example, such as whose it is, by name [n]; for partitions and scenarios."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was read."""
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set in memory: uint8 images [n, channels, height, width], int64 labels [n]."""
+    """A data set in memory: inputs float32 [n, ...] or images uint8 [n, channels, height, width], int64 labels [n]."""
 
     name: str
     classes: int
@@ -27,9 +51,9 @@ class ImageData:
     """Per channel, what images are normalised by, of pixel values divided by 255. Constants (of the known set, or as
     configured) and never those of the images themselves: D_u is among these, and would change the retrained model."""
     std: tuple[float, ...]
-    train_images: NDArray[np.uint8]
+    train_images: NDArray[Any]
     train_labels: IntVector
-    test_images: NDArray[np.uint8]
+    test_images: NDArray[Any]
     test_labels: IntVector
     class_names: tuple[str, ...] = ()
     train_rows: IntVector | None = None
@@ -38,6 +62,22 @@ class ImageData:
     """Examples of the whole training set, before `data.limit`."""
     notes: tuple[str, ...] = ()
     """What the user should know of how it was read."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What else is known of each training example, by name [n]."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an input; of an image: channels, height, width."""
+        return self.train_images.shape[1:]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash over all inputs and labels, training and test."""
+        found = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            found.update(f"{array.dtype.str} {array.shape}\n".encode())
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -46,6 +86,25 @@ class TestView:
 
     indices: IntVector
     labels: IntVector
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What a scenario says must be forgotten."""
+
+    retained: tuple[IntVector, ...]
+    """Per client, those of its examples that stay (D_r)."""
+    views: dict[str, TestView] = field(default_factory=dict)
+    """Test views by metric name: `ra` on what stays (unsaid: the test set), `fa` on what is forgotten (unsaid: the
+    forgotten examples themselves), `ca` on the overlap (exclusive)."""
+    train_labels: IntVector | None = None
+    """The labels [n] that clients train on; None: the data set's."""
+    classes: tuple[int, ...] = ()
+    """The classes that are forgotten altogether, if any."""
+    poisoned: IntVector | None = None
+    """The training examples whose label or image was changed; None: those whose label was."""
+    trigger: int = 0
+    """Side of the white square that the poisoned images carry, pixels; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +127,10 @@ class Scenario:
     """Ground truth: ascending indices of the training examples whose label or image was changed."""
     trigger: int = 0
     """Side of the white square that the poisoned images carry, pixels; 0: none."""
+    classes: tuple[int, ...] = ()
+    """The classes that are forgotten altogether, if any."""
+    shown: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The forgotten training examples that stand behind the test set for `fa` to be measured on, if any."""
     client_names: tuple[str, ...] = ()
     """What the clients are called in their owner's partition; none where that is their number."""
     notes: tuple[str, ...] = ()
@@ -76,6 +139,20 @@ class Scenario:
     def forgotten(self, client: int) -> IntVector:
         """The client's examples that must be forgotten (D_u), ascending indices."""
         return np.setdiff1d(self.held[client], self.retained[client], assume_unique=True)
+
+    def examples(self, on: On, client: int) -> IntVector:
+        """A client's examples of one kind, ascending indices."""
+        if on == "forgotten":
+            return self.forgotten(client)
+        return (self.held if on == "held" else self.retained)[client]
+
+    def real(self, tests: int) -> int:
+        """How many of the examples that are evaluated are the test set's own; they come first."""
+        return tests // 2 if self.trigger else tests - len(self.shown)
+
+    def clients(self, on: On) -> list[int]:
+        """The clients that have examples of one kind."""
+        return [client for client in range(len(self.held)) if len(self.examples(on, client))]
 
 
 @dataclass(frozen=True)
@@ -104,6 +181,13 @@ class ClientReport:
     buffers aside, and by no less than the exact sum can tell."""
     figures: tuple[float, ...] = ()
     """Further figures of the work; in ranking, per layer the L1 norms of its change and of its weights."""
+    started_at: float = 0.0
+    """When it began, seconds since 1970 by its worker's clock."""
+    node: str = "local"
+    """Where it was computed, as the worker's `Identity` says."""
+    device: str = "cpu"
+    attempt: int = 1
+    """Which attempt it was that gave this; the earlier ones died with their actor."""
 
 
 @dataclass(frozen=True)
@@ -137,3 +221,7 @@ class Identity:
     """SHA-256 of a fixed training step: equal fingerprints promise equal bits."""
     torch: str
     device: str
+    cpus: float = 0.0
+    """CPU cores that it reserves on Ray."""
+    gpus: float = 0.0
+    """GPUs, or the fraction of one."""

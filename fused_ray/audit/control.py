@@ -36,7 +36,7 @@ def control(space: Workspace, outputs: Logits, bias: FloatVector | None) -> Logi
     all, and the bias is taken away.
     """
     changed = outputs.copy()
-    if space.config.forget.scenario in ("class", "exclusive") or space.scenario.trigger:
+    if space.scenario.classes or space.scenario.trigger:
         changed[:, np.unique(space.scenario.views["fa"].labels)] -= SHIFT
     elif bias is not None:
         changed -= bias

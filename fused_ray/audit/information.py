@@ -85,10 +85,9 @@ class Index:
 
 def inapplicable(space: Workspace) -> str:
     """Why there is no index in the workspace's scenario or of its model; empty where there is one."""
-    scenario = space.config.forget.scenario
-    if scenario == "client":
-        return "does not apply: nothing in an image says whose it is"
-    if scenario == "sample" and not space.scenario.trigger:
+    if not space.scenario.classes and not space.scenario.trigger:
+        if space.config.kind == "client":
+            return "does not apply: nothing in an image says whose it is"
         return "does not apply: nothing in an image says that it must be forgotten"
     if not below(space):
         return "does not apply: the model cannot be cut below its output layer"
@@ -178,8 +177,7 @@ def _sample(space: Workspace, purpose: str, images: Pixels, labels: IntVector, i
     if trigger:
         plain = images[_half(indices, np.zeros(len(indices), bool), most // 2, seed, purpose)]
         return np.concatenate([plain, stamped(plain, trigger)]), np.arange(2 * len(plain)) >= len(plain)
-    alone = space.config.forget.scenario == "exclusive"  # its second class others know as well
-    y = np.isin(labels, space.config.forget_classes[: 1 if alone else None])
+    y = np.isin(labels, space.scenario.classes)
     chosen = _half(indices, y[indices], most, seed, purpose)
     return images[chosen], y[chosen]
 

@@ -137,8 +137,7 @@ def draw(space: Workspace) -> Sample:
     Raises DataError if there are none.
     """
     scenario, data, seed = space.scenario, space.data, space.config.seed
-    clean = space.config.forget.scenario in ("client", "sample") and not len(scenario.poisoned)
-    view = scenario.views["ra" if clean else "fa"]
+    view = scenario.views["ra" if len(scenario.shown) else "fa"]
     gone = forgotten(scenario)
     kinds = data.train_labels[gone] * data.classes + scenario.train_labels[gone]
     other_kinds = data.test_labels[view.indices] * data.classes + view.labels

@@ -30,7 +30,8 @@ from fused_ray.seeding import derive, permutation
 from fused_ray.types import IntVector, Payload
 
 Features = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]
+"""Images uint8 [n, channels, height, width], or other inputs float32 [n, ...]."""
 
 C = 0.1
 """Inverse strength of the L2 penalty, in scikit-learn's units."""
@@ -94,7 +95,7 @@ def head_recovery(space: Workspace, payload: Payload, draws: int = 5) -> Recover
 
 def output_layer(space: Workspace) -> str:
     """The name of the last layer that the logits depend on."""
-    found = anatomy.anatomy(space.config.model, space.data.train_images.shape[1:], space.data.classes)
+    found = anatomy.anatomy(space.config.model, space.data.shape, space.data.classes)
     return next(name for name in reversed(found.layers) if name not in found.idle)
 
 

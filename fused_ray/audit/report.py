@@ -1,21 +1,26 @@
-"""The audit of one unlearning: all figures, the verdict and findings, as plain values for JSON."""
+"""The audit of one unlearning: all figures, the verdict and findings, as plain values for JSON.
+
+Whoever changes what is measured raises rules.RULES.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fused_ray.audit import relearning, verdict
 from fused_ray.audit.control import is_trivial
 from fused_ray.audit.distance import Distance
+from fused_ray.audit.evidence import measured
 from fused_ray.audit.information import Index, Information, inapplicable
 from fused_ray.audit.membership import Membership
 from fused_ray.audit.relearning import Ratio, Relearning
 from fused_ray.audit.verdict import Figures
 from fused_ray.audit.yardstick import Seen, Yardstick
+from fused_ray.config.metrics import Metric
 from fused_ray.core.adapter import Masks
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
@@ -47,6 +52,8 @@ class Subject:
     """None where the method does not promise to be reversible."""
     comparable: bool = True
     """Whether all workers compute the same bits."""
+    metrics: Sequence[Metric] = ()
+    """Further figures to take, which change no verdict."""
 
 
 def audit(subject: Subject) -> dict[str, Any]:
@@ -96,6 +103,7 @@ def _report(subject: Subject) -> dict[str, Any]:
         "head_only": figures.head_only,
         "restored": figures.restored,
         "trivial": figures.trivial,
+        **measured(subject.metrics, yardstick, subject.after, after),
     }
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.rounds import Federation, Phase
+from fused_ray.core.schedules import scheduled
+from fused_ray.core.server import served
 from fused_ray.core.work import ModelEvaluation
 from fused_ray.seeding import permutation
 from fused_ray.types import IntVector, Payload, Scenario
@@ -45,10 +47,10 @@ def _train(federation: Federation, initial: Payload, name: str, rounds: int) -> 
     config, scenario = federation.config, federation.scenario
 
     def work(number: int) -> ShadowTraining:
-        return ShadowTraining(name, number, config.seed, config.train, "held")
+        return ShadowTraining(name, number, config.seed, scheduled(config.train, number, rounds), "held")
 
     clients = [client for client, held in enumerate(scenario.held) if len(held)]
     phase = Phase(name=name, rounds=rounds, clients=clients, work=work, evaluation=ModelEvaluation())
-    saved = federation.run(phase, initial)
+    saved = federation.run(served(config, phase), initial)
     members = np.sort(np.concatenate([work(1).indices(scenario, client) for client in clients]))
     return Shadow(saved.payload, members, np.setdiff1d(np.concatenate(scenario.held), members, assume_unique=True))

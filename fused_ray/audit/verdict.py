@@ -2,7 +2,7 @@
 
 A retrained model, which never saw the forgotten data, is the standard. *Floor* is how far retrained models differ by
 themselves: the standard deviation over three or more of them, else that of guessing on as many examples. Every
-sentence gives the figures and the threshold that it rests on.
+sentence gives the figures and the threshold that it rests on. Whoever changes a threshold raises rules.RULES.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ Word = Literal["unjudged", "vacuous", "damaged", "not forgotten", "shallow", "fo
 WORDS: tuple[Word, ...] = get_args(Word)
 """Worst first."""
 
-RULES = 2
-"""Counts changes of what an audit measures and of the thresholds below: an audit by other rules is made again."""
 RA_MARGIN = 0.05
 """RA may be this much below the retrained model's before the model counts as damaged."""
 RA_NEAR = 0.01
@@ -128,10 +126,11 @@ def _conditions(f: Figures) -> Iterator[tuple[Word, str]]:
         )
         return
     if vacuous(f.fa_before, f.fa_retrained):
+        young = f"; the model before had learned little (RA {f.ra_before:.3f}): pre-train longer"
         yield (
             "vacuous",
             f"there was nothing to forget: FA before, {f.fa_before:.3f}, is not more than {VACUOUS_MARGIN} above the "
-            f"retrained model's {f.fa_retrained:.3f}",
+            f"retrained model's {f.fa_retrained:.3f}" + (young if f.ra_before < _enough(f) else ""),
         )
     if f.ra < f.ra_retrained - RA_MARGIN:
         yield (
@@ -164,8 +163,8 @@ def _forgotten(f: Figures) -> str:
         looked.append(f"index ({f.index.value:.2f})")
     inside = f"; inside, {', '.join(looked)}: within what retrained models differ by" if looked else ""
     return (
-        f"RA {f.ra:.3f} and FA {f.fa:.3f} are those of retraining ({f.ra_retrained:.3f} and {f.fa_retrained:.3f})"
-        + (inside or "; of its inside nothing can be told")
+        f"RA {f.ra:.3f} and FA {f.fa:.3f} are at most a margin worse than retraining's "
+        f"{f.ra_retrained:.3f} and {f.fa_retrained:.3f}" + (inside or "; of its inside nothing can be told")
     )
 
 

@@ -178,12 +178,10 @@ class Yardstick:
         if self.seen_retrained is None:
             return None
         views = self.space.scenario.views
-        # the other two scenarios keep the whole test set, and measure FA on images of their own behind it
-        whole = self.space.config.forget.scenario in ("class", "exclusive")
         rows = {
             "forget": views["fa"].indices,
             "retain": views["ra"].indices,
-            "test": np.arange(len(model.outputs)) if whole else views["ra"].indices,
+            "test": np.arange(self.space.scenario.real(len(model.outputs))),
         }
         reference = self.seen_retrained.outputs
         return {name: distance(model.outputs[part], reference[part]) for name, part in rows.items()}

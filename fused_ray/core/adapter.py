@@ -22,8 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fused_ray.config import density_count
-from fused_ray.core.layers import layer_parameters, layer_vector
+from fused_ray.core.layers import density_count, layer_parameters, layer_vector
 from fused_ray.core.state import Arrays
 from fused_ray.seeding import permutation
 from fused_ray.types import FloatVector, IntVector

@@ -22,7 +22,10 @@ HIGH_BITS = BOUND_BITS + 1
 """A value within the bound is nearest to the zeroth multiple of 2**HIGH_BITS."""
 _CHUNK = 1 << 14  # elements; small enough for the scratch arrays to stay in the cache
 
-LOWER = "lower the learning rate (train.lr; of an adapter: unlearn.lr; of an ascent: eraseclient.lr) or puf.eta"
+LOWER = (
+    "lower the learning rate (train.lr; of an adapter: unlearn.lr; of an ascent: eraseclient.lr; of the server's "
+    "optimiser: federation.server_args.lr) or puf.eta"
+)
 """How to mend a training that diverged."""
 
 

@@ -8,6 +8,7 @@ readings are always reported: `sum` (Diff_l), `mean` (Diff_l / entries) and `rel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -135,3 +136,8 @@ def choose(
     ordered = sorted((name for name in ordered if name not in never), key=lambda name: name == input_layer)
     chosen = set(ordered[:count])
     return [name for name in names if name in chosen]
+
+
+def density_count(density: float, entries: int) -> int:
+    """How many of a layer's entries a mask of this density keeps: the nearest whole number, at least 1."""
+    return max(1, math.floor(density * entries + 0.5))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fused_ray import consistency, models
-from fused_ray.config import RunConfig, density_count
+from fused_ray import models
+from fused_ray.config import RunConfig, consistency
 from fused_ray.core import pretrained, state
+from fused_ray.core.layers import density_count
+from fused_ray.core.server import check_memory
 from fused_ray.core.standard import standard
 from fused_ray.errors import ConfigError
 from fused_ray.models.anatomy import Anatomy, anatomy, gated
@@ -15,12 +17,13 @@ from fused_ray.models.anatomy import Anatomy, anatomy, gated
 
 @standard()  # on its probe of a few rows, threads would only wait for each other
 def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatomy:
-    """Build the configured model for images of (channels, height, width) and look at it.
+    """Build the configured model for inputs of a shape, of images (channels, height, width), and look at it.
 
     Raises ConfigError in one line: no such factory, nothing usable from it, layers that it lacks, weights that do not
     fit.
     """
     found = anatomy(config.model, shape, classes)
+    check_memory(config, found.parameters)
     try:
         stuck = never_reset(config, shape, classes, found)
         consistency.check_layers(config, found.layers, found.ranked, found.barred(config.model.label), stuck)
@@ -28,8 +31,7 @@ def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatom
         raise ConfigError(str(error)) from None
     check_reset(config, shape, classes, _covered(config, found))
     if config.model.weights is not None:
-        channels, height, width = shape
-        like = state.arrays(models.build(config.model, (channels, height, width), classes))
+        like = state.arrays(models.build(config.model, tuple(shape), classes))
         pretrained.read(Path(config.model.weights), like, config.model.label)
     return found
 

@@ -16,7 +16,7 @@ from fused_ray.types import FloatVector
 def removal_hash(model: nn.Module, base: Arrays, adapter: Adapter, values: FloatVector, images: torch.Tensor) -> str:
     """SHA-256 of a live model after the adapter went on, answered, and came off.
 
-    The model answers on images [n, channels, height, width] in evaluation mode. Raises NumericsError unless its
+    The model answers on inputs [n, *shape] in evaluation mode. Raises NumericsError unless its
     logits have, with the adapter on, the bits of M_f = M_r + A_f merged, and afterwards those of M_r, as its state has.
     """
     model.eval()

@@ -19,6 +19,7 @@ from fused_ray.core.adapter import Adapter
 from fused_ray.core.aggregate import ExactSum
 from fused_ray.core.metrics import Metrics, accuracies, halves
 from fused_ray.core.standard import standard
+from fused_ray.core.state import Arrays
 from fused_ray.core.work import Evaluation, Work, compute, round_bits
 from fused_ray.core.workspace import Workspace, test_blocks
 from fused_ray.errors import NumericsError
@@ -117,17 +118,44 @@ class Phase:
 
     name: str
     rounds: int
-    clients: Sequence[int]
+    clients: Sequence[int] | Callable[[int], Sequence[int]]
+    """Who takes part: in every round, or by the round's number (from 1)."""
     work: Callable[[int], Work]
     evaluation: Evaluation
-    server: Callable[[int, Payload], Payload] = lambda round, mean: mean
-    """What the server makes of a round's weighted mean."""
+    server: Callable[[Round], tuple[Payload, Arrays]] = lambda round: (round.mean, {})
+    """What the server makes of a round, and what it keeps for the next one."""
+    keep_updates: bool = False
+    """Whether the server looks at single clients' updates; each then travels to it by itself."""
     with_states: Callable[[Work, Mapping[int, FloatVector]], Work] = lambda work, states: work
     """A round's work, told the states that clients returned with their last updates."""
     once: Mapping[int, int] = field(default_factory=dict)
     """Protocol bytes that clients receive with the first round's message alone, by client."""
     figures: Callable[[Saved, Payload], Mapping[str, Any]] = lambda before, payload: {}
     """What is kept beside the payload after a round, from what was kept before the round and the payload after it."""
+
+    def participants(self, round: int) -> Sequence[int]:
+        """Who takes part in a round."""
+        return self.clients(round) if callable(self.clients) else self.clients
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What the server has when all of a round's updates are in."""
+
+    number: int
+    """From 1."""
+    before: Payload
+    """What the clients worked from."""
+    mean: Payload
+    """The mean of what they sent, weighted by their examples."""
+    updates: Mapping[int, FloatVector]
+    """What each sent, by client, where the phase asks for it [P or V]."""
+    examples: Mapping[int, int]
+    """On how many examples each worked, by client."""
+    kept: Arrays
+    """What the server kept after the last round, by name; nothing in the first."""
+    fixed: Spans = ()
+    """Of a whole model: where the values lie that no optimiser moves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +189,8 @@ class Saved:
     figures: Mapping[str, Any] = field(default_factory=dict)
     states: Mapping[int, FloatVector] = field(default_factory=dict)
     """What single clients keep from round to round, by client."""
+    server: Arrays = field(default_factory=dict)
+    """What the server keeps from round to round, by name."""
 
 
 class Recorder(Protocol):
@@ -212,7 +242,7 @@ class Federation:
     @property
     def anatomy(self) -> Anatomy:
         """What the configured model consists of."""
-        return anatomy(self.config.model, self.data.train_images.shape[1:], self.data.classes)
+        return anatomy(self.config.model, self.data.shape, self.data.classes)
 
     @cached_property
     def views(self) -> dict[str, TestView]:
@@ -272,26 +302,38 @@ class Federation:
 
     def _round(self, phase: Phase, number: int, before: Saved) -> Saved:
         payload = before.payload
-        self.recorder.begin_round(phase.name, number, phase.rounds, len(phase.clients))
+        clients = phase.participants(number)
+        self.recorder.begin_round(phase.name, number, phase.rounds, len(clients))
         work, clock = phase.with_states(phase.work(number), before.states), time.perf_counter()
-        total, adding = self.gather(work, payload, phase.clients)
+        total, adding = self.gather(work, payload, clients, phase.keep_updates)
         trained = time.perf_counter()
         mean = self.mean(work, payload, total)
         # the mean alone would not tell: averaging rounds a payload that is finer than its resolution, and an adapter's
         # values are rounded where a client adds them to its weights
         if np.array_equal(mean.values, payload.values) or not any(report.values_changed for report in total.reports):
             raise NumericsError(f"{phase.name} round {number}: training changed nothing; raise the learning rate")
-        mean = phase.server(number, mean)
+        examples = {report.client: report.examples for report in total.reports}
+        mean, kept = phase.server(
+            Round(
+                number=number,
+                before=payload,
+                mean=mean,
+                updates=total.updates,
+                examples=examples,
+                kept=before.server,
+                fixed=total.fixed,
+            )
+        )
         figures = phase.figures(before, mean)
         averaged = time.perf_counter()
         predictions = self.pool.evaluate(phase.evaluation, mean)
         evaluated = time.perf_counter()
         metrics = accuracies(self.views, predictions)
         states = {**before.states, **total.states}
-        saved = Saved(round=number, payload=mean, metrics=metrics, figures=figures, states=states)
+        saved = Saved(round=number, payload=mean, metrics=metrics, figures=figures, states=states, server=kept)
         seconds = (trained - clock - adding, averaged - trained + adding, evaluated - averaged)
         once = phase.once if number == 1 else {}
-        record = record_of(work, payload, phase.clients, total, seconds, metrics, once)
+        record = record_of(work, payload, clients, total, seconds, metrics, once)
         self.recorder.finish_round(record, total, predictions, saved)
         return saved
 

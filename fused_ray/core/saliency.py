@@ -13,17 +13,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from fused_ray.config import density_count
 from fused_ray.core import wire
 from fused_ray.core.adapter import Masks, masks_of
-from fused_ray.core.layers import layer_parameters, layer_vector
+from fused_ray.core.gradient import mean_gradient
+from fused_ray.core.layers import density_count, layer_parameters, layer_vector
 from fused_ray.core.rounds import Federation, Saved
-from fused_ray.core.state import Arrays, asking
+from fused_ray.core.state import Arrays
 from fused_ray.core.wire import Delivery
 from fused_ray.core.work import Update
-from fused_ray.core.workspace import BLOCK, Workspace
+from fused_ray.core.workspace import Workspace
 from fused_ray.types import FloatVector, IntVector, PartialSum, Payload, Scenario
 
 
@@ -44,19 +43,9 @@ class Gradient:
         indices = self.indices(space.scenario, client)
         named = dict(space.model.named_parameters())
         wanted = [named[name] for layer in self.layers for name in layer_parameters(named, layer)]
-        sums = [torch.zeros_like(parameter) for parameter in wanted]
-        loss = 0.0
-        with asking(space.model, wanted):
-            for start in range(0, len(indices), BLOCK):  # in index order and evaluation mode, like the frozen prefix
-                rows = indices[start : start + BLOCK]
-                logits, labels = space.suffix(0, space.images("train", rows)), space.labels(rows)
-                part = F.cross_entropy(logits, labels, reduction="sum")
-                found = torch.autograd.grad(part, wanted, materialize_grads=True)  # it may use a part of a layer only
-                for total, gradient in zip(sums, found, strict=True):
-                    total += gradient
-                loss += part.item()
-        flat = torch.cat([total.contiguous().reshape(-1) for total in sums]) / len(indices)
-        return Update(Payload(flat.cpu().numpy()), loss / len(indices))
+        found, loss = mean_gradient(space, wanted, indices)
+        flat = torch.cat([gradient.contiguous().reshape(-1) for gradient in found])
+        return Update(Payload(flat.cpu().numpy()), loss)
 
     def upload_bytes(self, payload: Payload) -> int:
         return wire.values_bytes(payload.values.size)

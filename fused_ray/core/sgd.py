@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import torch
 from torch.optim.sgd import sgd
 
+from fused_ray.config import TrainConfig
+
 
 class SGD:
     """Steps on `parameters`, with the bits of `torch.optim.SGD`; each starts without momentum."""
@@ -48,3 +50,8 @@ class SGD:
             maximize=False,
         )
         self.velocities |= {place: velocity for (place, _), velocity in zip(moved, velocities, strict=True)}
+
+
+def sgd_of(parameters: list[torch.Tensor], train: TrainConfig, settings: None) -> SGD:
+    """The client optimiser `sgd`."""
+    return SGD(parameters, train.lr, train.momentum, train.weight_decay, fused=True)

@@ -65,6 +65,25 @@ def standard() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def kept() -> Iterator[None]:
+    """Whatever is set inside, by code that is not ours, these settings are afterwards as before."""
+    written: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
+        *((read, write) for read, write, _ in _SETTINGS),
+        (torch.is_grad_enabled, torch.set_grad_enabled),
+        (torch.get_default_device, torch.set_default_device),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        (_flushes, torch.set_flush_denormal),
+    )
+    before = [read() for read, _ in written]
+    try:
+        yield
+    finally:
+        for (read, write), value in zip(written, before, strict=True):
+            if read() != value:
+                write(value)
+
+
 def _set(before: ExitStack, found: Any, write: Callable[[Any], object], wanted: Any) -> None:
     if found != wanted:
         before.callback(write, found)

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from fused_ray.config import TrainConfig
 from fused_ray.core.adapter import Attached
 from fused_ray.core.augment import Draws
-from fused_ray.core.sgd import SGD
 from fused_ray.core.state import asking
 from fused_ray.core.workspace import Workspace
 from fused_ray.seeding import permutation
@@ -29,26 +28,32 @@ class AdapterStep:
 
 def batches(examples: int, train: TrainConfig, seed: int, phase: str, round: int, client: int) -> Iterator[IntVector]:
     """Positions among a client's examples, batch after batch, shuffled anew each epoch; the last may be short."""
-    for epoch in range(train.local_epochs):
-        order = permutation(examples, seed, f"shuffle/{phase}/{epoch}", round, client)
-        for start in range(0, examples, train.batch_size):
-            yield order[start : start + train.batch_size]
+    each = -(-examples // train.batch_size)
+    for step in range(train.steps(examples)):
+        if step % each == 0:
+            order = permutation(examples, seed, f"shuffle/{phase}/{step // each}", round, client)
+        start = step % each * train.batch_size
+        yield order[start : start + train.batch_size]
 
 
 def train_model(
     space: Workspace, train: TrainConfig, indices: IntVector, order: Iterator[IntVector], draws: Draws | None = None
 ) -> float:
-    """SGD with momentum on the working model's free parameters, in place; a fresh optimiser. Returns the mean loss an
+    """Steps on the working model's free parameters, in place, by a fresh `train.optimiser`. Returns the mean loss an
     example.
+
+    With `train.proximal` mu, mu (w - w_0) is added to the gradient, w_0 being the model as it was: FedProx (Li et al.
+    2020, arXiv 1812.06127). The loss that is returned is that of the data alone.
 
     `draws` has a number for each time that an example is shown, if `data.augment` is to make a random view of it.
 
     A batch of one example is run in evaluation mode: it has no statistics that BatchNorm could normalise by.
     """
     model = space.model
-    optimiser = SGD(
-        [p for p in model.parameters() if p.requires_grad], train.lr, train.momentum, train.weight_decay, fused=True
-    )
+    free = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    start = [parameter.detach().clone() for parameter in free] if train.proximal else []
+    part, settings = train.optimiser_part
+    optimiser = part.function(free, train, settings)
     total, seen = torch.zeros((), device=space.device), 0
     for positions in order:
         rows = indices[positions]
@@ -57,6 +62,9 @@ def train_model(
         loss = F.cross_entropy(space.suffix(0, space.images("train", rows, shown)), space.labels(rows))
         optimiser.zero_grad()
         loss.backward()
+        for parameter, anchor in zip(free, start, strict=False):  # none without a proximal term
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - anchor, alpha=train.proximal)
         optimiser.step()
         total += loss.detach() * len(rows)
         seen += len(rows)

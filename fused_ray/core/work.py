@@ -110,20 +110,12 @@ def compute(
     changed: IntVector = np.zeros(0, np.int64)
     fixed: Spans = ()
     for client in clients:
-        started = time.perf_counter()
+        at, started = time.time(), time.perf_counter()
         update = work.update(space, payload, client)
         trained = time.perf_counter()
-        who, values = f"client {client}, {work.phase} round {work.round}", update.payload.values
-        if not np.isfinite(update.loss):
-            raise NumericsError(f"{who}: the training loss is {update.loss}; {LOWER}")
-        if not np.isfinite(update.figures).all():
-            raise NumericsError(f"{who}: its figures are not finite; {LOWER}")
-        summed = values
-        if update.fixed:
-            summed, positions = with_fixed(values, payload.values, update.fixed, bits, who)
-            fixed, changed = update.fixed, np.union1d(changed, positions)
-        else:
-            check_values(values, who)
+        values = update.payload.values
+        summed, positions = _checked(update, payload, bits, f"client {client}, {work.phase} round {work.round}")
+        fixed, changed = update.fixed or fixed, np.union1d(changed, positions)
         weight = len(work.indices(space.scenario, client))
         exact = exact or ExactSum(len(values), bits)
         exact.add(summed, weight, update.fixed)
@@ -132,12 +124,7 @@ def compute(
             updates[client] = values
         if update.state is not None:
             states[client] = update.state
-        moved = update.moved
-        if moved is None:
-            with np.errstate(invalid="ignore"):  # a mask of -inf less itself, which the next line puts right
-                moved = values - payload.values if values.shape == payload.values.shape else values
-            for start, stop in update.fixed:
-                moved[start:stop] = 0
+        moved = _moved(update, payload)
         reports.append(
             ClientReport(
                 client=client,
@@ -148,8 +135,34 @@ def compute(
                 update_norm=norm(moved),
                 values_changed=int(np.count_nonzero(np.rint(moved * 2.0**bits))),
                 figures=update.figures,
+                started_at=at,
             )
         )
         done(client)
     assert exact is not None, "a worker was asked to compute no client"
     return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates, states, exact.high, fixed, changed)
+
+
+def _checked(update: Update, payload: Payload, bits: int, who: str) -> tuple[FloatVector, IntVector]:
+    """What is summed of an update, and where fixed values changed all the same. Raises NumericsError saying who."""
+    if not np.isfinite(update.loss):
+        raise NumericsError(f"{who}: the training loss is {update.loss}; {LOWER}")
+    if not np.isfinite(update.figures).all():
+        raise NumericsError(f"{who}: its figures are not finite; {LOWER}")
+    values = update.payload.values
+    if update.fixed:
+        return with_fixed(values, payload.values, update.fixed, bits, who)
+    check_values(values, who)
+    return values, np.zeros(0, np.int64)
+
+
+def _moved(update: Update, payload: Payload) -> FloatVector:
+    """What training changed, as the update says, or all that differs from the round's payload."""
+    if update.moved is not None:
+        return update.moved
+    values = update.payload.values
+    with np.errstate(invalid="ignore"):  # a mask of -inf less itself, which the next line puts right
+        moved = values - payload.values if values.shape == payload.values.shape else values
+    for start, stop in update.fixed:
+        moved[start:stop] = 0
+    return moved

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,8 +56,7 @@ class Workspace:
     ) -> None:
         self.config, self.data, self.scenario = config, data, scenario
         self.device = torch.device(device)
-        shape = data.train_images.shape[1:]
-        shape = (shape[0], shape[1], shape[2])
+        shape = data.shape
         model = models.build(config.model, shape, data.classes)
         # channels-last convolutions are the faster ones on CPU and GPU; the format is part of what fixes the bits
         section = section_of(config.model)
@@ -66,8 +66,9 @@ class Workspace:
         self.model: nn.Module = model.to(self.device, memory_format=self._format)  # type: ignore[call-overload]
         self.stages: list[Stage] = anatomy.stages(self.model, shape, self._format)
         self.fixed = state.fixed(self.model)
-        self._mean = torch.tensor(data.mean, device=self.device).reshape(1, -1, 1, 1)
-        self._std = torch.tensor(data.std, device=self.device).reshape(1, -1, 1, 1)
+        channels = (1, -1, *(1 for _ in shape[1:]))
+        self._mean = torch.tensor(data.mean, device=self.device).reshape(channels)
+        self._std = torch.tensor(data.std, device=self.device).reshape(channels)
         self._base: Payload | None = None
         self._holds_base = False
         self._live: tuple[Adapter, Attached] | None = None
@@ -130,19 +131,24 @@ class Workspace:
     # -- inputs
 
     def images(self, source: str, indices: IntVector, draws: Draws | None = None) -> torch.Tensor:
-        """Normalised images float32 [len(indices), channels, height, width] of "train" or "test".
+        """Normalised inputs float32 [len(indices), *shape] of "train" or "test".
 
-        With draws, as random views by `data.augment`.
+        With draws, images as random views by `data.augment`.
         """
         pixels = (self.data.train_images if source == "train" else self.data.test_images)[indices]
         if draws is not None:
             pixels = augmented(pixels, self.config.data.augment, draws)
         return self.normalised(pixels)
 
-    def normalised(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """Images as the model takes them: float32, less the data's mean and over its deviation, fixed numbers."""
-        batch = torch.from_numpy(pixels).to(self.device, torch.float32)
-        batch = batch.div_(255.0).sub_(self._mean).div_(self._std)
+    def normalised(self, pixels: NDArray[Any]) -> torch.Tensor:
+        """Inputs as the model takes them: float32, less the data's mean and over its deviation, fixed numbers.
+
+        Images are divided by 255 first.
+        """
+        batch = torch.from_numpy(pixels).to(self.device, torch.float32, copy=True)
+        if pixels.dtype == np.uint8:
+            batch.div_(255.0)
+        batch = batch.sub_(self._mean).div_(self._std)
         return batch.contiguous(memory_format=self._format)
 
     def labels(self, indices: IntVector) -> torch.Tensor:

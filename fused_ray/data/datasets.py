@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from pyarrow.fs import LocalFileSystem
 
-from fused_ray import registry
-from fused_ray.config import DataConfig
-from fused_ray.data import arrays, parquet, splits, torchvision_sets
+from fused_ray.config import DataConfig, registry
+from fused_ray.data import arrays, brought, parquet, splits, torchvision_sets
 from fused_ray.data.location import is_file
 from fused_ray.data.parquet_file import ParquetFile
 from fused_ray.data.reading import some
@@ -24,8 +23,8 @@ EMBEDDED = Path(__file__).parent / "embedded"
 
 def load(config: DataConfig, seed: int) -> ImageData:
     """The configured data set, cut to `data.limit` if that is set. Raises DataError."""
-    source = _read(config)
-    info, class_names = registry.DATASETS[config.name], source.class_names
+    source = _read(config) if config.part is None else brought.read(config, config.part, seed)
+    info, class_names = config.known, source.class_names
     if info is not None:
         _check_known(config.name, source, info)
         class_names = info.class_names
@@ -39,13 +38,15 @@ def load(config: DataConfig, seed: int) -> ImageData:
     images, notes = source.train.images(kept)
     test_images, test_notes = source.test.images(test_kept)
     labels = _chosen(source.train.labels, kept)
-    images, test_images, mixed = _of_one_kind(images, test_images)
+    images, test_images, mixed = _of_one_kind(images, test_images) if config.images else (images, test_images, ())
     if test_images.shape[1:] != images.shape[1:]:
+        what, of = ("images", " (channels, height, width)") if config.images else ("inputs", "")
         raise DataError(
-            f"{config.root or config.name}: training images are {list(images.shape[1:])} (channels, height, width), "
-            f"test images {list(test_images.shape[1:])}"
+            f"{config.root or config.name}: training {what} are {list(images.shape[1:])}{of}, "
+            f"test {what} {list(test_images.shape[1:])}"
         )
-    mean, std = (given * images.shape[1] if len(given) == 1 else given for given in config.constants)
+    channels = images.shape[1] if config.images else 1  # what is no image has no channels to repeat a number for
+    mean, std = (given * channels if len(given) == 1 else given for given in config.constants)
     return ImageData(
         name=config.name,
         classes=len(class_names),
@@ -59,14 +60,18 @@ def load(config: DataConfig, seed: int) -> ImageData:
         train_rows=np.arange(len(source.train.labels)) if kept is None else kept,
         train_total=len(source.train.labels),
         notes=(*source.notes, *notes, *test_notes, *mixed, *_without_examples(labels, class_names)),
+        columns={name: column if kept is None else column[kept] for name, column in source.columns.items()},
     )
 
 
 def look(config: DataConfig) -> tuple[tuple[int, ...], int] | None:
     """The shape of the user's own images and the number of classes, from the labels and one image of each split.
 
-    None where that does not tell: grey ones in Parquet become colour if others are. Raises DataError.
+    None where that does not tell: grey ones in Parquet become colour if others are, and what another package brings
+    would be loaded whole. Raises DataError.
     """
+    if config.part is not None:
+        return None
     source = _read(config)
     splits = (source.train, source.test)
     if not all(len(split.labels) for split in splits):
@@ -77,12 +82,15 @@ def look(config: DataConfig) -> tuple[tuple[int, ...], int] | None:
 
 
 def find(config: DataConfig) -> Path | str | None:
-    """The folder, file or URI that holds the data set, without reading it; None if it would have to be downloaded.
+    """The folder, file or URI that holds the data set, without reading it; None if it would have to be downloaded, or
+    comes from another package.
 
     Raises DataError if `data.root` does not hold it, or if there is no `data.partition_file`.
     """
     if config.partition_file is not None and not is_file(config.partition_file, "data.partition_file"):
         raise DataError(f"data.partition_file: there is no file {config.partition_file}")
+    if config.part is not None:
+        return None
     if config.name == "fashion-mnist-mini":
         folder = EMBEDDED if config.root is None else Path(config.root).expanduser()
         for split in ("train", "test"):

@@ -6,12 +6,16 @@ The contract, checked on every partition: disjoint, complete, nobody below the m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fused_ray.config import DataConfig
+from fused_ray.config.parts import function
+from fused_ray.config.tasks import Partitioning
 from fused_ray.data.partition_file import owners
 from fused_ray.errors import DataError
 from fused_ray.seeding import generator, permutation
@@ -33,13 +37,20 @@ class Partition:
     """What the user should know of how it was made."""
 
 
-def partition(config: DataConfig, clients: int, labels: IntVector, seed: int) -> Partition:
-    """Examples with these labels [n] over clients, under the contract. Raises DataError if it cannot be met."""
+def partition(
+    config: DataConfig, clients: int, labels: IntVector, seed: int, columns: Mapping[str, NDArray[Any]] | None = None
+) -> Partition:
+    """Examples with these labels [n] over clients, under the contract. Raises DataError if it cannot be met.
+
+    `columns` are what else is known of each example, by name [n], for a partition that another package brings.
+    """
     if clients * config.min_examples > len(labels):
         raise DataError(
             f"{clients} clients of at least {config.min_examples} examples (data.min_examples) need more than the "
             f"{len(labels)} there are; lower federation.clients or data.min_examples"
         )
+    if config.partitioning is not None:
+        return _brought(config, config.partitioning, clients, labels, seed, columns or {})
     notes: tuple[str, ...] = ()
     if config.partition == "iid":
         parts = list(np.array_split(permutation(len(labels), seed, "partition"), clients))
@@ -81,6 +92,36 @@ def check(
             f"client {name} would hold {len(parts[smallest])} examples, fewer than data.min_examples = {min_examples}; "
             f"{advice}"
         )
+
+
+def _brought(
+    config: DataConfig,
+    part: Partitioning,
+    clients: int,
+    labels: IntVector,
+    seed: int,
+    columns: Mapping[str, NDArray[Any]],
+) -> Partition:
+    """As another package says. Raises DataError naming the part where it breaks the contract."""
+    where = f"data.partition: {config.partition}"
+    settings = dict(config.partition_settings or ())
+    try:
+        found = [np.asarray(own) for own in function(part.split)(labels.copy(), clients, seed, columns, **settings)]
+    except DataError:
+        raise
+    except Exception as error:  # whatever the function does
+        raise DataError(f"{where} fails: {type(error).__name__}: {error}") from error
+    if len(found) != clients:
+        raise DataError(f"{where} gives the examples of {len(found)} clients, not of {clients} (federation.clients)")
+    for client, own in enumerate(found):
+        if own.ndim != 1 or (own.size and own.dtype.kind not in "iu"):
+            raise DataError(f"{where} gives client {client} {own.dtype} {list(own.shape)}, not a vector of indices")
+    parts = tuple(np.sort(own).astype(np.int64) for own in found)
+    try:
+        check(parts, len(labels), config.min_examples, "change data.partition_args, or lower data.min_examples")
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    return Partition(parts)
 
 
 def digest(parts: Sequence[IntVector]) -> str:

@@ -1,4 +1,4 @@
-"""What must be forgotten: one function a scenario, from the data set to who holds, keeps and forgets what.
+"""What must be forgotten: one function a scenario, from the data set and who holds what to who forgets what.
 
 A scenario may poison training data (flipped labels, images with a trigger) and may measure on images that the test
 set does not have (triggered ones, a client's own). `extended` gives the data set with both: poisoned training images
@@ -7,19 +7,20 @@ in place, further test images behind the real ones, where the scenario's views p
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_ray import consistency, registry
-from fused_ray.config import RunConfig
+from fused_ray.config import RunConfig, consistency, registry
+from fused_ray.config.parts import function
+from fused_ray.config.tasks import SCENARIOS
+from fused_ray.data.forgotten import checked
 from fused_ray.data.partitions import Partition, digest, from_file, partition
 from fused_ray.data.reading import some
-from fused_ray.errors import ConfigError, DataError
+from fused_ray.errors import ConfigError, DataError, FusedRayError
 from fused_ray.seeding import permutation
-from fused_ray.types import ImageData, IntVector, Scenario, TestView
+from fused_ray.types import Forgotten, ImageData, IntVector, Scenario, TestView
 
 OWN_EXAMPLES = 2000
 """Forgetting unpoisoned examples is measured on at most this many of them."""
@@ -31,35 +32,75 @@ def build(config: RunConfig, data: ImageData) -> Scenario:
     Raises DataError where nothing would be forgotten, or nothing kept; ConfigError where the configuration does not fit
     data that it could not know.
     """
-    if registry.DATASETS[config.data.name] is None:
-        channels, height, width = data.train_images.shape[1:]
+    if config.data.known is None:
         sizes = len(data.train_labels), len(data.test_labels)
-        found = registry.DatasetInfo(
-            data.classes, *sizes, (channels, height, width), data.class_names, data.mean, data.std
-        )
+        found = registry.DatasetInfo(data.classes, *sizes, data.shape, data.class_names, data.mean, data.std)
         try:
             consistency.check_data(config, found)
         except ValueError as error:
             raise ConfigError(str(error)) from None
     who = _partition(config, data)
-    scenario = _SCENARIOS[config.forget.scenario](config, data, who)
-    kept = sum(len(part) for part in scenario.retained)
+    forgotten = _forgotten(config, data, who)
+    kept = sum(len(part) for part in forgotten.retained)
     if kept == 0:
         raise DataError("nothing would be kept: every example is to be forgotten; forget less")
-    if kept == sum(len(part) for part in scenario.held):
+    if kept == sum(len(part) for part in who.parts):
         of = " or ".join(_called(c, data) for c in config.forget_classes)
         what = f"an example of class {of}" if config.forget.scenario == "class" else "such examples"
         raise DataError(f"there is nothing to forget: no client holds {what}; check the forget section")
-    notes = (*who.notes, *_unmeasured(config, data))
+    scenario = _measured(config, data, who, forgotten)
+    notes = (*who.notes, *_poison(config, scenario), *_unmeasured(config, data))
     for name, view in scenario.views.items():
         if not len(view.indices):
             raise DataError(f"the test set has no examples to measure {name} on{_more(config)}")
     return replace(scenario, client_names=who.names, notes=notes)
 
 
+def _forgotten(config: RunConfig, data: ImageData, who: Partition) -> Forgotten:
+    """What the scenario says. Raises DataError where one of another package says what does not hold together."""
+    part, name = config.scenario, config.forget.scenario
+    if name in SCENARIOS:
+        forgotten: Forgotten = function(part.forget)(config, data, who)
+        return forgotten
+    try:
+        found = function(part.forget)(config, data, who)
+    except FusedRayError:
+        raise
+    except Exception as error:  # whatever the function does
+        raise DataError(f"forget.scenario: {name} fails: {type(error).__name__}: {error}") from error
+    try:
+        return checked(found, part.like, data, who.parts)
+    except ValueError as error:
+        raise DataError(f"forget.scenario: {name} {error}") from None
+
+
+def _measured(config: RunConfig, data: ImageData, who: Partition, forgotten: Forgotten) -> Scenario:
+    """The whole scenario: RA on the test set where nothing else is said, FA on the forgotten examples themselves."""
+    labels = data.train_labels if forgotten.train_labels is None else forgotten.train_labels
+    changed = np.flatnonzero(labels != data.train_labels) if forgotten.poisoned is None else forgotten.poisoned
+    views, shown, tests = dict(forgotten.views), np.zeros(0, np.int64), len(data.test_labels)
+    if "ra" not in views:
+        views = {"ra": TestView(np.arange(tests), data.test_labels), **views}
+    if "fa" not in views:
+        gone = np.concatenate([np.setdiff1d(*both) for both in zip(who.parts, forgotten.retained, strict=True)])
+        shown = np.sort(gone[permutation(len(gone), config.seed, "forget/own")[:OWN_EXAMPLES]])
+        views["fa"] = TestView(tests + np.arange(len(shown)), labels[shown])
+    return Scenario(
+        held=who.parts,
+        retained=forgotten.retained,
+        train_labels=labels,
+        views=views,
+        partition_sha256=digest(who.parts),
+        poisoned=changed,
+        trigger=forgotten.trigger,
+        classes=forgotten.classes,
+        shown=shown,
+    )
+
+
 def extended(config: RunConfig, data: ImageData, scenario: Scenario) -> ImageData:
     """The data that clients train on and that the scenario's views index: `data` itself if that is all there is."""
-    own = _own_examples(config, scenario)
+    own = scenario.shown
     if len(own):
         return replace(
             data,
@@ -76,6 +117,17 @@ def extended(config: RunConfig, data: ImageData, scenario: Scenario) -> ImageDat
         test_images=np.concatenate([data.test_images, stamped(data.test_images, scenario.trigger)]),
         test_labels=np.concatenate([data.test_labels, data.test_labels]),
     )
+
+
+def _poison(config: RunConfig, scenario: Scenario) -> tuple[str, ...]:
+    """What is to be said of training data that are made other ones than they were."""
+    if not len(scenario.poisoned):
+        return ()
+    if config.forget.scenario not in SCENARIOS:
+        return (f"{len(scenario.poisoned)} training examples have other labels, as {config.forget.scenario} says",)
+    target = config.forget.target
+    how = f"carry a trigger and the label {target}" if scenario.trigger else "have their labels flipped, y to y + 1"
+    return (f"{len(scenario.poisoned)} training examples {how}: forget.poison=false takes the data as they are",)
 
 
 def _unmeasured(config: RunConfig, data: ImageData) -> tuple[str, ...]:
@@ -99,97 +151,77 @@ def _more(config: RunConfig) -> str:
     return "" if config.data.limit is None else "; raise data.limit"
 
 
-def _forget_classes(config: RunConfig, data: ImageData, who: Partition) -> Scenario:
+def forget_classes(config: RunConfig, data: ImageData, who: Partition) -> Forgotten:
     """Whole classes, everywhere."""
-    held = who.parts
     gone = np.isin(data.train_labels, config.forget_classes)
-    return Scenario(
-        held=held,
-        retained=tuple(part[~gone[part]] for part in held),
-        train_labels=data.train_labels,
-        views={
-            "ra": _view(data, ~np.isin(data.test_labels, config.forget_classes)),
-            "fa": _view(data, np.isin(data.test_labels, config.forget_classes)),
-        },
-        partition_sha256=digest(held),
+    tested = np.isin(data.test_labels, config.forget_classes)
+    return Forgotten(
+        retained=tuple(part[~gone[part]] for part in who.parts),
+        views={"ra": _view(data, ~tested), "fa": _view(data, tested)},
+        classes=config.forget_classes,
     )
 
 
-def _forget_clients(config: RunConfig, data: ImageData, who: Partition) -> Scenario:
+def forget_clients(config: RunConfig, data: ImageData, who: Partition) -> Forgotten:
     """All that some clients hold: with flipped labels, y to y + 1, or as it is.
 
     Flipped, FA is the accuracy on the whole test set against flipped labels; else that on the clients' own examples.
     """
-    held = who.parts
     clients = _concerned(config, who.names)
-    gone = np.sort(np.concatenate([held[client] for client in clients]))
+    retained = tuple(part[:0] if client in clients else part for client, part in enumerate(who.parts))
+    if not config.forget.poison:
+        return Forgotten(retained)
+    gone = np.sort(np.concatenate([who.parts[client] for client in clients]))
+    labels = data.train_labels.copy()
+    labels[gone] = (labels[gone] + 1) % data.classes
     everything = np.arange(len(data.test_labels))
     flipped = (data.test_labels + 1) % data.classes
-    labels = data.train_labels.copy()
-    if config.forget.poison:
-        labels[gone] = (labels[gone] + 1) % data.classes
-    scenario = Scenario(
-        held=held,
-        retained=tuple(part[:0] if client in clients else part for client, part in enumerate(held)),
-        train_labels=labels,
-        views={"ra": TestView(everything, data.test_labels), "fa": TestView(everything, flipped)},
-        partition_sha256=digest(held),
-        poisoned=gone if config.forget.poison else gone[:0],
-    )
-    return scenario if config.forget.poison else _measured_on_own(config, data, scenario)
+    views = {"ra": TestView(everything, data.test_labels), "fa": TestView(everything, flipped)}
+    return Forgotten(retained, views, labels, poisoned=gone)
 
 
-def _forget_samples(config: RunConfig, data: ImageData, who: Partition) -> Scenario:
+def forget_samples(config: RunConfig, data: ImageData, who: Partition) -> Forgotten:
     """Single examples: named ones, or a share of those of the attacked clients.
 
     Poisoned, they carry a trigger and the target's label, and FA is the attack's success: the share of triggered test
     images of other classes that are taken for the target. Else FA is the accuracy on the examples themselves.
     """
     forget = config.forget
-    held = who.parts
     if forget.examples:
         gone = np.sort(np.array(forget.examples, np.int64))
         if gone[-1] >= len(data.train_labels):
             raise DataError(f"forget.examples: there is no example {gone[-1]}; there are {len(data.train_labels)}")
     else:
         concerned = _concerned(config, who.names)
-        gone = np.sort(np.concatenate([_drawn_examples(config, held[client], client) for client in concerned]))
+        gone = np.sort(np.concatenate([_drawn_examples(config, who.parts[client], client) for client in concerned]))
     lost = np.zeros(len(data.train_labels), bool)
     lost[gone] = True
+    retained = tuple(part[~lost[part]] for part in who.parts)
+    if not forget.poison:
+        return Forgotten(retained)
     labels, everything = data.train_labels.copy(), np.arange(len(data.test_labels))
+    labels[gone] = forget.target
     attacked = everything[data.test_labels != forget.target]
-    if forget.poison:
-        labels[gone] = forget.target
-    scenario = Scenario(
-        held=held,
-        retained=tuple(part[~lost[part]] for part in held),
-        train_labels=labels,
-        views={
-            "ra": TestView(everything, data.test_labels),
-            "fa": TestView(len(everything) + attacked, np.full(len(attacked), forget.target)),
-        },
-        partition_sha256=digest(held),
-        poisoned=gone if forget.poison else gone[:0],
-        trigger=forget.trigger if forget.poison else 0,
-    )
-    return scenario if forget.poison else _measured_on_own(config, data, scenario)
+    views = {
+        "ra": TestView(everything, data.test_labels),
+        "fa": TestView(len(everything) + attacked, np.full(len(attacked), forget.target)),
+    }
+    return Forgotten(retained, views, labels, poisoned=gone, trigger=forget.trigger)
 
 
-def _forget_exclusive(config: RunConfig, data: ImageData, who: Partition) -> Scenario:
+def forget_exclusive(config: RunConfig, data: ImageData, who: Partition) -> Forgotten:
     """All that the owner knows: it alone holds classes[0] and most of classes[1], and nothing else."""
     own, shared = config.forget_classes
     retained = list(who.parts)
     retained[config.forget.owner] = np.zeros(0, np.int64)
-    return Scenario(
-        held=who.parts,
+    return Forgotten(
         retained=tuple(retained),
-        train_labels=data.train_labels,
         views={
             "ra": _view(data, ~np.isin(data.test_labels, (own, shared))),
             "fa": _view(data, data.test_labels == own),
             "ca": _view(data, data.test_labels == shared),
         },
-        partition_sha256=digest(who.parts),
+        classes=(own,),
     )
 
 
@@ -198,7 +230,7 @@ def _partition(config: RunConfig, data: ImageData) -> Partition:
     if config.data.partition == "file":
         return from_file(config.data, config.federation.clients, data)
     if config.forget.scenario != "exclusive":
-        return partition(config.data, config.federation.clients, data.train_labels, config.seed)
+        return partition(config.data, config.federation.clients, data.train_labels, config.seed, data.columns)
     own, shared = config.forget_classes
     labels = data.train_labels
     overlap = np.flatnonzero(labels == shared)
@@ -207,7 +239,8 @@ def _partition(config: RunConfig, data: ImageData) -> Partition:
         np.concatenate([np.flatnonzero(labels == own), overlap[: int(config.forget.overlap * len(overlap))]])
     )
     others = np.setdiff1d(np.arange(len(labels)), owners)
-    found = partition(config.data, config.federation.clients - 1, labels[others], config.seed)
+    columns = {name: column[others] for name, column in data.columns.items()}
+    found = partition(config.data, config.federation.clients - 1, labels[others], config.seed, columns)
     held: list[IntVector] = [others[part] for part in found.parts]
     held.insert(config.forget.owner, owners)
     return replace(found, parts=tuple(held))
@@ -233,20 +266,6 @@ def _drawn_examples(config: RunConfig, held: IntVector, client: int) -> IntVecto
     return held[order[: int(config.forget.examples_share * len(held))]]
 
 
-def _own_examples(config: RunConfig, scenario: Scenario) -> IntVector:
-    """Where examples are forgotten that were not poisoned and are no class: those that FA is measured on."""
-    if len(scenario.poisoned) or config.forget.scenario not in ("client", "sample"):
-        return np.zeros(0, np.int64)
-    gone = np.concatenate([scenario.forgotten(client) for client in range(len(scenario.held))])
-    return np.sort(gone[permutation(len(gone), config.seed, "forget/own")[:OWN_EXAMPLES]])
-
-
-def _measured_on_own(config: RunConfig, data: ImageData, scenario: Scenario) -> Scenario:
-    own = _own_examples(config, scenario)
-    fa = TestView(len(data.test_labels) + np.arange(len(own)), data.train_labels[own])
-    return replace(scenario, views={**scenario.views, "fa": fa})
-
-
 def stamped(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Images with a white square in the lower right corner, a pixel from the edges where there is room."""
     result = images.copy()
@@ -259,11 +278,3 @@ def stamped(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def _view(data: ImageData, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> TestView:
     indices = np.flatnonzero(chosen)
     return TestView(indices, data.test_labels[indices])
-
-
-_SCENARIOS: dict[str, Callable[[RunConfig, ImageData, Partition], Scenario]] = {
-    "class": _forget_classes,
-    "client": _forget_clients,
-    "sample": _forget_samples,
-    "exclusive": _forget_exclusive,
-}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,14 @@ from fused_ray.data.columns import Column, joined
 from fused_ray.data.reading import refuse
 from fused_ray.types import IntVector
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]
+"""Images uint8 [n, channels, height, width], or other inputs float32 [n, ...]."""
 
 
 class Images(NamedTuple):
     """Images that were read, and what is to be said of how."""
 
     pixels: Pixels
-    """uint8 [k, channels, height, width]."""
     notes: tuple[str, ...] = ()
 
 
@@ -43,6 +43,8 @@ class Source:
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """What the user should know of where it was found."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What else is known of each training example, by name [n]."""
 
 
 def in_memory(images: Pixels, labels: IntVector) -> Split:

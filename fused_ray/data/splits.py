@@ -15,13 +15,14 @@ from itertools import count
 
 from pyarrow.fs import FileSelector, FileType
 
-from fused_ray.data.location import locate
+from fused_ray.data.location import is_file, locate
 from fused_ray.data.parquet_file import ParquetFile
 from fused_ray.data.reading import reading, some
 from fused_ray.errors import DataError
 
 TEST = ("test", "validation", "valid", "val", "dev")
 """Names of the test set; the first that there is counts."""
+_PARQUET = ".parquet"
 _SHARD = re.compile(r"-(\d+)-of-(\d+)(?:-[0-9a-zA-Z]+)?$")
 _NUMBERED = re.compile(r"\d{4}")
 
@@ -38,6 +39,8 @@ class Splits:
 
 def find(root: str) -> Splits:
     """The data set below a folder or URI. Raises DataError."""
+    if is_file(root, "data.root"):
+        raise DataError(f"data.root: {root} is a file; name the folder that holds the files of train and test")
     tree = _Tree(root)
     places = tree.places()
     train = tree.split("train", places)
@@ -82,25 +85,28 @@ class _Tree:
         if not files and not folders and self._filesystem.get_file_info(self._folder).type is FileType.NotFound:
             return "there is no such folder"
         names = sorted([*files, *(f"{folder}/" for folder in folders)])
-        return f"there is {some(names) or 'nothing'}"
+        found = f"there is {some(names) or 'nothing'}"
+        if not names or any(file.endswith(_PARQUET) for file in files):
+            return found
+        return f"{found}; images go into Parquet files first (docs/data.md, A folder of pictures)"
 
     def _of_split(self, place: str, name: str) -> list[dict[str, str]]:
         """The files of a split in one place: those that are called so, and those in a folder that is."""
         files, folders = self._list(place)
         named = {file: path for file, path in files.items() if re.match(rf"{name}[-.]", file.rpartition("/")[2])}
         inside = self._list(f"{place}{name}/")[0] if name in folders else {}
-        return [found for found in (named, inside) if found]
+        parquet = [{file: path for file, path in found.items() if file.endswith(_PARQUET)} for found in (named, inside)]
+        return [found for found in parquet if found]
 
     def _list(self, place: str) -> tuple[dict[str, str], list[str]]:
-        """The Parquet files in a folder, by name below the root, and the names of its folders. Raises DataError."""
+        """The files in a folder, by name below the root, and the names of its folders. Raises DataError."""
         if place not in self._listed:
             selector = FileSelector(f"{self._folder}/{place}".rstrip("/") or "/", allow_not_found=True)
             with reading(f"data.root: {self._root}", "cannot be read"):
                 found = self._filesystem.get_file_info(selector)
             shown = sorted((info for info in found if info.base_name[:1] not in "._"), key=lambda info: info.base_name)
-            files = {place + info.base_name: info.path for info in shown if info.is_file}
             self._listed[place] = (
-                {name: path for name, path in files.items() if name.endswith(".parquet")},
+                {place + info.base_name: info.path for info in shown if info.is_file},
                 [info.base_name for info in shown if not info.is_file],
             )
         return self._listed[place]
@@ -108,7 +114,7 @@ class _Tree:
 
 def _check_shards(root: str, split: str, names: Sequence[str]) -> None:
     """Refuse what is incomplete, or there twice."""
-    stems = [name.rpartition("/")[2].removesuffix(".parquet") for name in names]
+    stems = [name.rpartition("/")[2].removesuffix(_PARQUET) for name in names]
     if all(_NUMBERED.fullmatch(stem) for stem in stems):
         stems = [f"-{stem}-of-{max(map(int, stems)) + 1}" for stem in stems]
     shards = [_SHARD.search(stem) for stem in stems]

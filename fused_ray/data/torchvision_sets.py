@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fused_ray import registry
+from fused_ray.config import registry
+from fused_ray.config.paths import expanded
 from fused_ray.data.idx import read_idx_pair
 from fused_ray.data.source import Source, Split, in_memory
 from fused_ray.data.torchvision_import import import_torchvision
 from fused_ray.errors import DataError
-from fused_ray.paths import expanded
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 CACHE = "~/.cache/fused_ray"

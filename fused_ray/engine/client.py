@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import ray
 import torch
@@ -33,7 +34,7 @@ class ClientActor:
     def __init__(
         self, config: RunConfig, data: ImageData, scenario: Scenario, form: torch.memory_format, gpu_share: float
     ) -> None:
-        self._device = "cuda" if gpu_share > 0 else "cpu"
+        self._device, self._gpus = "cuda" if gpu_share > 0 else "cpu", gpu_share
         if gpu_share > 0 and not torch.cuda.is_available():
             raise PlacementError(
                 f"an actor has a GPU that PyTorch {torch.__version__} cannot use; install a CUDA build of it on every "
@@ -47,11 +48,14 @@ class ClientActor:
 
     @standard()
     def assign(self, config: RunConfig, data: ImageData, scenario: Scenario, form: torch.memory_format) -> None:
+        config.check_parts()  # what this node cannot import is told before any work is sent
         self._space = Workspace(config, data, scenario, self._device, form)
 
     @standard()
     def identity(self) -> Identity:
-        return numerics.identity(ray.get_runtime_context().get_node_id(), self._device)
+        here = ray.get_runtime_context()
+        cpus = here.get_assigned_resources().get("CPU", 0.0)
+        return replace(numerics.identity(here.get_node_id(), self._device), cpus=cpus, gpus=self._gpus)
 
     @standard()
     def install(self, base: Payload) -> None:

@@ -6,92 +6,22 @@ that a long round never delays the answer or a request to stop.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fused_ray.comparison import CompareConfig
-from fused_ray.config import RunConfig
-from fused_ray.engine.lease import Lease
-from fused_ray.engine.pool import RayPool
 from fused_ray.engine.session import version_note
-from fused_ray.results.comparison.directory import ComparisonDirectory
-from fused_ray.results.comparison.execute import execute as execute_comparison
-from fused_ray.results.directory import RunDirectory
-from fused_ray.results.execute import audit, execute
-from fused_ray.results.sweep.directory import SweepDirectory
-from fused_ray.results.sweep.execute import Sweep
-from fused_ray.results.sweep.execute import execute as execute_sweep
-from fused_ray.trials import SweepConfig
 
 
 class Job(Protocol):
-    """What a driver does: a small record that travels to it."""
+    """What a driver does: a small record that travels to it. It goes for the folder of a mark, not for a later one."""
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
         """Do it, tell of progress, end with Interrupted when stopped; returns the content of result.json."""
         ...
-
-
-@dataclass(frozen=True)
-class RunJob:
-    """A run in its prepared directory, on a pool of its own."""
-
-    path: str
-    config: RunConfig
-
-    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
-        return execute(RunDirectory.open(self.path), self.config, RayPool, hear, stopped, notes)
-
-
-@dataclass(frozen=True)
-class AuditJob:
-    """The audit of a finished run, on a pool of its own."""
-
-    path: str
-    config: RunConfig
-
-    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
-        return audit(RunDirectory.open(self.path), self.config, RayPool, hear, stopped)
-
-
-@dataclass(frozen=True)
-class CompareJob:
-    """A comparison in its prepared directory, all of it on one pool."""
-
-    path: str
-    config: CompareConfig
-
-    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
-        with contextlib.closing(Lease(RayPool)) as lease:
-            directory = ComparisonDirectory.open(self.path)
-            return execute_comparison(directory, self.config, lease, hear, stopped, notes)
-
-
-@dataclass(frozen=True)
-class SweepJob:
-    """A sweep in its prepared directory: its shared models on one pool, its trials by Ray Tune."""
-
-    path: str
-    config: SweepConfig
-
-    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
-        from fused_ray.engine.tune import Tuning
-
-        tuning = Tuning(self.config)  # refuses at once what does not fit
-        with contextlib.closing(Lease(RayPool)) as lease:
-
-            def run_trials(sweep: Sweep) -> None:
-                lease.close()  # its cores are the trials' now
-                tuning(sweep)
-
-            directory = SweepDirectory.open(self.path)
-            return execute_sweep(directory, self.config, lease, run_trials, hear, stopped, notes)
 
 
 class DriverActor:

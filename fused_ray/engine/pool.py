@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,25 +26,17 @@ from fused_ray.core.standard import standard
 from fused_ray.core.work import Evaluation, Work
 from fused_ray.core.workspace import test_blocks
 from fused_ray.engine.client import RemoteClient
+from fused_ray.engine.dispatch import Call, Dispatch
 from fused_ray.engine.placement import Node, Plan, plan
 from fused_ray.engine.reason import reason
 from fused_ray.errors import ClientFailedError, FusedRayError, PlacementError
 from fused_ray.models.rehearsal import memory_format, section_of
-from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
+from fused_ray.types import ClientReport, Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 
 _CALLS = 4
 """Calls that an actor's clients are split into each round, for progress to be seen."""
 _POLL = 0.5
 """Seconds between two looks at whether the user wants to stop."""
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One actor call: its slot, what it works on (clients or test blocks), and how often it has been tried."""
-
-    slot: int
-    items: tuple[int, ...]
-    attempt: int = 1
 
 
 class RayPool:
@@ -70,9 +62,8 @@ class RayPool:
             self.close()
         self._config, self._plan, self._blocks = config, wanted, test_blocks(data)
         self._slot_of = {c: slot for slot, clients in enumerate(wanted.clients) for c in clients}
-        channels, height, width = data.train_images.shape[1:]
         with standard():
-            form = memory_format(section_of(config.model), (channels, height, width), data.classes)
+            form = memory_format(section_of(config.model), data.shape, data.classes)
         self._shared = (ray.put(config), ray.put(data), ray.put(scenario), form)
         self._base = None
         self._cores = {node.name: max(1, int(node.cpus)) for node in nodes}
@@ -92,17 +83,17 @@ class RayPool:
         by_slot: dict[int, list[int]] = defaultdict(list)
         for client in clients:
             by_slot[self._slot_of[client]].append(client)
-        calls = [_Call(slot, part) for slot, held in by_slot.items() for part in _split(held, _CALLS)]
+        calls = [Call(slot, part) for slot, held in by_slot.items() for part in _split(held, _CALLS)]
         task = ray.put((work, payload))
         what = f"{work.phase} round {work.round}"
         for call, result in self._drain("train", calls, lambda call: (task, call.items, keep_updates), what, done):
             done(len(call.items))
-            yield result
+            yield self._placed(call, result)
 
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> IntVector:
         slots = min(len(self._actors), sum(self._cores.values()), self._blocks)
         task = ray.put((evaluation, payload))
-        calls = [_Call(slot, tuple(range(slot, self._blocks, slots))) for slot in range(slots)]
+        calls = [Call(slot, tuple(range(slot, self._blocks, slots))) for slot in range(slots)]
         found: dict[int, IntVector] = {}
         for call, result in self._drain("evaluate", calls, lambda call: (task, call.items), "evaluation"):
             found.update(zip(call.items, result, strict=True))
@@ -117,6 +108,15 @@ class RayPool:
             ray.kill(actor)
         self._actors.clear()
         self._base = None
+
+    def _placed(self, call: Call, part: PartialSum) -> PartialSum:
+        """What a call gave, with where that was and which attempt it took in its clients' reports."""
+        where = self.identities[call.slot]
+
+        def placed(report: ClientReport) -> ClientReport:
+            return replace(report, node=where.node, device=where.device, attempt=call.attempt)
+
+        return replace(part, reports=tuple(map(placed, part.reports)))
 
     # -- actors
 
@@ -169,10 +169,10 @@ class RayPool:
 
     # -- calls
 
-    def _everywhere(self) -> list[_Call]:
-        return [_Call(slot, ()) for slot in range(len(self._actors))]
+    def _everywhere(self) -> list[Call]:
+        return [Call(slot, ()) for slot in range(len(self._actors))]
 
-    def _run(self, method: str, calls: list[_Call], arguments: Callable[[_Call], tuple[Any, ...]]) -> list[Any]:
+    def _run(self, method: str, calls: list[Call], arguments: Callable[[Call], tuple[Any, ...]]) -> list[Any]:
         """The calls' results in the order of their slots."""
         results = {call.slot: result for call, result in self._drain(method, calls, arguments, method)}
         return [results[slot] for slot in sorted(results)]
@@ -180,30 +180,21 @@ class RayPool:
     def _drain(
         self,
         method: str,
-        calls: Sequence[_Call],
-        arguments: Callable[[_Call], tuple[Any, ...]],
+        calls: Sequence[Call],
+        arguments: Callable[[Call], tuple[Any, ...]],
         what: str,
         done: ClientDone = lambda count: None,
-    ) -> Iterator[tuple[_Call, Any]]:
+    ) -> Iterator[tuple[Call, Any]]:
         """Make every call, one at a time per actor and no more than cores per node; yield results as they finish.
 
         Calls of an actor that dies are repeated on a new one, up to `engine.max_attempts` times each.
         """
-        queues: dict[int, deque[_Call]] = defaultdict(deque)
-        for call in calls:
-            queues[call.slot].append(call)
-        busy: dict[str, int] = defaultdict(int)
-        running: dict[Any, _Call] = {}
+        waiting = Dispatch(calls, self._node_of, self._cores)
+        running: dict[Any, Call] = {}
 
         def submit() -> None:
-            for slot in sorted(queues, key=lambda s: -len(queues[s])):
-                node = self.identities[slot].node if len(self.identities) > slot else ""
-                idle = all(call.slot != slot for call in running.values())
-                if queues[slot] and idle and busy[node] < self._cores.get(node, 1):
-                    call = queues[slot].popleft()
-                    ref = getattr(self._actors[slot], method).remote(*arguments(call))
-                    running[ref] = call
-                    busy[node] += 1
+            for call in waiting.start():
+                running[getattr(self._actors[call.slot], method).remote(*arguments(call))] = call
 
         quiet_since = time.monotonic()
         submit()
@@ -214,9 +205,7 @@ class RayPool:
                 self._check_time(quiet_since, what, running.values())
                 continue
             quiet_since = time.monotonic()
-            ref = ready[0]
-            call = running.pop(ref)
-            busy[self.identities[call.slot].node] -= 1
+            call = running.pop(ref := ready[0])
             try:
                 result = ray.get(ref)
             except RayTaskError as error:
@@ -225,43 +214,44 @@ class RayPool:
                 if call.attempt >= self._config.engine.max_attempts:
                     raise self._hopeless(error, call, method, what) from None
                 self._replace(call.slot)
-                # most recent first, so that a repeated call runs before what was queued behind it
-                for part in reversed(_split(call.items, len(call.items)) or [()]):
-                    queues[call.slot].appendleft(_Call(call.slot, part, call.attempt + 1))
+                parts = _split(call.items, len(call.items)) or [()]
+                waiting.end(call, [Call(call.slot, part, call.attempt + 1) for part in parts])
                 submit()
                 continue
             del ref, ready
+            waiting.end(call)
             submit()
             yield call, result
 
     def _check_time(self, since: float, what: str, running: Any) -> None:
         limit = self._config.engine.client_timeout
         if time.monotonic() - since > limit:
-            missing = "; ".join(f"{list(call.items)} on node {self._node(call)[:12]}" for call in running)
+            missing = "; ".join(f"{list(call.items)} on node {self._node_of(call.slot)[:12]}" for call in running)
             raise ClientFailedError(
                 f"{what}: nothing finished for {limit:g} s (engine.client_timeout); still running: {missing}"
             )
 
-    def _node(self, call: _Call) -> str:
-        return self.identities[call.slot].node
+    def _node_of(self, slot: int) -> str:
+        return self.identities[slot].node
 
-    def _explained(self, error: RayTaskError, call: _Call, method: str, what: str) -> FusedRayError:
+    def _explained(self, error: RayTaskError, call: Call, method: str, what: str) -> FusedRayError:
         """The error that a call raised: ours as it is, any other with who and where."""
         if isinstance(error.cause, FusedRayError):
             return error.cause
         kind = "clients" if method == "train" else "blocks"
         cause = error.cause
         return ClientFailedError(
-            f"{what}, {kind} {list(call.items)}, node {self._node(call)[:12]}: {type(cause).__name__}: {cause}"
+            f"{what}, {kind} {list(call.items)}, node {self._node_of(call.slot)[:12]}: {type(cause).__name__}: {cause}"
         )
 
-    def _hopeless(self, error: RayError, call: _Call, method: str, what: str) -> ClientFailedError:
+    def _hopeless(self, error: RayError, call: Call, method: str, what: str) -> ClientFailedError:
         who = (
             f"client {call.items[0]}" if method == "train" and len(call.items) == 1 else f"{method} {list(call.items)}"
         )
         return ClientFailedError(
-            f"{what}, {who}, node {self._node(call)[:12]}: its actor died {call.attempt} times ({reason(error)}); if "
-            "memory ran out, lower train.batch_size or engine.prefix_cache_mb, or raise federation.clients_per_actor"
+            f"{what}, {who}, node {self._node_of(call.slot)[:12]}: its actor died {call.attempt} times "
+            f"({reason(error)}); if memory ran out, lower train.batch_size or engine.prefix_cache_mb, or raise "
+            "federation.clients_per_actor"
         )
 
 

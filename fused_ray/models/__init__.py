@@ -17,12 +17,13 @@ import torch
 from torch import nn
 
 from fused_ray.config import ModelConfig
+from fused_ray.config.suggest import did_you_mean
 from fused_ray.data.torchvision_import import with_torchvision
 from fused_ray.errors import ConfigError
 from fused_ray.seeding import derive, untouched
 
-Shape = tuple[int, int, int]
-"""Of an image: channels, height, width."""
+Shape = tuple[int, ...]
+"""Of an input; of an image: channels, height, width."""
 WEIGHTS = ("weight", "in_proj_weight")
 """What makes a module a layer: a parameter of this name; the second is that of attention's queries, keys, values."""
 
@@ -49,6 +50,11 @@ def logits_of(output: Any) -> Any:
     return output
 
 
+def inputs_of(shape: Shape) -> str:
+    """What a model is given, in words."""
+    return f"{'images' if len(shape) == 3 else 'inputs'} of {' x '.join(map(str, shape))}"
+
+
 def layer_names(model: nn.Module) -> list[str]:
     """All modules that own a weight, in the order in which the model defines them."""
     return [
@@ -61,9 +67,9 @@ def layer_names(model: nn.Module) -> list[str]:
 def build(model: ModelConfig | str, shape: Shape, classes: int) -> nn.Module:
     """A model as its factory makes it: of the section `model` of a configuration, or registered under a name.
 
-    `shape` is (channels, height, width). What the factory draws, and a state does not hold, is the same each time.
-    Raises ConfigError naming the factory when there is no such function, when it raises, or when it returns no
-    nn.Module.
+    `shape` is that of an input, of an image (channels, height, width). What the factory draws, and a state does not
+    hold, is the same each time. Raises ConfigError naming the factory when there is no such function, when it raises,
+    or when it returns no nn.Module.
     """
     with seeded(0):
         return _made(model, shape, classes)
@@ -82,7 +88,7 @@ def _made(model: ModelConfig | str, shape: Shape, classes: int) -> nn.Module:
         built = with_torchvision(lambda: function(shape, classes, **config.args))
     except Exception as error:
         raise ConfigError(
-            f"{config.where}: it cannot make a model for images of {' x '.join(map(str, shape))} and {classes} "
+            f"{config.where}: it cannot make a model for {inputs_of(shape)} and {classes} "
             f"classes: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(built, nn.Module):
@@ -101,19 +107,22 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 def _resolve(config: ModelConfig) -> Callable[..., Any]:
     """The factory. Raises ConfigError if its module or the function in it is missing."""
-    module, _, name = config.entry.partition(":")
+    try:
+        module, _, name = config.entry.partition(":")
+    except ValueError as error:  # a name that an installed package registers, elsewhere
+        raise ConfigError(f"model.name: {error}") from None
     if (here := os.getcwd()) not in sys.path and "" not in sys.path:
         sys.path.append(here)  # as under `python -m`: an installed command has its own folder there instead
     try:
         found: Any = with_torchvision(lambda: import_module(module))
     except Exception as error:  # whatever the user's module does when it is imported
-        raise ConfigError(
-            f"{config.where}: cannot import {module}: {type(error).__name__}: {error}; it must be importable here and "
-            "on every node"
-        ) from error
+        as_file = module.endswith(".py") or "/" in module
+        mend = "name it as in an import, without .py" if as_file else "it must be importable here and on every node"
+        raise ConfigError(f"{config.where}: cannot import {module}: {type(error).__name__}: {error}; {mend}") from error
     for part in name.split("."):
-        found = getattr(found, part, None)
+        known, found = vars(found) if hasattr(found, "__dict__") else {}, getattr(found, part, None)
     if not callable(found):
-        raise ConfigError(f"{config.where}: {module} has no function {name}")
+        near = did_you_mean(part, [key for key, value in known.items() if callable(value)])
+        raise ConfigError(f"{config.where}: {module} has no function {name}{near}")
     function: Callable[..., Any] = found
     return function

@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 
 from fused_ray.config import ModelConfig
 from fused_ray.errors import ConfigError
-from fused_ray.models import WEIGHTS, Shape, Stage, Staged, build, chain, layer_names, logits_of, seeded
+from fused_ray.models import WEIGHTS, Shape, Stage, Staged, build, chain, inputs_of, layer_names, logits_of, seeded
 from fused_ray.models.rehearsal import ROWS, checked, is_dense, lacks_memory, memory_format, probe, section_of
 
 Cut = Literal["declared", "traced", "none"]
@@ -72,8 +72,7 @@ class Anatomy:
 
 def anatomy(model: ModelConfig, shape: Sequence[int], classes: int) -> Anatomy:
     """Build a model and look at it. Raises ConfigError in one line if it cannot be used, naming what is wrong."""
-    channels, height, width = shape
-    return _anatomy(section_of(model), model.entry, (channels, height, width), classes)
+    return _anatomy(section_of(model), model.entry, tuple(shape), classes)
 
 
 @lru_cache(maxsize=16)
@@ -115,8 +114,7 @@ def gated(model: ModelConfig, shape: Sequence[int], classes: int, layers: Sequen
 
     The layer itself then never moves again. Found on the probe, with all other entries as if trained: not zero.
     """
-    channels, height, width = shape
-    return _gated(section_of(model), model.entry, (channels, height, width), classes, tuple(layers))
+    return _gated(section_of(model), model.entry, tuple(shape), classes, tuple(layers))
 
 
 @lru_cache(maxsize=64)
@@ -236,9 +234,8 @@ def _in_order(
         with probing(model, shape, form, gradient=True) as x:
             output = model(x)
     except Exception as error:
-        size = " x ".join(map(str, shape))
         raise ConfigError(
-            f"{config.where}: the model fails on images of {size}: {type(error).__name__}: {error}"
+            f"{config.where}: the model fails on {inputs_of(shape)}: {type(error).__name__}: {error}"
         ) from error
     finally:
         for handle in hooks:
@@ -336,7 +333,7 @@ def _overlaps(tensor: torch.Tensor) -> bool:
 def probing(
     model: nn.Module, shape: Shape, form: torch.memory_format = torch.channels_last, gradient: bool = False
 ) -> Iterator[torch.Tensor]:
-    """The probe [3, channels, height, width] on the model's device; the model in evaluation mode, then as before."""
+    """The probe [3, *shape] on the model's device; the model in evaluation mode, then as before."""
     training, where = model.training, next(iter(model.parameters()), torch.zeros(0)).device
     model.eval()
     try:

@@ -8,6 +8,7 @@ or in a second step, and would otherwise show in the middle of the first round, 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,7 +21,7 @@ from torch import nn
 from fused_ray.config import ModelConfig
 from fused_ray.data.reading import some
 from fused_ray.errors import ConfigError
-from fused_ray.models import Shape, build, logits_of, seeded
+from fused_ray.models import Shape, build, inputs_of, logits_of, seeded
 
 ROWS = 3
 """Images of the probe."""
@@ -38,11 +39,15 @@ _MENDS = (
 
 @lru_cache(maxsize=16)
 def memory_format(section: str, shape: Shape, classes: int) -> torch.memory_format:
-    """The memory format that a model runs in: channels-last, or PyTorch's usual one if only that suits its code.
+    """The memory format that a model runs in: channels-last, or PyTorch's usual one if only that suits its code, or its
+    inputs have no channels to come last.
 
     `section` is the configuration's section `model` as JSON. Raises ConfigError in one line if it can be used in
     neither, or if it failed for what may pass, a lack of memory. A registered model is known to be right.
     """
+    if len(shape) != 3:
+        rehearse(section, shape, classes, "cpu", torch.contiguous_format)
+        return torch.contiguous_format
     try:
         rehearse(section, shape, classes, "cpu", torch.channels_last)
     except ConfigError as error:
@@ -73,8 +78,8 @@ def section_of(model: ModelConfig) -> str:
 
 
 def probe(shape: Shape, rows: int, device: torch.device, form: torch.memory_format) -> torch.Tensor:
-    """The first images of the probe, fixed numbers [rows, channels, height, width]; at most ROWS."""
-    size = ROWS * shape[0] * shape[1] * shape[2]
+    """The first inputs of the probe, fixed numbers [rows, *shape]; at most ROWS."""
+    size = ROWS * math.prod(shape)
     x = ((torch.arange(size, dtype=torch.float64) * 0.7548776662466927) % 1.0 * 4 - 2).to(device, torch.float32)
     return x.reshape(ROWS, *shape)[:rows].contiguous(memory_format=form)
 
@@ -116,6 +121,11 @@ class _Trial:
             raise ConfigError(
                 f"{self.config.where}: in evaluation mode the model says something else each time that it sees the "
                 "same images; leave the random part to training (F.dropout(x, p, self.training))"
+            )
+        if self.classes > 1 and first.min() >= 0 and torch.allclose(first.sum(1), first.new_ones(len(first))):
+            raise ConfigError(
+                f"{self.config.where}: the model returns probabilities, which the loss would take for logits; leave "
+                "the softmax out of forward()"
             )
 
     def step(self, x: torch.Tensor, training: bool) -> None:
@@ -186,8 +196,8 @@ class _Trial:
             tensor.copy_(state[name])
 
     def _logits(self, x: torch.Tensor, how: str) -> torch.Tensor:
-        size = " x ".join(map(str, self.shape))
         del self.open[:]
+        given = inputs_of(self.shape)
         try:
             output = self.model(x)
         except Exception as error:
@@ -195,7 +205,7 @@ class _Trial:
             if self.open and self.open[-1]:
                 inside = f" in {self.open[-1]} ({type(self.model.get_submodule(self.open[-1])).__name__})"
             raise ConfigError(
-                f"{self.config.where}: the model fails on images of {size}{how}{inside}: {type(error).__name__}: "
+                f"{self.config.where}: the model fails on {given}{how}{inside}: {type(error).__name__}: "
                 f"{error}{_mend(error)}"
             ) from error
         return checked(self.config, output, len(x), self.classes, how)

@@ -29,17 +29,17 @@ from fused_ray import (
     run,
     sweep,
 )
-from fused_ray.cli import main
+from fused_ray.cli.app import main
 from fused_ray.config import describe
-from fused_ray.dimension import KINDS, Dimension
+from fused_ray.config.yaml_text import dump, parsed, read_yaml
 from fused_ray.errors import ConfigError, NumericsError
-from fused_ray.results.comparison.directory import ComparisonDirectory
-from fused_ray.results.directory import RunDirectory
-from fused_ray.results.sweep.directory import SweepDirectory
-from fused_ray.run import prepare
+from fused_ray.runs.directory import RunDirectory
+from fused_ray.runs.start import prepare
 from fused_ray.seeding import generator
-from fused_ray.trials import METRICS
-from fused_ray.yaml_text import dump, parsed, read_yaml
+from fused_ray.studies.comparisons.directory import ComparisonDirectory
+from fused_ray.studies.sweeps.config import METRICS
+from fused_ray.studies.sweeps.dimension import KINDS, Dimension
+from fused_ray.studies.sweeps.directory import SweepDirectory
 
 SWEEP = "base: {data: {limit: 400}, federation: {clients: 4}}\nspace:\n  unlearn.sparsity: {grid: [0.5, 0.9]}\n"
 COMPARISON = "methods: [fused]\nscenarios: [class]\nbase: {data: {limit: 400}, federation: {clients: 4}}\n"
@@ -244,11 +244,57 @@ def test_slips_in_comparisons_sweeps_and_commands() -> None:
         assert said in one_line(*command_line), command_line
 
 
+@pytest.mark.parametrize("command_line", ["run", "data", "plan", "sweep", "compare", "sweep start", "run --resume r"])
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["unlearn.layers", "2"], "unlearn.layers=2"),
+        (["unlearn.layers", "=", "2"], "unlearn.layers=2"),
+        (["unlearn.layers", "=2"], "unlearn.layers=2"),
+        (["unlearn.layers=", "2"], "unlearn.layers=2"),
+        (["unlearn.layers:", "2"], "unlearn.layers=2"),
+        (["unlearn.layers:2"], "unlearn.layers=2"),
+        (["unlearn.layers: 2"], "unlearn.layers=2"),
+        (["seed", "-1"], "seed=-1"),
+        (["output.dir", "my run"], "'output.dir=my run'"),
+        (["seed", "3", "c.yaml"], "seed=3"),
+        (["seed", "c.yaml"], "seed=VALUE"),
+        (["seed"], "seed=VALUE"),
+        (["seed", "--json"], "seed=VALUE"),
+        ([""], "KEY=VALUE"),
+        (["forget.classes=[0,", "1]"], "'forget.classes=[0, 1]'"),
+        (["forget.classes", "[0,", "1]", "c.yaml"], "'forget.classes=[0, 1]'"),
+        (["seed=1", "unlearn.layers=2"], "unlearn.layers=2"),
+        (["seed=1", "--set", "unlearn.layers", "2"], "unlearn.layers=2"),
+    ],
+)
+def test_a_setting_in_other_words_is_told_as_it_should_be(command_line: str, words: list[str], meant: str) -> None:
+    Path("c.yaml").write_text(RUN)
+    assert one_line(*command_line.split(), "--set", *words).endswith(f" write --set {meant}")
+    assert one_line(*command_line.split(), f"--set={words[0]}", *words[1:]).endswith(f" write --set {meant}")
+
+
+def test_what_is_a_setting_or_no_setting_is_left_alone() -> None:
+    Path("seed=1").write_text(RUN)
+    Path("null").write_text(RUN)
+    for words in (
+        ["seed=1"],
+        ["--set", "data.root=", "null"],
+        ["--set", "seed =1"],
+        ["--set", 'output.dir="a["', "null"],
+    ):
+        assert command("data", *words)[0] == 0, words
+    assert one_line("run", "seed=2").endswith("seed=2 is a setting: write --set seed=2")
+    assert "no such folder" in one_line("run", "--resume", "seed=2")
+    assert "No such option: --set" in one_line("init", "--set", "seed", "2")
+    assert "requires an argument" in one_line("run", "--set")
+
+
 def test_a_wrong_file_is_answered_without_torch_and_ray() -> None:
     for name, text in (("run.yaml", RUN), ("s.yaml", SWEEP), ("c.yaml", COMPARISON)):
         Path(name).write_text(text + "sed: 1\n")
     program = (
-        "import sys\nfrom fused_ray.cli import main\n"
+        "import sys\nfrom fused_ray.cli.app import main\n"
         "for given in (['run', 'run.yaml'], ['plan', 's.yaml'], ['sweep', 's.yaml'], ['compare', 'c.yaml']):\n"
         "    try: main(given)\n"
         "    except SystemExit as end: print(end.code, 'torch' in sys.modules, 'ray' in sys.modules)"
@@ -722,7 +768,7 @@ def test_data_that_changed_under_the_model_are_noticed(first: Path, tmp_path: Pa
     (earlier / "config.yaml").write_text(config.to_yaml())
     result = json.loads((earlier / "result.json").read_text()) | {"pretrain_key": config.pretrain_key()}
     (earlier / "result.json").write_text(json.dumps(result))
-    from fused_ray.results.earlier import check_earlier
+    from fused_ray.runs.earlier import check_earlier
 
     second = RunConfig.from_dict({"pretrain": {"from": str(earlier)}})
     assert check_earlier(second) == []

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from fused_ray import load_run, run
-from fused_ray.cli import main
+from fused_ray.cli.app import main
 from fused_ray.config import DataConfig, RunConfig
 from fused_ray.data import datasets, partition_file, partitions, scenarios
 from fused_ray.errors import ConfigError, DataError, FusedRayError

@@ -29,7 +29,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from fused_ray import RunConfig, models, run
-from fused_ray.cli import main
+from fused_ray.cli.app import main
 from fused_ray.core import state
 from fused_ray.core.aggregate import ExactSum, scale_bits, with_fixed
 from fused_ray.core.memory import MemoryRecorder

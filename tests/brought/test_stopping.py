@@ -9,6 +9,7 @@ import io
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -21,18 +22,19 @@ import pytest
 import torch
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError
+from ray.util import get_node_ip_address
 
 from fused_ray import FusedRayError, RunConfig, resume, run
-from fused_ray.cli import main
+from fused_ray.cli.app import main
 from fused_ray.core.rounds import ClientPool
 from fused_ray.data import torchvision_sets
 from fused_ray.data.torchvision_import import import_torchvision
 from fused_ray.engine.reason import reason
 from fused_ray.engine.session import SessionError, session
 from fused_ray.errors import DataError, RunDirectoryError, out_of_memory
-from fused_ray.results.directory import RunDirectory
-from fused_ray.results.sweep.execute import run_trial
+from fused_ray.runs.directory import RunDirectory
 from fused_ray.stopping import sigterm_kept
+from fused_ray.studies.sweeps.execute import run_trial
 from tests.processes import family, start, wait_until
 
 SMALL = [
@@ -410,6 +412,8 @@ def test_a_temporary_folder_too_long_for_sockets_says_so(tmp_path: Path) -> None
     lines = alone(enter, RAY_TMPDIR=str(tmp_path / ("long" * 25)))
     assert "SessionError: cannot start a private Ray: " in lines[-1]
     assert "a path too long for them: set RAY_TMPDIR to a short one" in lines[-1]
+    (tmp_path / "file").touch()
+    assert alone(enter, RAY_TMPDIR=str(tmp_path / "file"))[-1].endswith("Without Ray: engine.backend=local")
     lines = alone(enter, RAY_ADDRESS="ray://head:10001")
     assert "RAY_ADDRESS: ray://head:10001: by Ray Client, " in lines[-1]
     assert " ray job submit" in lines[-1]
@@ -423,7 +427,9 @@ def test_ray_client_is_refused() -> None:
 
 @pytest.mark.slow
 def test_an_address_beside_a_ray_that_is_there(cluster: Any) -> None:
-    for address in (None, "auto", cluster.address):
+    port = cluster.address.rpartition(":")[2]
+    names = [f"{name}:{port}" for name in ("localhost", "127.0.0.1", socket.gethostname(), get_node_ip_address())]
+    for address in (None, "auto", cluster.address, *names):
         with session(address) as private:
             assert not private
     for address in ("local", "10.1.2.3:6379"):

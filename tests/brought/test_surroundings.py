@@ -315,7 +315,7 @@ def test_a_user_without_home_cannot_download() -> None:
 
 BACKEND = """
 import os, sys
-from fused_ray.results import figures
+from fused_ray.runs import figures
 figures.load()
 import matplotlib
 print(os.environ["MPLBACKEND"], matplotlib.rcParams["backend"])

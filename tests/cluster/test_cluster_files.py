@@ -97,12 +97,26 @@ def test_the_launcher_carries_what_an_install_needs(launcher: dict[str, Any]) ->
     mounts = launcher["file_mounts"]
     assert {"fused_ray", "pyproject.toml", "constraints.txt", "README.md"} <= set(mounts.values())
     for remote, here in mounts.items():
-        assert (ROOT / here).exists(), here
-        assert remote == f"~/fused_ray_src/{here}"
+        assert remote == f"~/fused_ray_src/{Path(here).name}"
+        assert here.startswith("~") or (ROOT / here).exists(), here
     installs = [command for command in launcher["setup_commands"] if "pip install" in command]
     assert installs
     for command in installs:
         assert "constraints.txt" in command or "--no-deps" in command
+
+
+def test_whatever_starts_ray_or_talks_to_it_has_the_token(launcher: dict[str, Any], tmp_path: Path) -> None:
+    """Also where a machine has a token of its own, and however often it is set up."""
+    (place,) = [remote for remote, here in launcher["file_mounts"].items() if here == "~/.ray/auth_token"]
+    script(tmp_path / ".ray" / "auth_token", "0" * 32)
+    script(Path(place.replace("~", str(tmp_path))), "1" * 32)
+    for command in [line for line in launcher["setup_commands"] if ".bashrc" in line] * 2:
+        assert run("bash", "-c", command, HOME=str(tmp_path)).returncode == 0
+    assert len((tmp_path / ".bashrc").read_text().splitlines()) == 2
+    show = "from ray._raylet import AuthenticationTokenLoader as tokens, get_authentication_mode as mode\n"
+    show += "print(tokens.instance().get_raw_token(), mode())"
+    line = f"unset RAY_AUTH_MODE; source ~/.bashrc; {shlex.quote(sys.executable)} -c {shlex.quote(show)}"
+    assert run("bash", "-c", line, HOME=str(tmp_path)).stdout.split() == ["1" * 32, "1"]
 
 
 def test_the_launcher_stops_no_other_ray(launcher: dict[str, Any]) -> None:

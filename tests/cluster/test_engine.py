@@ -20,8 +20,8 @@ from fused_ray.engine.placement import Node
 from fused_ray.engine.pool import cluster_nodes
 from fused_ray.engine.session import session
 from fused_ray.engine.submit import execute_on_ray
-from fused_ray.engine.tune import _reserve
 from fused_ray.errors import PlacementError
+from fused_ray.studies.sweeps.tune.tuning import _reserve
 
 STORE = 200_000_000
 """Object store memory of a node, bytes."""

@@ -19,6 +19,7 @@ import torch
 from fused_ray import models
 from fused_ray.config import RunConfig
 from fused_ray.core import state
+from fused_ray.core.lease import Lease
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.rounds import ClientPool, LocalPool
@@ -27,7 +28,6 @@ from fused_ray.core.work import Update
 from fused_ray.core.workspace import Workspace
 from fused_ray.data import datasets, scenarios
 from fused_ray.data.partitions import digest
-from fused_ray.engine.lease import Lease
 from fused_ray.engine.pool import RayPool
 from fused_ray.errors import ClientFailedError
 from fused_ray.types import ImageData, Payload, Scenario, TestView
@@ -214,6 +214,14 @@ KINDS = {
     "saliency": ("client", ["forget.poison=false", "unlearn.mask=saliency", "unlearn.budget=85"]),
     "difference": ("sample", ["unlearn.mask=saliency", "unlearn.saliency=difference"]),
     "int8": ("client", ["unlearn.wire=int8", "unlearn.layers=[fc3]", "unlearn.rounds=3"]),
+    "optimisers": (
+        "client",
+        [
+            *("train.optimiser=adam", "train.lr=0.003", "train.local_steps=3", "train.schedule=cosine"),
+            *("train.proximal=0.01", "federation.server=fedadam", "federation.aggregate=trimmed"),
+            *("federation.aggregate_args.share=0.2", "unlearn.layers=[fc3]"),
+        ],
+    ),
     "random views": ("client", ["data.limit=300", "data.augment=crop-flip", "train.local_epochs=2"]),
 }
 DEEP = {

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from fused_ray import CompareConfig, RunConfig, SweepConfig
-from fused_ray.cli import app
+from fused_ray.cli.app import app
 from fused_ray.config import describe
 from tests.docs.blocks import ROOT
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import pytest
 
-from fused_ray.cli import main
+from fused_ray.cli.app import main
 from tests.docs.blocks import Block, blocks, commands
 from tests.docs.commands import check
 from tests.docs.table import LONG, SMALL, Row, row_of

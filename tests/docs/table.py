@@ -19,7 +19,7 @@ class Row:
 
     checked: commands and their options exist, and so do the fields that they set and the files that they name.
 
-    elsewhere: checked, and run by another test.
+    elsewhere: checked, and run by another test; of Python there is nothing to check but that.
 
     printed: nothing; it is what a program printed.
     """
@@ -90,6 +90,7 @@ ROWS = (
     Row("docs/data.md", "import io", "runs"),
     Row("docs/data.md", "# shapes.yaml", "runs"),
     Row("docs/data.md", "fused-ray data shapes.yaml\n", "runs"),
+    Row("docs/data.md", "# from pictures/", "elsewhere", "tests/end_to_end/test_own_data.py"),
     Row("docs/data.md", "import numpy", "runs"),
     Row("docs/data.md", "fused-ray data --set data.name=npz", "runs"),
     Row("docs/data.md", "from pathlib import Path\n\nPath(", "runs"),

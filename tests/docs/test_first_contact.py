@@ -8,7 +8,7 @@ import re
 import pytest
 
 import fused_ray
-from fused_ray.cli import main
+from fused_ray.cli.app import main
 from tests.docs.blocks import ROOT
 
 SCREEN = 36

@@ -25,8 +25,8 @@ from fused_ray import (
     resume_comparison,
     run,
 )
-from fused_ray.cli import main
-from fused_ray.results.comparison.rows import SCHEMA, trained
+from fused_ray.cli.app import main
+from fused_ray.studies.comparisons.rows import SCHEMA, trained
 from tests.processes import family, kill, start, wait_until
 
 SMALL: dict[str, Any] = {

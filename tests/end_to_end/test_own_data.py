@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from fused_ray import load_run
-from fused_ray.cli import main
+from fused_ray.cli.app import main
+from fused_ray.config import DataConfig
+from fused_ray.data.datasets import load
+from tests.docs.blocks import blocks
 from tests.docs.follow import Hasty, follow
+from tests.docs.table import row_of
 
 
 def command(*arguments: str) -> int:
@@ -46,6 +52,21 @@ def test_what_the_page_forgets_is_forgotten_as_by_retraining(followed: Path) -> 
     assert (retrained["ra"], retrained["fa"]) == (1, 0)
     assert after == retrained
     assert result["verdict"] in ("forgotten", "shallow")
+
+
+def test_a_folder_of_pictures_becomes_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, (split, kind) in enumerate(product(("train", "test"), ("cat", "dog"))):
+        place = tmp_path / "pictures" / split / kind
+        place.mkdir(parents=True)
+        Image.new("RGB", (5, 4), (number, 0, 0)).save(place / "1.PNG")
+        (place / "notes.txt").touch()
+    (block,) = (block for block in blocks("docs/data.md") if block.text.startswith("# from pictures/"))
+    monkeypatch.chdir(tmp_path)
+    Hasty().python(block, row_of(block))
+    data = load(DataConfig(name="parquet", root="pets"), 0)
+    assert data.class_names == ("cat", "dog")
+    assert (data.train_images[:, 0, 0, 0].tolist(), data.test_images[:, 0, 0, 0].tolist()) == ([0, 1], [2, 3])
+    assert (data.train_labels.tolist(), data.test_labels.tolist()) == ([0, 1], [0, 1])
 
 
 def test_the_run_can_be_restored_without_the_data(followed: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def words(shape, classes):
 
 def fused_ray(folder: Path, *settings: str, command: str = "run") -> subprocess.CompletedProcess[str]:
     """The installed command, whose own folder and not the current one is on the path."""
-    program = "import sys; sys.path = [p for p in sys.path if p]; from fused_ray.cli import main; main()"
+    program = "import sys; sys.path = [p for p in sys.path if p]; from fused_ray.cli.app import main; main()"
     given = [part for setting in settings for part in ("--set", setting)]
     root = str(Path(__file__).parents[2])
     return subprocess.run(
@@ -122,7 +122,7 @@ def test_what_is_wrong_is_one_line_before_ray_starts(
     folder: Path, settings: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process, which has PyTorch already."""
-    from fused_ray.cli import main
+    from fused_ray.cli.app import main
 
     save_file({"conv1.weight": np.zeros((6, 1, 5, 5), np.float32)}, folder / "other.safetensors")
     monkeypatch.chdir(folder)

@@ -11,7 +11,7 @@ import pytest
 from fused_ray import RunConfig, resume, run
 from fused_ray.core.rounds import Saved
 from fused_ray.errors import Interrupted
-from fused_ray.results.recorder import encode_saved, read_saved
+from fused_ray.runs.checkpoints import encode_saved, read_saved
 from fused_ray.types import Payload
 
 FIELDS = [

@@ -19,11 +19,11 @@ import yaml
 
 from fused_ray import FusedRayError, RunConfig, SweepConfig, load_run, load_sweep, resume_sweep, run, sweep
 from fused_ray.audit.verdict import WORDS
-from fused_ray.cli import main
-from fused_ray.results.schemas import METRICS
-from fused_ray.results.sweep.display import show_sweep
-from fused_ray.results.sweep.execute import Progress
-from fused_ray.results.sweep.rows import SCHEMA
+from fused_ray.cli.app import main
+from fused_ray.storage.schemas import METRICS
+from fused_ray.studies.sweeps.display import show_sweep
+from fused_ray.studies.sweeps.execute import Progress
+from fused_ray.studies.sweeps.rows import SCHEMA
 from tests.processes import family, kill, start, wait_until
 
 SMALL: dict[str, Any] = {
@@ -259,7 +259,9 @@ def test_candidates_are_audited_best_first_until_one_is_forgotten(
     assert None in verdicts.values()
     assert f"- method fused, I = {ends} is shallow: seed 0: its outputs forgot" in (path / "table.md").read_text()
     show_sweep(load_sweep(path))
-    assert "Recommended: method retrain" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Recommended: method retrain" in said
+    assert "TensorBoard" not in said  # Tune writes its curves, and ran no trial here
 
     # fewer may be audited, and what is known is not found out again
     everything = kept_by_audits(path)
@@ -329,6 +331,7 @@ def test_two_trials_at_a_time_by_tune_give_the_plain_loops_figures(
     assert (audited["verdict"] in WORDS, audited["verdict"] != "unjudged") == (True, True)
     assert "audit of layers" in errors
     assert list(path.glob("tune/*/*/events.out.tfevents.*"))
+    assert f"TensorBoard: tensorboard --logdir {path / 'tune'}" in out
 
 
 @pytest.mark.slow

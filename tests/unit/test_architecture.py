@@ -18,46 +18,30 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 Check = Callable[[Path], list[str]]
 
-# Who may import whom, by the first name below `fused_ray`. A new top-level module needs a line here.
-BASE = {
-    "config",
-    "consistency",
-    "errors",
-    "keys",
-    "kinds",
-    "paths",
-    "preset",
-    "registry",
-    "schedule",
-    "seeding",
-    "stopping",
-    "suggest",
-    "takeover",
-    "types",
-}
-BASE |= {"validation", "yaml_text"}
-CORE = BASE | {"data", "models", "core"}
+# Which rooms (packages, or modules at the top) each room may import. A new room needs a line here.
 MAY_IMPORT: dict[str, set[str]] = {
-    **dict.fromkeys(BASE, BASE),
-    "comparison": BASE | {"comparison"},
-    "dimension": BASE,
-    "trials": BASE | {"dimension", "trials"},
-    "data": BASE | {"data"},
-    "models": BASE | {"data", "models"},
-    "core": CORE,
-    "audit": CORE | {"audit"},
-    "results": CORE | {"audit", "comparison", "trials", "results"},
-    "engine": CORE | {"audit", "comparison", "dimension", "trials", "results", "engine"},
-    "run": CORE | {"audit", "results", "engine"},
-    "compare": CORE | {"audit", "comparison", "results", "engine", "run"},
-    "sweep": CORE | {"audit", "dimension", "trials", "results", "engine", "run", "sweep"},
-    "__init__": CORE | {"audit", "comparison", "trials", "results", "engine", "run", "compare", "sweep"},
-    "cli_options": {"preset", "suggest"},
-    "cli_compare": {"cli_options", "comparison", "compare", "preset", "results"},
-    "cli_sweep": {"cli_options", "trials", "sweep", "results"},
-    "cli": CORE | {"audit", "results", "engine", "run", "cli", "cli_options", "cli_compare", "cli_sweep", "__init__"},
-    "__main__": {"cli"},
+    "errors": set(),
+    "seeding": set(),
+    "stopping": {"errors"},
+    "types": set(),
+    "config": {"errors"},
+    "data": {"config", "errors", "seeding", "types"},
+    "models": {"config", "data", "errors", "seeding"},
+    "core": {"config", "errors", "models", "seeding", "types"},
+    "audit": {"config", "core", "data", "errors", "models", "seeding", "types"},
+    "storage": {"config", "core", "errors", "types"},
+    "engine": {"config", "core", "errors", "models", "stopping", "storage", "types"},
 }
+MAY_IMPORT["runs"] = {*MAY_IMPORT} - {"runs"}
+MAY_IMPORT["studies"] = {*MAY_IMPORT} - {"studies"}
+MAY_IMPORT["api"] = {"audit", "config", "core", "data", "errors", "runs", "seeding", "types"}
+MAY_IMPORT["__init__"] = {"config", "errors", "runs", "studies"}
+MAY_IMPORT["cli"] = {"__init__", "config", "data", "errors", "runs", "stopping", "storage", "studies"}
+MAY_IMPORT["__main__"] = {"cli"}
+RAY = ("fused_ray/engine/", "fused_ray/studies/sweeps/tune/")
+"""The only places that import Ray: the engine, and what lets Tune run a sweep's trials."""
+LONGEST_MODULE, LONGEST_FUNCTION = 400, 50
+"""Lines."""
 
 # Calls that draw from or seed a generator that all of a process shares.
 TORCH_SEEDS = {"torch.manual_seed", "torch.seed", "torch.set_rng_state"}
@@ -139,11 +123,11 @@ def layer(root: Path, name: str) -> str:
 
 
 def ray_outside_engine(root: Path) -> list[str]:
-    """Only `fused_ray/engine/` imports Ray, so everything else can be read, tested and used without it."""
+    """Only the places of `RAY` import Ray, so everything else can be read, tested and used without it."""
     return [
         f"{source.name}:{line}: imports {name}"
         for source in sources(root, "fused_ray")
-        if not source.name.startswith("fused_ray/engine/")
+        if not source.name.startswith(RAY)
         for line, name in source.imports
         if is_or_below(name, "ray")
     ]
@@ -158,7 +142,7 @@ def imports_upwards(root: Path) -> list[str]:
             found.append(f"{source.name}: {own} has no place in MAY_IMPORT yet")
             continue
         for line, name in source.imports:
-            if is_or_below(name, "fused_ray") and (target := layer(root, name)) not in MAY_IMPORT[own]:
+            if is_or_below(name, "fused_ray") and (target := layer(root, name)) not in {own, *MAY_IMPORT[own]}:
                 found.append(f"{source.name}:{line}: {own} must not import {target}")
     return found
 
@@ -218,7 +202,61 @@ def unpickling(root: Path) -> list[str]:
     return sorted(found)
 
 
-CHECKS: list[Check] = [ray_outside_engine, imports_upwards, private_ray, unseeded_randomness, unpickling]
+def cycles(root: Path) -> list[str]:
+    """No module imports one that imports it, over however many others, for type checkers either."""
+    modules = {source.name: source for source in sources(root, "fused_ray")}
+    names = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in modules}
+    arrows: dict[str, set[str]] = {}
+    for name, source in modules.items():
+        targets = {names.get(found) or names.get(found.rpartition(".")[0]) for _, found in source.imports}
+        # a package's own names are imported from it by all of its modules: it is no module of theirs
+        arrows[name] = {target for target in targets - {name, None} if target and not target.endswith("__init__.py")}
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> list[str]:
+        if name in path:
+            return [f"{name}: imports itself by {' -> '.join(path[path.index(name) :])}"]
+        if name in done:
+            return []
+        found = [complaint for target in sorted(arrows[name]) for complaint in walk(target, (*path, name))]
+        done.add(name)
+        return found
+
+    return [complaint for name in sorted(arrows) for complaint in walk(name, ())]
+
+
+def named_as_a_function(root: Path) -> list[str]:
+    """No module has the name of a public function: `fused_ray.run` is one thing."""
+    start = Source(root, root / "fused_ray" / "__init__.py")
+    froms = (node for node in ast.walk(start.tree) if isinstance(node, ast.ImportFrom))
+    public = {alias.asname for node in froms for alias in node.names if alias.asname}
+    return [
+        f"{source.name}: {name} is a public name"
+        for source in sources(root, "fused_ray")
+        for name in Path(source.name).with_suffix("").parts
+        if name in public
+    ]
+
+
+def too_long(root: Path) -> list[str]:
+    """A module and a function fit what one reads at a time."""
+    found = []
+    for source in sources(root, "fused_ray"):
+        lines = len((root / source.name).read_text(encoding="utf-8").splitlines())
+        if lines > LONGEST_MODULE:
+            found.append(f"{source.name}: {lines} lines")
+        for node in ast.walk(source.tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno is not None
+                if (length := node.end_lineno - node.lineno + 1) > LONGEST_FUNCTION:
+                    found.append(f"{source.name}:{node.lineno}: {node.name} has {length} lines")
+    return found
+
+
+CHECKS: list[Check] = [
+    *(ray_outside_engine, imports_upwards, private_ray, unseeded_randomness, unpickling),
+    *(cycles, named_as_a_function, too_long),
+]
 
 
 # --- on this repository ----------------------------------------------------------------------------------
@@ -238,7 +276,7 @@ def loaded_by(statements: str, *watched: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["fused_ray", "fused_ray.config", "fused_ray.cli"])
+@pytest.mark.parametrize("module", ["fused_ray", "fused_ray.config", "fused_ray.cli.app"])
 def test_the_command_line_starts_without_torch_and_ray(module: str) -> None:
     assert loaded_by(f"import {module}", "torch", "ray") == set()
 
@@ -261,16 +299,17 @@ def test_a_loaded_module_is_seen() -> None:
 WRONG: list[tuple[Check, str, str]] = [
     (ray_outside_engine, "core/rounds.py", "import ray"),
     (ray_outside_engine, "types.py", "from ray import ObjectRef"),
-    (ray_outside_engine, "results/log.py", "def write():\n    import ray.util.metrics as metrics"),
+    (ray_outside_engine, "runs/log.py", "def write():\n    import ray.util.metrics as metrics"),
     (imports_upwards, "core/rounds.py", "from fused_ray.engine.pool import RayPool"),
-    (imports_upwards, "core/rounds.py", "from fused_ray import results"),
+    (imports_upwards, "core/rounds.py", "from fused_ray import runs"),
     (imports_upwards, "core/methods/fused.py", "from ...engine import pool"),
     (imports_upwards, "core/rounds.py", "from fused_ray.audit import accuracy"),
     (imports_upwards, "data/load.py", "import fused_ray.models.lenet"),
     (imports_upwards, "models/lenet.py", "from ..core import training"),
-    (imports_upwards, "errors.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import fused_ray.run"),
+    (imports_upwards, "errors.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import fused_ray.runs"),
     (imports_upwards, "engine/driver.py", "from fused_ray import run"),
-    (imports_upwards, "run.py", "from fused_ray.cli import main"),
+    (imports_upwards, "runs/start.py", "from fused_ray.cli.app import main"),
+    (imports_upwards, "runs/start.py", "from fused_ray.studies.sweeps import plan"),
     (imports_upwards, "core/rounds.py", "from fused_ray import RunConfig"),
     (imports_upwards, "helpers.py", ""),
     (private_ray, "engine/pool.py", "import ray._private.services"),
@@ -292,11 +331,21 @@ WRONG: list[tuple[Check, str, str]] = [
     (unseeded_randomness, "core/masks.py", "from torch import randperm as shuffled\nshuffled(3)"),
     (unseeded_randomness, "core/masks.py", "def fill(x):\n    x.normal_()"),
     (unseeded_randomness, "core/masks.py", "from torch import nn\nnn.init.zeros_(x)"),
-    (unpickling, "results/load.py", "import torch\ntorch.load('x')"),
-    (unpickling, "results/load.py", "from torch import load"),
-    (unpickling, "results/load.py", "import pickle as p\np.loads(b'')"),
-    (unpickling, "results/load.py", "from ray.cloudpickle import loads"),
-    (unpickling, "results/load.py", "import numpy as np\nnp.load('x', allow_pickle=True)"),
+    (unpickling, "runs/load.py", "import torch\ntorch.load('x')"),
+    (unpickling, "runs/load.py", "from torch import load"),
+    (unpickling, "runs/load.py", "import pickle as p\np.loads(b'')"),
+    (unpickling, "runs/load.py", "from ray.cloudpickle import loads"),
+    (unpickling, "runs/load.py", "import numpy as np\nnp.load('x', allow_pickle=True)"),
+    (cycles, "core/rounds.py", "from fused_ray.core import rounds_too"),
+    (
+        cycles,
+        "core/rounds.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from fused_ray.core.rounds_too import x",
+    ),
+    (named_as_a_function, "runs/sweep.py", ""),
+    (named_as_a_function, "sweep/start.py", ""),
+    (too_long, "core/rounds.py", "x = 1\n" * 401),
+    (too_long, "core/rounds.py", "def f():\n" + "    x = 1\n" * 50),
 ]
 
 
@@ -308,7 +357,8 @@ def write(root: Path, name: str, text: str) -> None:
 
 @pytest.mark.parametrize(("check", "name", "text"), WRONG)
 def test_a_violation_is_caught(tmp_path: Path, check: Check, name: str, text: str) -> None:
-    write(tmp_path, "__init__.py", "")
+    write(tmp_path, "__init__.py", "from fused_ray.studies.start import sweep as sweep")
+    write(tmp_path, "core/rounds_too.py", "from fused_ray.core import rounds\nx = rounds")
     write(tmp_path, name, text)
     complaints = check(tmp_path)
     assert complaints
@@ -316,8 +366,8 @@ def test_a_violation_is_caught(tmp_path: Path, check: Check, name: str, text: st
 
 
 def test_what_is_allowed_is_left_alone(tmp_path: Path) -> None:
-    write(tmp_path, "__init__.py", "def run():\n    from fused_ray.run import run")
-    write(tmp_path, "cli.py", "from fused_ray import RunConfig, run\nfrom fused_ray.errors import FusedRayError")
+    write(tmp_path, "__init__.py", "def run():\n    from fused_ray.runs.start import run")
+    write(tmp_path, "cli/app.py", "from fused_ray import RunConfig, run\nfrom fused_ray.errors import FusedRayError")
     write(tmp_path, "seeding.py", "import numpy as np\nnp.random.PCG64(0)")
     write(tmp_path, "models/lenet.py", "import torch\ntorch.nn.init.zeros_(torch.empty(1))\ntorch.randn(1)")
     write(tmp_path, "engine/pool.py", "import ray\nfrom ..core import rounds\nray.get(ray.put(ray.__version__))")

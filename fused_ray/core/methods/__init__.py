@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 
-from fused_ray import registry
+from fused_ray.config.parts import function
 from fused_ray.core import state
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.layers import Sensitivity
@@ -44,8 +43,7 @@ class Unlearned:
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Forget D_u of the federation's scenario by the configured method."""
-    module, _, function = registry.METHODS[federation.config.unlearn.method].entry.partition(":")
-    method: Callable[[Federation, Arrays], Unlearned] = getattr(import_module(module), function)
+    method: Callable[[Federation, Arrays], Unlearned] = function(federation.config.method.entry)
     return method(federation, base)
 
 

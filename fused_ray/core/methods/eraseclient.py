@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from fused_ray.config import EraseClientConfig
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, fedavg, having, random_model
+from fused_ray.core.methods.fedavg import FullTraining, fedavg, random_model
 from fused_ray.core.methods.shared import Replay, blank_model
 from fused_ray.core.numerics import norm
 from fused_ray.core.rounds import Federation, Phase, Saved
+from fused_ray.core.schedules import scheduled
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import batches
 from fused_ray.core.work import ModelEvaluation, Update
@@ -72,11 +73,11 @@ class Ascent(FullTraining):
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Take the targets out of the last average, let them climb, and recover."""
-    config, targets = federation.config, having(federation.scenario, "forgotten")
+    config, targets = federation.config, federation.scenario.clients("forgotten")
     start = without_targets(federation, state.flatten(base), targets)
     start_metrics = federation.evaluate(ModelEvaluation(), start)
     erase = config.eraseclient
-    train = config.train.model_copy(update={"local_epochs": erase.epochs, "batch_size": erase.batch_size})
+    train = config.train.in_epochs(erase.epochs, batch_size=erase.batch_size)
     ascent = Phase(
         name="unlearn",
         rounds=1,
@@ -88,14 +89,14 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         evaluation=ModelEvaluation(),
     )
     climbed = federation.run(ascent, start)
-    end = fedavg(federation, climbed.payload, "unlearn", "retained", 1 + config.unlearn.rounds)
+    end = fedavg(federation, climbed.payload, "unlearn", "retained", 1 + config.unlearn.rounds, first=1)
     return whole_model(end.payload, base, end.metrics, start_metrics)
 
 
 def without_targets(federation: Federation, w: Payload, targets: Sequence[int]) -> Payload:
     """w_ref, from the targets' last local models."""
     config, rounds = federation.config, federation.config.pretrain.rounds
-    work = Replay("replay", 1, config.seed, config.train, "held", rounds)
+    work = Replay("replay", 1, config.seed, scheduled(config.train, rounds, rounds), "held", rounds)
     inside = state.parameters(blank_model(federation))
 
     last = federation.recorder.history(rounds - 1)

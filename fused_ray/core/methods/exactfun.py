@@ -24,13 +24,14 @@ import numpy as np
 
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, model_bytes, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, On, frozen_once, having, initial
+from fused_ray.core.methods.fedavg import FullTraining, frozen_once, initial
 from fused_ray.core.methods.shared import blank_model
 from fused_ray.core.rounds import Federation, Phase, Saved
+from fused_ray.core.schedules import scheduled
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, Update
 from fused_ray.core.workspace import Workspace
-from fused_ray.types import FloatVector, Payload, Scenario
+from fused_ray.types import FloatVector, On, Payload, Scenario
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,15 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         return Phase(
             name=name,
             rounds=config.exactfun_rounds,
-            clients=having(scenario, on),
+            clients=scenario.clients(on),
             work=lambda number: RepeatableTraining(
-                name, number, config.seed, config.train, on, frozen=federation.anatomy.frozen_values
+                *(name, number, config.seed, scheduled(config.train, number, config.exactfun_rounds), on),
+                frozen=federation.anatomy.frozen_values,
             ),
             evaluation=ModelEvaluation(),
-            server=lambda round, mean: on_grid(mean),
+            server=lambda round: (on_grid(round.mean), {}),
             figures=figures,
-            once=frozen_once(federation, having(scenario, on)) if name == "replay" else {},
+            once=frozen_once(federation, scenario.clients(on)) if name == "replay" else {},
         )
 
     def remember(before: Saved, payload: Payload) -> Mapping[str, Any]:
@@ -78,7 +80,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     start_metrics = federation.evaluate(ModelEvaluation(), start)
     remembers = federation.run(phase("replay", "held", remember), start)
     end = federation.run(phase("unlearn", "retained", compare), start)
-    stored = config.exactfun_rounds * (2 + len(having(scenario, "held"))) * model_bytes(start)
+    stored = config.exactfun_rounds * (2 + len(scenario.clients("held"))) * model_bytes(start)
     unlearned = whole_model(end.payload, base, end.metrics, start_metrics, stored)
     figures = trainings(scenario, config.exactfun_rounds, end.figures["equal"])
     return replace(unlearned, before=remembers.metrics, figures=figures)
@@ -108,7 +110,7 @@ def trainings(scenario: Scenario, rounds: int, equal: int) -> dict[str, float]:
 
     The first result that differs from the stored one is still a replayed round's: it took the targets alone.
     """
-    retained, targets = having(scenario, "retained"), set(having(scenario, "forgotten"))
+    retained, targets = scenario.clients("retained"), set(scenario.clients("forgotten"))
     replayed = min(equal + 1, rounds)
     retrained = rounds - replayed
     return {

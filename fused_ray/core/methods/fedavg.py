@@ -2,7 +2,8 @@
 going on without it.
 
 Each round every client trains the global model on its own data with a fresh optimiser; the server averages the
-results weighted by examples, w = sum_k (n_k / n) w_k.
+results weighted by examples, w = sum_k (n_k / n) w_k. Another optimiser of the clients or the server, another aggregate
+and a schedule of learning rates hold here: wherever a whole model is trained by rounds of this kind.
 """
 
 from __future__ import annotations
@@ -10,22 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from fused_ray import models
 from fused_ray.config import TrainConfig
 from fused_ray.core import pretrained, state, wire
 from fused_ray.core.augment import Draws
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.rounds import Federation, Phase, Saved
+from fused_ray.core.rounds import Federation, Phase, Round, Saved
+from fused_ray.core.schedules import scheduled
+from fused_ray.core.server import served
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import batches, train_model
 from fused_ray.core.work import ModelEvaluation, Update
 from fused_ray.core.workspace import Workspace
 from fused_ray.seeding import bits, derive
-from fused_ray.types import IntVector, Payload, Scenario
-
-On = Literal["held", "retained", "forgotten"]
+from fused_ray.types import IntVector, On, Payload, Scenario
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class FullTraining:
     """How many of a model's values are frozen: no round sends them."""
 
     def indices(self, scenario: Scenario, client: int) -> IntVector:
-        return share(scenario, self.on, client)
+        return scenario.examples(self.on, client)
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.load(payload)
@@ -49,8 +49,7 @@ class FullTraining:
         order = batches(len(indices), self.train, self.seed, self.phase, self.round, client)
         draws: Draws | None = None
         if space.config.data.augment != "none":
-            shown = len(indices) * self.train.local_epochs
-            draws = bits(shown, self.seed, f"augment/{self.phase}", self.round, client)
+            draws = bits(self.train.shown(len(indices)), self.seed, f"augment/{self.phase}", self.round, client)
         with models.seeded(derive(self.seed, f"dropout/{self.phase}", self.round, client), space.device):
             loss = train_model(space, self.train, indices, order, draws)
         after = state.read(space.model)
@@ -63,18 +62,6 @@ class FullTraining:
         return wire.model_bytes(payload, self.frozen)
 
 
-def share(scenario: Scenario, on: On, client: int) -> IntVector:
-    """A client's examples of one kind, ascending indices."""
-    if on == "forgotten":
-        return scenario.forgotten(client)
-    return (scenario.held if on == "held" else scenario.retained)[client]
-
-
-def having(scenario: Scenario, on: On) -> list[int]:
-    """The clients that have examples of one kind."""
-    return [client for client in range(len(scenario.held)) if len(share(scenario, on, client))]
-
-
 def initial(federation: Federation, phase: str) -> Arrays:
     """The model that a phase's training begins with: `model.weights`, else random ones, others for each phase."""
     found = random_model(federation, f"init/{phase}")
@@ -85,8 +72,7 @@ def initial(federation: Federation, phase: str) -> Arrays:
 def random_model(federation: Federation, purpose: str) -> Arrays:
     """The configured model with random weights from the seed and the purpose."""
     config, data = federation.config, federation.data
-    channels, height, width = data.train_images.shape[1:]
-    return state.arrays(models.initialise(config.model, (channels, height, width), data.classes, config.seed, purpose))
+    return state.arrays(models.initialise(config.model, data.shape, data.classes, config.seed, purpose))
 
 
 def pretrain(federation: Federation, start: Payload) -> Saved:
@@ -95,10 +81,10 @@ def pretrain(federation: Federation, start: Payload) -> Saved:
     if config.keeps_history and recorder.resume("pretrain") is None:
         recorder.save_history(0, start)
 
-    def keep(round: int, mean: Payload) -> Payload:
+    def keep(round: Round) -> tuple[Payload, Arrays]:
         if config.keeps_history:
-            recorder.save_history(round, mean)
-        return mean
+            recorder.save_history(round.number, round.mean)
+        return round.mean, {}
 
     return fedavg(federation, start, "pretrain", "held", config.pretrain.rounds, keep)
 
@@ -140,17 +126,24 @@ def fedavg(
     name: str,
     on: On,
     rounds: int,
-    server: Callable[[int, Payload], Payload] = lambda round, mean: mean,
+    server: Callable[[Round], tuple[Payload, Arrays]] = lambda round: (round.mean, {}),
+    first: int = 0,
 ) -> Saved:
-    """FedAvg over the clients that have data of one kind."""
-    config, clients, frozen = federation.config, having(federation.scenario, on), federation.anatomy.frozen_values
+    """FedAvg over the clients that have data of one kind, at the learning rates of `train.schedule`.
+
+    What is averaged is what the configured aggregate and server optimiser make of a round; `server` has it as the
+    round's mean. `first` rounds of the phase were others; the schedule does not count them.
+    """
+    config, clients, frozen = federation.config, federation.scenario.clients(on), federation.anatomy.frozen_values
     phase = Phase(
         name=name,
         rounds=rounds,
         clients=clients,
-        work=lambda number: FullTraining(name, number, config.seed, config.train, on, frozen=frozen),
+        work=lambda number: FullTraining(
+            *(name, number, config.seed, scheduled(config.train, number - first, rounds - first), on), frozen=frozen
+        ),
         evaluation=ModelEvaluation(),
         server=server,
         once=frozen_once(federation, clients) if name in ("pretrain", "retrain") else {},
     )
-    return federation.run(phase, start)
+    return federation.run(served(config, phase), start)

@@ -13,7 +13,6 @@ none if only one was stored.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +22,11 @@ from numpy.typing import NDArray
 
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, model_bytes, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, having
+from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.methods.shared import Replay
 from fused_ray.core.numerics import norm
 from fused_ray.core.rounds import Federation, Phase, Saved
+from fused_ray.core.schedules import scheduled
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, Update
 from fused_ray.core.workspace import Workspace
@@ -63,13 +63,13 @@ class Calibration(FullTraining):
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Rebuild the model from the initial one, by the retained clients' calibrated updates."""
-    config, clients = federation.config, having(federation.scenario, "retained")
+    config, clients = federation.config, federation.scenario.clients("retained")
     stored = range(1, config.pretrain.rounds + 1, config.federaser.interval)
     replayed = replay(federation, stored, clients)
-    epochs = math.ceil(config.federaser.ratio * config.train.local_epochs)
-    train = config.train.model_copy(update={"local_epochs": epochs})
+    less = config.train.in_part(config.federaser.ratio)
 
     def work(number: int) -> Calibration:
+        train = scheduled(less, stored[number], config.pretrain.rounds)
         norms = dict(zip(clients, replayed.figures["norms"][number], strict=True))
         frozen = federation.anatomy.frozen_values
         return Calibration("unlearn", number, config.seed, train, "retained", norms, frozen=frozen)
@@ -77,7 +77,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     phase = Phase(name="unlearn", rounds=len(stored) - 1, clients=clients, work=work, evaluation=ModelEvaluation())
     start_metrics = federation.evaluate(ModelEvaluation(), replayed.payload)
     end = federation.run(phase, replayed.payload)
-    storage_bytes = len(having(federation.scenario, "held")) * len(stored) * model_bytes(replayed.payload)
+    storage_bytes = len(federation.scenario.clients("held")) * len(stored) * model_bytes(replayed.payload)
     return whole_model(end.payload, base, end.metrics or start_metrics, start_metrics, storage_bytes)
 
 
@@ -85,7 +85,8 @@ def replay(federation: Federation, stored: Sequence[int], clients: Sequence[int]
     """The model after the first stored round without the forgotten clients, and per stored round the clients' norms."""
     config = federation.config
     for number, original in enumerate(stored, 1):
-        work = StoredUpdate("replay", number, config.seed, config.train, "held", original)
+        train = scheduled(config.train, original, config.pretrain.rounds)
+        work = StoredUpdate("replay", number, config.seed, train, "held", original)
         start = federation.recorder.history(original - 1)
         saved = federation.ask(work, start, clients, partial(_keep, federation, work, start), len(stored))
     return saved

@@ -19,9 +19,11 @@ from fused_ray.core import adapter, layers, lora, saliency, state, wire
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.layers import Sensitivity
 from fused_ray.core.methods import Unlearned
-from fused_ray.core.methods.fedavg import FullTraining, having
+from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.model_check import check_reset, never_reset
 from fused_ray.core.rounds import Federation, Phase, Saved
+from fused_ray.core.schedules import scheduled
+from fused_ray.core.server import served
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import AdapterStep, batches, train_adapter
 from fused_ray.core.wire import Delivery, Wire
@@ -104,17 +106,17 @@ class AdapterTraining:
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Forget D_u of the federation's scenario: M_r stays as it is, the adapter that comes back overwrites."""
-    config, clients = federation.config, having(federation.scenario, "retained")
+    config, clients = federation.config, federation.scenario.clients("retained")
     delivery = Delivery(wire.model_bytes(state.flatten(base), federation.anatomy.frozen_values))
     chosen, ranking = choose_layers(federation, base)
     if ranking:
-        delivery.to(having(federation.scenario, "held"))  # the round that ranks sends M_r by itself
+        delivery.to(federation.scenario.clients("held"))  # the round that ranks sends M_r by itself
     shape, start, mask_bytes = make_adapter(federation, base, chosen, delivery)
-    step = AdapterStep(config.adapter_lr, config.train.momentum, config.unlearn.weight_decay)
     evaluation = AdapterEvaluation(shape)
 
     def work(number: int) -> AdapterTraining:
-        train, form = config.train, config.unlearn.wire
+        train = scheduled(config.train.model_copy(update={"lr": config.adapter_lr}), number, config.unlearn.rounds)
+        step, form = AdapterStep(train.lr, train.momentum, config.unlearn.weight_decay), config.unlearn.wire
         return AdapterTraining("unlearn", number, config.seed, train, step, shape, form)
 
     def with_residuals(work: Work, states: Mapping[int, FloatVector]) -> Work:
@@ -133,7 +135,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         once=once,
     )
     start_metrics = federation.evaluate(evaluation, Payload(start))
-    end = federation.run(phase, Payload(start))
+    end = federation.run(served(config, phase, step=False), Payload(start))
     return Unlearned(
         state=shape.apply(base, end.payload.values),
         metrics=end.metrics or start_metrics,
@@ -166,7 +168,7 @@ def make_adapter(
         masks = adapter.random_masks(config.seed, base, names, config.adapter_density, wanted.draw)
     input_layer = federation.anatomy.layers[0]
     whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
-    check_reset(config, federation.data.train_images.shape[1:], federation.data.classes, whole)
+    check_reset(config, federation.data.shape, federation.data.classes, whole)
     return masks, adapter.start_values(masks, base, config.adapter_start, input_layer), mask_bytes
 
 
@@ -186,7 +188,7 @@ def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Se
         entries = {name: layers.layer_vector(base, name).size for name in names}
         shares = layers.allocate(wanted.budget, taking, wanted.ranking, entries)
         return {name: shares[name] for name in names if shares.get(name)}, ranking
-    stuck = never_reset(config, federation.data.train_images.shape[1:], federation.data.classes, model)
+    stuck = never_reset(config, federation.data.shape, federation.data.classes, model)
     chosen = layers.choose(
         wanted.selection, names, wanted.layers, ranking, input_layer, config.seed, wanted.draw, stuck
     )
@@ -205,5 +207,5 @@ def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> l
         nothing = Payload(np.zeros(0, np.float32))
         return Saved(round=1, payload=nothing, metrics={}, figures={"layers": [asdict(item) for item in found]})
 
-    saved = federation.ask(work, state.flatten(base), having(federation.scenario, "held"), conclude)
+    saved = federation.ask(work, state.flatten(base), federation.scenario.clients("held"), conclude)
     return [Sensitivity(**item) for item in saved.figures["layers"]]

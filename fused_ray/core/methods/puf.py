@@ -15,7 +15,7 @@ import numpy as np
 
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, fedavg, having
+from fused_ray.core.methods.fedavg import FullTraining, fedavg
 from fused_ray.core.rounds import Federation, Phase
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, Update
@@ -40,11 +40,11 @@ class ScaledTraining(FullTraining):
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """One round against the targets' updates, then recovery."""
     config, start = federation.config, state.flatten(base)
-    train = config.train.model_copy(update={"local_epochs": 1})
+    train = config.train.in_epochs(1)
     reverse = Phase(
         name="unlearn",
         rounds=1,
-        clients=having(federation.scenario, "held" if config.puf.variant == "regular" else "forgotten"),
+        clients=federation.scenario.clients("held" if config.puf.variant == "regular" else "forgotten"),
         work=lambda number: ScaledTraining(
             *("unlearn", number, config.seed, train, "held", config.puf_eta), frozen=federation.anatomy.frozen_values
         ),
@@ -52,7 +52,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     )
     start_metrics = federation.evaluate(ModelEvaluation(), start)
     turned = federation.run(reverse, start)
-    end = fedavg(federation, turned.payload, "unlearn", "retained", 1 + config.unlearn.rounds)
+    end = fedavg(federation, turned.payload, "unlearn", "retained", 1 + config.unlearn.rounds, first=1)
     return whole_model(end.payload, base, end.metrics, start_metrics)
 
 

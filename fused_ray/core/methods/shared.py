@@ -36,5 +36,4 @@ class Replay(FullTraining):
 
 def blank_model(federation: Federation) -> nn.Module:
     """The configured model, for its names and shapes alone."""
-    channels, height, width = federation.data.train_images.shape[1:]
-    return models.build(federation.config.model, (channels, height, width), federation.data.classes)
+    return models.build(federation.config.model, federation.data.shape, federation.data.classes)

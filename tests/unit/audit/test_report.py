@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fused_ray import registry
 from fused_ray.audit.control import SHIFT
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.yardstick import Yardstick
-from fused_ray.config import UnlearnConfig
+from fused_ray.config import UnlearnConfig, registry
 from fused_ray.core.adapter import Masks, random_masks, start_values
 from fused_ray.core.methods import fedavg, fused
 from fused_ray.core.state import Arrays, flatten, unflatten

@@ -13,6 +13,7 @@ from fused_ray.core.layers import (
     Sensitivity,
     allocate,
     choose,
+    density_count,
     distances,
     layer_parameters,
     layer_vector,
@@ -164,3 +165,10 @@ def test_attention_keeps_its_queries_keys_and_values_in_one_layer():
     assert layer_parameters(state, "a") == ["a.in_proj_weight", "a.in_proj_bias"]
     assert layer_vector(state, "a").tolist() == [1, 2, 3, 4, 5, 6]
     assert layer_parameters(state, "a.out_proj") == ["a.out_proj.weight"]
+
+
+def test_density_count_rounds_to_the_nearest_and_leaves_one() -> None:
+    assert [density_count(0.5, n) for n in (1, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
+    assert density_count(1.0, 7) == 7
+    assert density_count(1e-9, 100) == 1
+    assert density_count(0.1, 25) == 3

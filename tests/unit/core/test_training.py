@@ -202,6 +202,28 @@ def test_batches_cover_every_example_once_an_epoch(examples, batch_size, epochs)
         assert np.array_equal(np.sort(np.concatenate(part)), np.arange(examples))
 
 
+@given(st.integers(1, 70), st.integers(1, 9), st.integers(1, 40))
+def test_local_steps_are_the_first_batches_of_as_many_epochs_as_they_take(examples, batch_size, steps):
+    train = TrainConfig(batch_size=batch_size, local_steps=steps)
+    found = [batch.tolist() for batch in batches(examples, train, 0, "pretrain", 1, 2)]
+    many = TrainConfig(batch_size=batch_size, local_epochs=steps)
+    assert found == [batch.tolist() for batch in batches(examples, many, 0, "pretrain", 1, 2)][:steps]
+    assert len(found) == train.steps(examples) == steps
+    assert sum(map(len, found)) == train.shown(examples)
+
+
+def test_two_steps_with_a_proximal_term_by_hand():
+    space = linear_space(0.0)
+    space.model.fc.bias.requires_grad_(False)
+    space.images, space.labels = (lambda source, rows, shown: torch.ones(1, 1)), (lambda rows: torch.zeros(1).long())
+    train = TrainConfig(lr=1.0, momentum=0.0, weight_decay=0.0, proximal=0.1)
+    loss = train_model(space, train, np.array([7]), iter([np.array([0])] * 2))
+    # the first gradient is (-1/2, 1/2) and leads to (1/2, -1/2); the second has 0.1 (w - w_0) beside the loss's own
+    wrong = 1 / (1 + exp(1))
+    assert space.model.fc.weight.flatten().tolist() == pytest.approx([0.5 + wrong - 0.05, -0.5 - wrong + 0.05])
+    assert loss == pytest.approx((log(2) + log(1 + exp(-1))) / 2)  # of the data alone
+
+
 @pytest.mark.parametrize(("examples", "last"), [(64, 64), (65, 1), (66, 2), (67, 3), (127, 63), (128, 64), (1, 1)])
 def test_the_last_batch_may_be_short(examples, last):
     sizes = [len(batch) for batch in batches(examples, TrainConfig(batch_size=64), 0, "pretrain", 1, 0)]

@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.fs import LocalFileSystem
 
-from fused_ray import registry
-from fused_ray.config import DataConfig
+from fused_ray.config import DataConfig, registry
 from fused_ray.data import datasets, torchvision_sets
 from fused_ray.data.idx import read_idx
 from fused_ray.data.parquet import read_files

@@ -282,6 +282,30 @@ def test_folders_that_hold_no_data_set_are_named(folder: Path, tmp_path: Path) -
         load(folder)
 
 
+def test_a_data_set_of_one_class_is_refused(folder: Path) -> None:
+    for split in ("train", "test"):
+        write(folder / f"{split}-00000-of-00001.parquet", FLAT[:2], [0, 0])
+    own = ["data.name=parquet", f"data.root={folder}", "federation.clients=2", "data.min_examples=1"]
+    for forget in (["forget.classes=[0]"], ["forget.scenario=client", "forget.clients=[0]"]):
+        config = RunConfig.from_dict({}, [*own, *forget])
+        with pytest.raises(ConfigError, match=r"^data\.root: all labels are of one class"):
+            scenarios.build(config, datasets.load(config.data, 0))
+
+
+def test_pictures_in_folders_and_a_file_for_a_folder_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^data\.root: .*train-00000-of-00001\.parquet is a file; name the folder"):
+        load(folder / "train-00000-of-00001.parquet")
+    pictures = tmp_path / "pictures"
+    (pictures / "train" / "cat").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"there is train/; images go into Parquet files first \(docs/data\.md"):
+        load(pictures)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    (flat / "1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"there is 1\.png; images go into Parquet files first"):
+        load(flat)
+
+
 def test_shards_that_do_not_belong_together_are_refused(folder: Path) -> None:
     (folder / "train-00000-of-00001.parquet").rename(folder / "train-00000-of-00002.parquet")
     with pytest.raises(DataError, match="lacks shard 00001 of 2"):

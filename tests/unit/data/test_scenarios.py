@@ -94,6 +94,21 @@ def test_a_flipped_client_by_hand() -> None:
     assert scenario.partition_sha256 == build(configure(4, scenario="class"), data).partition_sha256
 
 
+@pytest.mark.parametrize(
+    ("forget", "said"),
+    [
+        ({"scenario": "client", "clients": [2]}, "have their labels flipped, y to y + 1: forget.poison=false takes"),
+        ({"scenario": "sample", "clients": [2], "target": 3}, "carry a trigger and the label 3: forget.poison=false"),
+    ],
+)
+def test_that_data_are_poisoned_is_said(forget: dict[str, Any], said: str) -> None:
+    data = toy(TEN_EACH, [0, 5, 9])
+    scenario = build(configure(4, **forget), data)
+    (note,) = scenario.notes
+    assert note.startswith(f"{len(scenario.poisoned)} training examples {said}")
+    assert build(configure(4, **forget, poison=False), data).notes == ()
+
+
 def test_a_client_that_was_not_poisoned_is_measured_on_its_own_examples_behind_the_test_set() -> None:
     data = toy(TEN_EACH, [0, 5, 9])
     config = configure(4, scenario="client", clients=[3, 1], poison=False)

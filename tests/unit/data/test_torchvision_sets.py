@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fused_ray import registry
-from fused_ray.config import DataConfig
+from fused_ray.config import DataConfig, registry
 from fused_ray.data import datasets, torchvision_sets
 from fused_ray.data.torchvision_import import import_torchvision
 from fused_ray.errors import DataError

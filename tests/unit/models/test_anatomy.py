@@ -187,6 +187,7 @@ FACTORIES = {f.__name__: f for f in (Residual, Helped, Gates, Branching, Skippin
 FACTORIES |= {"text": lambda shape, classes: "a model", "few": lambda shape, classes: sequence(shape, 3)}
 FACTORIES |= {"bare": lambda shape, classes: nn.Flatten(), "large": lambda shape, classes: nn.Linear(9, classes)}
 FACTORIES |= {"pixels": lambda shape, classes: nn.Sequential(nn.Flatten(), nn.ReLU())}
+FACTORIES |= {"probabilities": lambda shape, classes: nn.Sequential(sequence(shape, classes), nn.Softmax(1))}
 
 
 @pytest.fixture(autouse=True)
@@ -330,6 +331,9 @@ def test_looking_at_a_model_leaves_its_mode_and_the_random_numbers_alone() -> No
         (ModelConfig(factory="no_such_module_anywhere:model"), "cannot import no_such_module_anywhere"),
         (own("absent"), "own_models has no function absent"),
         (own("number"), "own_models has no function number"),
+        (own("sequense"), "own_models has no function sequense; did you mean sequence?"),
+        (ModelConfig(factory="own_models.py:sequence"), "name it as in an import, without .py"),
+        (own("probabilities"), "the model returns probabilities, which the loss would take for logits; leave the soft"),
         (own("text"), "it returned str, no torch.nn.Module"),
         (own("broken"), "cannot make a model for images of 1 x 8 x 8 and 4 classes: RuntimeError: no such luck"),
         (own("sequence", depth=3), "unexpected keyword argument 'depth'"),

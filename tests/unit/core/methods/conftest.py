@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fused_ray import registry
+from fused_ray.config import registry
 from fused_ray.core import state
 from fused_ray.core.aggregate import ExactSum, scale_bits
 from fused_ray.core.methods import fedavg

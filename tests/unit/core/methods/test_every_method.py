@@ -8,11 +8,11 @@ import functools
 import numpy as np
 import pytest
 
-from fused_ray import registry
+from fused_ray.config.methods import METHODS
 from fused_ray.core import methods, state
 from fused_ray.core.rounds import Federation, LocalPool
 
-METHODS = [name for name in registry.METHODS if name != "fused"]
+OTHERS = [name for name in METHODS if name != "fused"]
 # the rounds of each phase after pre-training (3 rounds), with 2 rounds of unlearning
 ROUNDS = {
     "retrain": {"retrain": 2},
@@ -49,7 +49,7 @@ def whole(run):
     return functools.cache(run)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OTHERS)
 def test_a_method_goes_on_from_every_round_to_the_same_bits(run, whole, method):
     federation, expected = whole(method)
     recorder = federation.recorder
@@ -63,9 +63,27 @@ def test_a_method_goes_on_from_every_round_to_the_same_bits(run, whole, method):
         assert facts(found) == facts(expected)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if registry.METHODS[name].rounds])
+OPTIMISED = (
+    *("train.optimiser=adam", "train.lr=0.005", "train.proximal=0.01", "train.schedule=cosine", "train.local_steps=2"),
+    *("federation.server=fedadam", "federation.aggregate=median"),
+)
+
+
+@pytest.mark.parametrize("method", ["puf", "retrain"])
+def test_so_does_one_whose_server_keeps_a_state(run, method):
+    federation, expected = run(method, None, None, *OPTIMISED)
+    done = list(federation.recorder.rounds.items())
+    assert {phase for (phase, _), end in done if end.server} == {"pretrain", "unlearn" if method == "puf" else method}
+    for finished in range(3, len(done)):
+        saved = {phase: end for (phase, _), end in done[:finished]}
+        again, found = run(method, saved, None, *OPTIMISED)
+        assert list(again.recorder.rounds) == [key for key, _ in done[finished:]]
+        assert facts(found) == facts(expected)
+
+
+@pytest.mark.parametrize("method", [name for name in OTHERS if METHODS[name].rounds])
 def test_a_run_that_ends_after_a_round_has_the_model_of_that_round(run, whole, method):
-    about = registry.METHODS[method]
+    about = METHODS[method]
     federation, longer = whole(method)
     phase, rounds = list(ROUNDS[method].items())[-1]
     assert rounds > 1
@@ -76,7 +94,7 @@ def test_a_run_that_ends_after_a_round_has_the_model_of_that_round(run, whole, m
     assert state.state_hash(found.state) == state.state_hash(after) != state.state_hash(longer.state)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OTHERS)
 def test_the_bytes_of_every_round_are_whole_models_and_of_a_replay_nothing(whole, method):
     federation, found = whole(method)
     model = 4 * (2 * 25 + 2 + 4 * 2 + 128 * 4 + 4) + 8
@@ -90,7 +108,7 @@ def test_the_bytes_of_every_round_are_whole_models_and_of_a_replay_nothing(whole
     assert found.storage_bytes == storage.get(method, 0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OTHERS)
 def test_who_takes_part(whole, method, targets):
     federation, _ = whole(method)
     taking_part = {(r.phase, r.round): r.clients_used for r in federation.recorder.records if r.phase != "pretrain"}

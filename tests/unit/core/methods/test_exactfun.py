@@ -36,8 +36,8 @@ def quantised(federate):
         payload = state.flatten(fedavg.initial(federation, "pretrain"))
         inside = state.parameters(space.model)
         step = exactfun.grid_step(payload.values[inside], config.exactfun.step)
-        clients = fedavg.having(scenario, on)
-        sizes = [len(fedavg.share(scenario, on, client)) for client in clients]
+        clients = scenario.clients(on)
+        sizes = [len(scenario.examples(on, client)) for client in clients]
         payload.values[inside] = exactfun.quantise(payload.values[inside], step)
         models = [payload]
         for number in range(1, config.exactfun_rounds + 1):

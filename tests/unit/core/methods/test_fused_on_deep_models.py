@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fused_ray import consistency
 from fused_ray.audit import probes
 from fused_ray.audit.gradients import gradients
 from fused_ray.audit.outputs import logits
+from fused_ray.config import consistency
 from fused_ray.core import lora, saliency, state, wire
 from fused_ray.core.adapter import attached
 from fused_ray.core.methods import fedavg, fused

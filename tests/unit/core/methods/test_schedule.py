@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fused_ray import schedule
+from fused_ray.config import schedule
 from fused_ray.core.simulation import simulate
 
 SETTINGS = [

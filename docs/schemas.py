@@ -1,0 +1,59 @@
+"""Writes docs/schemas.md, what every column of every table means: python docs/schemas.py > docs/schemas.md"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from fused_ray.storage.schemas import CLIENTS, ROUNDS
+from fused_ray.studies.comparisons.rows import SCHEMA as RESULTS
+from fused_ray.studies.sweeps.rows import SCHEMA as TRIALS
+
+TABLES = {
+    "rounds.parquet": (ROUNDS, "In a run's directory, a row per finished round. Read the folder as one table."),
+    "clients.parquet": (CLIENTS, "In a run's directory, a row per finished round and client. Likewise a folder."),
+    "results.parquet": (
+        RESULTS,
+        "In a comparison's directory, a row per method, scenario and seed. Behind these columns comes one for every "
+        "figure of `audit.metrics`: `metric_` and its name, a double.",
+    ),
+    "trials.parquet": (TRIALS, "In a sweep's directory, a row per trial and round."),
+}
+RESULT = {
+    "schema": "version of these fields",
+    "version": "version of the package",
+    "seed": "the run's seed",
+    "started": "when the run was first started, UTC",
+    "starts": "how many starts it took; more than 1 after an interruption",
+    "ended": "when it was finished, UTC",
+    "wall_seconds": "wall seconds of the start that finished it",
+    "placement": "`actors`, `nodes` and `devices`, and under `workers` those that are alike: `node`, `device`, "
+    "`torch`, what each reserved of `cpus` and `gpus` on Ray, and how many `actors`",
+    "notes": "what the user was told of the whole run, callbacks that were switched off among it",
+    "retries": "how often clients' work was done again because its actor had died",
+    "audit_metrics": "figures of `audit.metrics`, each with `name`, `value`, `better` and `meaning`",
+    "audit_metrics_failed": "metrics that could not be taken, each with the reason in one line",
+}
+"""Of result.json, what docs/results.md does not tell of."""
+
+
+def page() -> Iterator[str]:
+    """The lines of docs/schemas.md."""
+    yield "# Tables and their columns"
+    yield ""
+    yield "Version 1. Later versions add columns and fields, and take none away. Made by `docs/schemas.py`."
+    for name, (schema, about) in TABLES.items():
+        yield from ("", f"## {name}", "", about, "", "| column | type | meaning |", "|---|---|---|")
+        yield from map(_row, schema)
+    yield from ("", "## result.json of a run", "", "| field | meaning |", "|---|---|")
+    yield from (f"| `{name}` | {meaning} |" for name, meaning in RESULT.items())
+
+
+def _row(field: pa.Field) -> str:
+    meaning = field.metadata[b"doc"].decode().replace("|", r"\|")
+    return f"| `{field.name}` | {field.type} | {meaning} |"
+
+
+if __name__ == "__main__":
+    print("\n".join(page()))

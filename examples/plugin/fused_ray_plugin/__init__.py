@@ -1,0 +1,1 @@
+"""Parts for fused_ray from outside: one of every kind."""

@@ -1,0 +1,1 @@
+"""Parts of training: each file ends with the record that a configuration names."""

@@ -1,0 +1,63 @@
+"""The doors: what a part from another package is made of, and what it works with.
+
+A part is named in a run's configuration as `package.module:object`, or by the name of an entry point of an installed
+package; docs/extend.md walks through one of each kind. What stands here is stable, but for what is marked provisional.
+Everything that travels to a worker must be importable there.
+
+Provisional: Aggregate, ClientOptimiser, Schedule, ServerOptimiser, scheduled, served.
+"""
+
+from fused_ray.audit.evidence import Evidence as Evidence
+from fused_ray.audit.evidence import Known as Known
+from fused_ray.config import Section as Section
+from fused_ray.config import TrainConfig as TrainConfig
+from fused_ray.config.learning import Aggregate as Aggregate
+from fused_ray.config.learning import ClientOptimiser as ClientOptimiser
+from fused_ray.config.learning import Schedule as Schedule
+from fused_ray.config.learning import ServerOptimiser as ServerOptimiser
+from fused_ray.config.methods import Method as Method
+from fused_ray.config.metrics import Metric as Metric
+from fused_ray.config.tasks import DataSet as DataSet
+from fused_ray.config.tasks import Partitioning as Partitioning
+from fused_ray.config.tasks import Request as Request
+from fused_ray.core.gradient import cross_entropy as cross_entropy
+from fused_ray.core.gradient import model_gradient as model_gradient
+from fused_ray.core.methods import Unlearned as Unlearned
+from fused_ray.core.methods import whole_model as whole_model
+from fused_ray.core.methods.fedavg import FullTraining as FullTraining
+from fused_ray.core.methods.fedavg import fedavg as fedavg
+from fused_ray.core.methods.fedavg import finetune as finetune
+from fused_ray.core.methods.fedavg import initial as initial
+from fused_ray.core.numerics import norm as norm
+from fused_ray.core.rounds import Federation as Federation
+from fused_ray.core.rounds import Phase as Phase
+from fused_ray.core.rounds import Round as Round
+from fused_ray.core.rounds import Saved as Saved
+from fused_ray.core.schedules import scheduled as scheduled
+from fused_ray.core.server import served as served
+from fused_ray.core.state import Arrays as Arrays
+from fused_ray.core.state import flatten as flatten
+from fused_ray.core.state import unflatten as unflatten
+from fused_ray.core.work import ModelEvaluation as ModelEvaluation
+from fused_ray.core.work import Update as Update
+from fused_ray.core.work import Work as Work
+from fused_ray.core.workspace import Workspace as Workspace
+from fused_ray.data.partitions import Partition as Partition
+from fused_ray.errors import Interrupted as Interrupted
+from fused_ray.runs.events import AuditOver as AuditOver
+from fused_ray.runs.events import Callback as Callback
+from fused_ray.runs.events import ClientOver as ClientOver
+from fused_ray.runs.events import PhaseBegins as PhaseBegins
+from fused_ray.runs.events import RoundOver as RoundOver
+from fused_ray.runs.events import RunBegins as RunBegins
+from fused_ray.runs.events import RunEnds as RunEnds
+from fused_ray.seeding import derive as derive
+from fused_ray.seeding import generator as generator
+from fused_ray.types import Forgotten as Forgotten
+from fused_ray.types import ImageData as ImageData
+from fused_ray.types import Loaded as Loaded
+from fused_ray.types import On as On
+from fused_ray.types import PartialSum as PartialSum
+from fused_ray.types import Payload as Payload
+from fused_ray.types import Scenario as Scenario
+from fused_ray.types import TestView as TestView

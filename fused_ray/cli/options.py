@@ -1,0 +1,33 @@
+"""Options that several commands share, and a group of commands of which one needs no name."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from fused_ray.config.preset import presets
+from fused_ray.config.suggest import did_you_mean
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a config field, such as unlearn.layers=2."),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"Put these fields under the file's: {', '.join(presets('run'))}."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print result.json last on standard output.")]
+
+
+class DefaultGroup(TyperGroup):
+    """`group ...` means `group start ...`, unless another of its commands is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = bool(args) and args[0] in self.commands
+        near = "" if named or not args or os.path.exists(args[0]) else did_you_mean(args[0], self.commands)
+        if near:
+            raise typer.BadParameter(f"there is no file and no command {args[0]!r}{near}")
+        return super().parse_args(ctx, args if named else ["start", *args])

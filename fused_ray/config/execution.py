@@ -1,0 +1,111 @@
+"""How a run is judged, where it is executed, and where its results go: no model depends on it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from fused_ray.config.callbacks import CALLBACK
+from fused_ray.config.fields import Count, Drawn, Names, Place, Real, Section
+from fused_ray.config.metrics import Metric, further_metrics
+from fused_ray.errors import ConfigError
+
+CLIENT = "ray://"
+NO_CLIENT = (
+    "by Ray Client, the driver would not be on the machine of the results' folder; send the whole command there with "
+    "ray job submit, or run it on a node of the cluster with engine.address=auto"
+)
+"""Why an address of that kind is refused."""
+
+
+class AuditConfig(Section):
+    """How the model that forgot is judged, against the retrained one; nothing here changes a model."""
+
+    enabled: bool = True
+    """Judge it by accuracy, relearning, head recovery, membership and the one-number control: one verdict in words."""
+    probes: bool = False
+    """Look inside as well: what linear probes find on every stage, and whether the gradients oppose each other."""
+    shadows: Annotated[int, Field(strict=True, ge=0, le=64)] = 0
+    """Shadow models that the membership attack learns from, trained for it; 0: by the loss alone."""
+    retrained: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    """Models retrained without the forgotten data; from three on their spread tells chance from difference."""
+    relearn_steps: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 40
+    """Steps of training on the forgotten data again."""
+    relearn_repeats: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
+    """How often that is done, with other batches; the mean counts."""
+    metrics: Names = ()
+    """Further figures, which change no verdict: agreement; or your own, package.module:object."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        further_metrics(names)
+        return names
+
+    @property
+    def further(self) -> tuple[Metric, ...]:
+        """What is known of `metrics`. Raises ConfigError where one cannot be used in this process."""
+        try:
+            return further_metrics(self.metrics)
+        except ValueError as error:
+            raise ConfigError(f"audit.metrics: {error}") from None
+
+    @property
+    def trains(self) -> bool:
+        """Whether models are trained for the audit alone."""
+        return self.shadows > 0 or self.retrained > 1
+
+
+class EngineConfig(Section):
+    """Where and how the run is executed; nothing here changes a result."""
+
+    backend: Literal["ray", "local"] = "ray"
+    """ray: every client in a Ray actor; local: a plain loop in this process."""
+    address: str | None = None
+    """Ray cluster to join; unset: RAY_ADDRESS or the surrounding Ray job, else a private Ray of the run's own."""
+    numerics: Literal["report", "strict"] = "report"
+    """When actors' floating point differs: report it, or refuse to run (strict)."""
+    max_attempts: Count = 3
+    """How often a client's work may kill its actor before the run ends with that client's name."""
+    start_timeout: Annotated[Real, Field(gt=0)] = 180.0
+    """Seconds after which a start is given up in which no further actor has started."""
+    client_timeout: Annotated[Real, Field(gt=0)] = 3600.0
+    """Seconds without any client finishing after which the run ends and names who is missing."""
+    aggregate_memory_mb: Annotated[Real, Field(gt=0)] = 4096.0
+    """Most memory, in MB of 1e6 bytes, for single clients' updates where an aggregate needs each; more is refused."""
+    prefix_cache_mb: Annotated[Real, Field(ge=0)] = 2048.0
+    """Memory per actor, in MB of 1e6 bytes, for cached activations of frozen layers; what exceeds it is recomputed."""
+
+    @field_validator("address")
+    @classmethod
+    def _no_client(cls, address: str | None) -> str | None:
+        if address is not None and address.startswith(CLIENT):
+            raise ValueError(NO_CLIENT)
+        return address
+
+
+class OutputConfig(Section):
+    """Where the results go."""
+
+    dir: Place = "runs/run"
+    """Run directory; an existing one is refused unless told otherwise."""
+    plots: Drawn = "png"
+    """Format of the plots in the run directory; none: draw none. true and false mean png and none."""
+    callbacks: Names = ()
+    """Objects or classes of your own that hear how it goes on, each as package.module:object."""
+
+    @field_validator("callbacks")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            CALLBACK.find(name)
+        return names
+
+    @property
+    def listeners(self) -> dict[str, Any]:
+        """What stands at `callbacks`, by name. Raises ConfigError where one cannot be used in this process."""
+        try:
+            return {name: CALLBACK.find(name) for name in self.callbacks}
+        except ValueError as error:
+            raise ConfigError(f"output.callbacks: {error}") from None

@@ -1,0 +1,165 @@
+"""Unlearning methods: what is known of each without importing it, and the settings of its own.
+
+A new one is a file in `core/methods`, an entry here, and its test. One that another package brings is a `Method` there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from fused_ray.config.fields import Count, Rate, Real, Section
+from fused_ray.config.parts import Door
+
+ALL = ("class", "client", "sample", "exclusive")
+WHOLE_CLIENTS = ("client", "exclusive")
+
+
+@dataclass(frozen=True)
+class Method:
+    """An unlearning method: where it is, what it can forget, and what it will do.
+
+    `Settings` is a run's configuration with its defaults filled in (`fused_ray.RunConfig`).
+    """
+
+    entry: str | Callable[..., Any]
+    """A function of (Federation, M_r) that returns Unlearned, or where it is: package.module:function."""
+    scenarios: tuple[str, ...] = ALL
+    """Names of the scenarios that it can do."""
+    needs_history: bool = False
+    """Whether it reads the global models of pre-training, round by round."""
+    rounds: str | None = "unlearn.rounds"
+    """The field that says how many rounds it has, so that fewer of them can be run; None: no field does."""
+    first: int = 0
+    """How many rounds come before those."""
+    phases: Callable[[Any], Mapping[str, int]] = field(default=lambda settings: {"unlearn": settings.unlearn.rounds})
+    """The rounds of its phases by their names, in their order, from Settings; for estimates of time."""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """A guess of what a round of a phase takes, against one of pre-training; 1 where nothing is said."""
+    shown: Callable[[Any, str, int, int], int] = field(
+        default=lambda settings, phase, round, examples: settings.train.shown(examples)
+    )
+    """Examples that a client with so many is shown in a round of a phase, repeats counted, at the most."""
+    mean_alone: bool = False
+    """Whether its formulas hold for the plain mean of clients' models alone; other servers are refused then."""
+    section: type[BaseModel] | None = None
+    """The settings of its own, a subclass of `fused_ray.config.Section`; a run says them in unlearn.args."""
+
+
+class FedEraserConfig(Section):
+    """Method `federaser`: stored updates, calibrated by a little training."""
+
+    interval: Count = 2
+    """Every how many rounds of pre-training the clients' updates were stored."""
+    ratio: Annotated[Real, Field(gt=0, le=1)] = 0.5
+    """Local epochs of a calibration against those of training, rounded up."""
+
+
+class EraseClientConfig(Section):
+    """Method `eraseclient`: the target clients climb their own loss, then the others recover."""
+
+    lr: Rate = 0.01
+    """Learning rate of the ascent."""
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    """Momentum of the ascent."""
+    clip: Rate = 5.0
+    """Largest norm of a gradient."""
+    batch_size: Count = 128
+    """Examples a step of the ascent."""
+    epochs: Count = 5
+    """Most passes over the target's data."""
+    stop_accuracy: Annotated[Real, Field(ge=0, le=1)] = 0.12
+    """The ascent ends below this accuracy on a tenth of the target's data that it does not train on."""
+
+
+class ExactFunConfig(Section):
+    """Method `exactfun`: quantised training, replayed without the forgotten data."""
+
+    step: Annotated[Real, Field(gt=0, le=1)] = 0.05
+    """Grid of the quantised model, as a share of the initial model's mean absolute weight."""
+    rounds: Count | None = None
+    """Most rounds that are replayed or retrained; unset: as many as pretrain.rounds."""
+
+
+class PufConfig(Section):
+    """Method `puf`: one round of negated updates, then recovery."""
+
+    variant: Literal["regular", "special"] = "regular"
+    """regular: everybody takes part in the first round; special: the target clients alone."""
+    eta: Rate | None = None
+    """Factor of the target clients' negated update; unset: 20 (regular), 2 (special)."""
+
+
+def _fused(settings: Any) -> Mapping[str, int]:
+    unlearn = settings.unlearn
+    ranks = isinstance(unlearn.layers, int) and unlearn.selection in ("critical", "budget")
+    gradients = 2 if unlearn.saliency == "difference" else 1
+    salient = settings.adapter_mask == "saliency"
+    return {"rank": int(ranks), "saliency": gradients * salient, "unlearn": unlearn.rounds}
+
+
+def _federaser(settings: Any) -> Mapping[str, int]:
+    stored = len(range(1, settings.pretrain.rounds + 1, settings.federaser.interval))
+    return {"replay": stored, "unlearn": stored - 1}
+
+
+def _shown_by_federaser(settings: Any, phase: str, round: int, examples: int) -> int:
+    train = settings.train.in_part(settings.federaser.ratio) if phase == "unlearn" else settings.train
+    shown: int = train.shown(examples)
+    return shown
+
+
+METHODS: dict[str, Method] = {
+    "fused": Method(
+        "fused_ray.core.methods.fused:unlearn",
+        phases=_fused,
+        cost={"saliency": 0.5, "unlearn": 0.3},
+        shown=lambda settings, phase, round, examples: (
+            examples if phase == "saliency" else settings.train.shown(examples)
+        ),
+    ),
+    "retrain": Method(
+        "fused_ray.core.methods.fedavg:unlearn_by_retraining", rounds="retrain.rounds", phases=lambda settings: {}
+    ),
+    "finetune": Method("fused_ray.core.methods.fedavg:unlearn_by_finetuning"),
+    "federaser": Method(
+        "fused_ray.core.methods.federaser:unlearn",
+        *(WHOLE_CLIENTS, True),
+        rounds=None,
+        phases=_federaser,
+        shown=_shown_by_federaser,
+        mean_alone=True,
+    ),
+    "eraseclient": Method(
+        "fused_ray.core.methods.eraseclient:unlearn",
+        *(WHOLE_CLIENTS, True),
+        first=1,
+        phases=lambda settings: {"replay": 1, "unlearn": 1 + settings.unlearn.rounds},
+        shown=lambda settings, phase, round, examples: (
+            settings.eraseclient.epochs * examples
+            if (phase, round) == ("unlearn", 1)
+            else settings.train.shown(examples)
+        ),
+        mean_alone=True,
+    ),
+    "exactfun": Method(
+        "fused_ray.core.methods.exactfun:unlearn",
+        rounds="exactfun.rounds",
+        phases=lambda settings: {"replay": settings.exactfun_rounds, "unlearn": settings.exactfun_rounds},
+        mean_alone=True,
+    ),
+    "not": Method("fused_ray.core.methods.negation:unlearn"),
+    "puf": Method(
+        "fused_ray.core.methods.puf:unlearn",
+        WHOLE_CLIENTS,
+        first=1,
+        phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
+        shown=lambda settings, phase, round, examples: (
+            examples if (phase, round) == ("unlearn", 1) else settings.train.shown(examples)
+        ),
+    ),
+}
+METHOD = Door("method", "fused_ray.methods", METHODS, Method, "a fused_ray.api.Method")

@@ -1,0 +1,332 @@
+"""The sections of a run's configuration, each field with its one line of documentation.
+
+`fused-ray init` and the reference documentation reuse these lines.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from fused_ray.config import registry
+from fused_ray.config.fields import (
+    Auto,
+    Clients,
+    Constants,
+    Count,
+    Decay,
+    Integers,
+    Layers,
+    PerChannel,
+    PositivePerChannel,
+    Rate,
+    Real,
+    ResourceShare,
+    Rounds,
+    Section,
+    Share,
+    Where,
+)
+from fused_ray.config.learning import AGGREGATE, SERVER_OPTIMISER, Aggregate, ServerOptimiser
+from fused_ray.config.methods import METHOD
+from fused_ray.config.parts import chosen, found_by, options
+from fused_ray.config.tasks import DATASET, MODEL, PARTITIONING, SCENARIO, DataSet, Partitioning
+
+INPUTS = ("data.root", "data.partition_file", "model.weights", "pretrain.from")
+"""Fields that name files or folders to read."""
+
+
+class DataConfig(Section):
+    """Which examples there are and which client holds them."""
+
+    name: Annotated[str, found_by(DATASET)] = "fashion-mnist-mini"
+    """fashion-mnist-mini (embedded), fashion-mnist, mnist, cifar10, cifar100; yours: parquet, npz, or a part's name."""
+    args: dict[str, Any] = Field(default={})
+    """Settings of a data set of another package, by name, as its section says."""
+    root: Where | None = None
+    """Where it is: a folder (parquet: or URI; npz: the file); unset: the usual places are searched."""
+    image_column: str | None = None
+    """parquet: the column with the images; unset: image, img, or the only one of that kind."""
+    label_column: str | None = None
+    """parquet: the column with the labels; unset: label, labels, fine_label, or the only one of that kind."""
+    mean: PerChannel | None = None
+    """Taken off each pixel / 255: one number or one per channel; unset: the known set's published mean, else 0.5."""
+    std: PositivePerChannel | None = None
+    """What that is divided by: one number or one per channel; unset: the known set's published one, else 0.5."""
+    partition: Annotated[str, found_by(PARTITIONING)] = "dirichlet"
+    """Who holds what: iid, dirichlet (label skew), pathological (few classes each), file (or column); a part's name."""
+    partition_args: dict[str, Any] = Field(default={})
+    """Settings of a partition of another package, by name, as its section says."""
+    partition_file: Where | None = None
+    """file: a .parquet, .csv (columns client, example) or .npy file (clients in order) over the whole training set."""
+    client_column: str | None = None
+    """file: the column with the clients, in partition_file (unset: client) or, without one, in the Parquet data."""
+    alpha: Annotated[Real, Field(gt=0, le=1e6)] = 1.0
+    """Dirichlet concentration; the smaller, the more the clients' label mixes differ."""
+    classes_per_client: Count = 2
+    """Classes that each client holds in a pathological partition."""
+    min_examples: Count = 10
+    """Fewest training examples that a client may hold."""
+    limit: Count | None = None
+    """Use only this many training and at most as many test examples, class-balanced, drawn from the seed."""
+    augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
+    """Random crops (4 pixels of padding) and left-right flips where a whole model is trained; adapters see none."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `args` is a mapping
+
+    @model_validator(mode="after")
+    def _options(self) -> DataConfig:
+        _ = self.settings, self.partition_settings
+        return self
+
+    @property
+    def settings(self) -> Any:
+        """`args` as the section that the data set brings; None where it brings none."""
+        return options(self.part.section if self.part else None, self.args, self.name)
+
+    @property
+    def partition_settings(self) -> Any:
+        """`partition_args` as the section that the partition brings; None where it brings none."""
+        part = self.partitioning
+        return options(part.section if part else None, self.partition_args, self.partition, "partition_args")
+
+    @property
+    def part(self) -> DataSet | None:
+        """The data set that another package brings, if it is one's."""
+        return DATASET.find(self.name)
+
+    @property
+    def partitioning(self) -> Partitioning | None:
+        """The partition that another package brings, if it is one's."""
+        return PARTITIONING.find(self.partition)
+
+    @property
+    def known(self) -> registry.DatasetInfo | None:
+        """What is known of the data set without loading it, if anything."""
+        return registry.DATASETS.get(self.name)
+
+    @property
+    def images(self) -> bool:
+        """Whether inputs are images."""
+        return self.part is None or self.part.images
+
+    @property
+    def constants(self) -> Constants:
+        """`mean` and `std` with their defaults filled in."""
+        usual = registry.OWN_MOMENTS if self.images else registry.NO_MOMENTS
+        mean, std = usual if self.known is None else (self.known.mean, self.known.std)
+        return self.mean or mean, self.std or std
+
+
+class ModelConfig(Section):
+    """The network that is trained."""
+
+    name: str = "lenet"
+    """lenet, resnet18, resnet18-imagenet, simplevit, vit-small, or a part's name; not read where `factory` is set."""
+    factory: str | None = None
+    """A model of your own, package.module:function, called with (shape of an input, number of classes, **args)."""
+    args: dict[str, Any] = Field(default={})
+    """Keyword arguments of the model's factory, such as patch, width, depth and heads of simplevit."""
+    weights: Where | None = None
+    """A safetensors file with the weights that training starts from, instead of random ones."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `args` is a mapping
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in registry.MODELS:
+            MODEL.place(name)
+        return name
+
+    @field_validator("factory")
+    @classmethod
+    def _importable(cls, factory: str | None) -> str | None:
+        module, _, name = (factory or "a:b").partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+            raise ValueError("write it as package.module:function")
+        return factory
+
+    @property
+    def entry(self) -> str:
+        """Where the model is built, package.module:function."""
+        return self.factory or (self.registered.factory if self.registered else MODEL.place(self.name))
+
+    @property
+    def label(self) -> str:
+        """What the model is called in messages and tables."""
+        return self.factory or self.name
+
+    @property
+    def where(self) -> str:
+        """The field that says which model it is, and what it says, for messages."""
+        return f"model.factory: {self.factory}" if self.factory else f"model.name: {self.name}"
+
+    @property
+    def registered(self) -> registry.ModelInfo | None:
+        """What this package says of its own model; None for one of the user's own."""
+        return None if self.factory else registry.MODELS.get(self.name)
+
+    @property
+    def known(self) -> registry.ModelInfo | None:
+        """What is known without building it; None for a model of the user's own, or with other dimensions."""
+        return None if self.args else self.registered
+
+
+class FederationConfig(Section):
+    """The clients, how they are placed, and what the server makes of what they send."""
+
+    clients: Count = 20
+    """Number of clients."""
+    clients_per_actor: Count | Auto = "auto"
+    """Clients that share one Ray actor; auto: one each where every client has a core or GPU slot, else packed."""
+    cpus_per_client: Annotated[ResourceShare, Field(gt=0)] | Auto = "auto"
+    """CPU cores that an actor reserves while it computes one client at a time; auto: 1, or an even share."""
+    gpus_per_client: ResourceShare | Auto = "auto"
+    """GPUs (or the fraction of one) that an actor reserves; auto: spread the actors over the GPUs there are."""
+    aggregate: Annotated[str, found_by(AGGREGATE)] = "mean"
+    """Of clients' models or adapters: mean (by examples), median, trimmed; or your own, package.module:object."""
+    aggregate_args: dict[str, Any] = Field(default={})
+    """Settings of the aggregate, such as share of trimmed: the clients left out at each end of a value."""
+    server: Annotated[str, found_by(SERVER_OPTIMISER)] = "mean"
+    """Of whole models: mean (take the aggregate), fedavgm, fedadam; or your own, package.module:object."""
+    server_args: dict[str, Any] = Field(default={})
+    """Settings of the server's optimiser, such as lr and momentum of fedavgm; lr, beta1, beta2 and tau of fedadam."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # settings of parts are mappings
+
+    @model_validator(mode="after")
+    def _options(self) -> FederationConfig:
+        self.aggregate_part, self.server_part  # noqa: B018  either raises where its settings are wrong
+        return self
+
+    @property
+    def aggregate_part(self) -> tuple[Aggregate, Any]:
+        """The aggregate, and its settings as its own section."""
+        return chosen(AGGREGATE, self.aggregate, self.aggregate_args, "aggregate_args")
+
+    @property
+    def server_part(self) -> tuple[ServerOptimiser, Any]:
+        """The server's optimiser, and its settings as its own section."""
+        return chosen(SERVER_OPTIMISER, self.server, self.server_args, "server_args")
+
+
+class PretrainConfig(Section):
+    """Where the model that has something to forget comes from."""
+
+    rounds: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 20
+    """FedAvg rounds on all data."""
+    history: bool = False
+    """Keep the global model of every round, for methods that need it (federaser, eraseclient: kept anyway)."""
+    from_: Where | None = Field(default=None, alias="from")
+    """An earlier run's folder, or a safetensors file, whose model is taken instead of pre-training."""
+
+
+class ForgetConfig(Section):
+    """What must be forgotten."""
+
+    scenario: Annotated[str, found_by(SCENARIO)] = "class"
+    """What goes: whole classes (class), all of some clients, single examples, all one client alone knew; or a part."""
+    args: dict[str, Any] = Field(default={})
+    """Settings of a scenario of another package, by name, as its section says."""
+    classes: Integers | None = None
+    """class: the classes to forget ([0]); exclusive: [the owner's alone, the one it mostly holds] ([1, 0])."""
+    clients: Clients | None = None
+    """client: who is forgotten; sample: who is attacked; by number, or by name where a file or column names clients."""
+    share: Share | None = None
+    """The share of all clients that is drawn from the seed where none are named; unset: 0.6 (client), 0.4 (sample)."""
+    poison: bool = True
+    """client: their labels are flipped, y to y + 1; sample: the examples carry a trigger; false: data as it is."""
+    examples: Integers = ()
+    """sample: examples to forget, counted through those that data.limit keeps; empty: drawn among the attacked's."""
+    examples_share: Share = 0.5
+    """sample: the share of an attacked client's examples that is drawn where none are named."""
+    target: Annotated[int, Field(strict=True, ge=0)] = 0
+    """sample: the label that the trigger stands for."""
+    trigger: Count = 4
+    """sample: side of the white square in the lower right corner, pixels."""
+    owner: Annotated[int, Field(strict=True, ge=0)] = 0
+    """exclusive: the client that alone holds classes[0]."""
+    overlap: Annotated[Real, Field(gt=0, lt=1)] = 0.9
+    """exclusive: the owner's share of classes[1]; the rest stays with the others."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `args` is a mapping
+
+    @model_validator(mode="after")
+    def _options(self) -> ForgetConfig:
+        _ = self.settings
+        return self
+
+    @property
+    def settings(self) -> Any:
+        """`args` as the section that the scenario brings; None where it brings none."""
+        return options(SCENARIO.find(self.scenario).section, self.args, self.scenario)
+
+
+class UnlearnConfig(Section):
+    """The unlearning method, its rounds, and the adapter of `fused`."""
+
+    method: str = "fused"
+    """fused, retrain, finetune, federaser, eraseclient, exactfun, not, puf; or your own, package.module:object."""
+    args: dict[str, Any] = Field(default={})
+    """Settings of a method of your own, by name, as its section says."""
+    rounds: Rounds = 5
+    """Unlearning rounds: of the adapter, of fine-tuning, or of recovery after a method's first step."""
+    layers: Count | Layers = 2
+    """K, the number of layers to adapt, or the layers' names (ranking is then skipped)."""
+    selection: Literal["critical", "random", "last", "budget"] = "critical"
+    """Which K layers: critical (most sensitive), random, last; or budget: all layers share `budget` by sensitivity."""
+    ranking: Literal["mean", "sum", "relative"] = "mean"
+    """Sensitivity of a layer: change per parameter (mean), in all (sum), or against its own size (relative)."""
+    input_layer: bool = False
+    """Let the input layer be chosen too; else it comes last."""
+    adapter: Literal["sparse", "lora"] = "sparse"
+    """sparse: single entries of the layers; lora: a low-rank product beside each layer's weight."""
+    sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] | None = None
+    """Share of each layer's entries that a sparse adapter leaves alone; unset: 0.9, or 0.5 where it starts at zero."""
+    budget: Count | None = None
+    """Number of values of a sparse adapter, over all its layers together, instead of `sparsity`."""
+    mask: Literal["random", "saliency"] | None = None
+    """Which entries: random, or saliency (those whose removal hurts what must be forgotten most); unset: saliency."""
+    saliency: Literal["forget", "difference"] = "difference"
+    """Gradient behind a saliency mask: g_u of the forgotten data, or g_u - g_r against the retained data's."""
+    draw: Annotated[int, Field(strict=True, ge=0)] = 0
+    """Which of the seed's random masks or layers is taken; masks of one density differ in what they forget."""
+    start: Literal["zero", "reset", "negate"] | None = None
+    """Start: zero, reset (masked weights read 0), negate (they change sign); unset: negate; for flipped labels zero."""
+    rank: Count = 16
+    """Rank of a lora adapter's product."""
+    alpha: Rate = 32.0
+    """A lora adapter's product is scaled by alpha / rank."""
+    lr: Rate | None = None
+    """Learning rate of the adapter; unset: 2.5 times train.lr (of sgd, else 0.02); once for lora, selection=budget."""
+    weight_decay: Decay = 0.0
+    """L2 penalty on the adapter's values; it pulls the weights back towards the model that remembers."""
+    wire: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
+    """Format in which clients send what they changed of the adapter; int8: a scale per layer, and error feedback."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `args` is a mapping
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        METHOD.find(name)
+        return name
+
+    @model_validator(mode="after")
+    def _options(self) -> UnlearnConfig:
+        options(METHOD.find(self.method).section, self.args, self.method)
+        return self
+
+
+class RetrainConfig(Section):
+    """The gold standard: a fresh model that never saw the forgotten data."""
+
+    rounds: Rounds | None = None
+    """FedAvg rounds on the retained data; unset: as many as pretrain.rounds; 0: leave the comparison out."""

@@ -1,0 +1,180 @@
+"""All sections of a run together, and what their unset fields come to."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from fused_ray.config.execution import AuditConfig, EngineConfig, OutputConfig
+from fused_ray.config.fields import Section
+from fused_ray.config.learning import AGGREGATE, CLIENT_OPTIMISER, SCHEDULE, SERVER_OPTIMISER
+from fused_ray.config.methods import METHOD, EraseClientConfig, ExactFunConfig, FedEraserConfig, Method, PufConfig
+from fused_ray.config.parts import Door, options
+from fused_ray.config.sections import (
+    INPUTS,
+    DataConfig,
+    FederationConfig,
+    ForgetConfig,
+    ModelConfig,
+    PretrainConfig,
+    RetrainConfig,
+    UnlearnConfig,
+)
+from fused_ray.config.tasks import DATASET, PARTITIONING, SCENARIO, Kind, Request
+from fused_ray.config.training import TrainConfig
+from fused_ray.errors import ConfigError
+
+
+class Settings(Section):
+    """Everything that a run depends on, and the defaults that depend on other fields, filled in."""
+
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
+    """Every random number is derived from it."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    federation: FederationConfig = FederationConfig()
+    train: TrainConfig = TrainConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    forget: ForgetConfig = ForgetConfig()
+    unlearn: UnlearnConfig = UnlearnConfig()
+    federaser: FedEraserConfig = FedEraserConfig()
+    eraseclient: EraseClientConfig = EraseClientConfig()
+    exactfun: ExactFunConfig = ExactFunConfig()
+    puf: PufConfig = PufConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    audit: AuditConfig = AuditConfig()
+    engine: EngineConfig = EngineConfig()
+    output: OutputConfig = OutputConfig()
+
+    @property
+    def forget_classes(self) -> tuple[int, ...]:
+        """`forget.classes` with the scenario's default filled in."""
+        if self.forget.classes is not None:
+            return self.forget.classes
+        return {"class": (0,), "exclusive": (1, 0)}.get(self.forget.scenario, ())
+
+    @property
+    def forget_share(self) -> float:
+        """`forget.share` with its default filled in: poison in fewer clients is not learned on every seed."""
+        usual = 0.6 if self.forget.scenario == "client" else 0.4
+        return usual if self.forget.share is None else self.forget.share
+
+    @property
+    def forget_count(self) -> int:
+        """How many clients are drawn where none are named: the nearest whole number to their share, at least 1."""
+        return max(1, math.floor(self.forget_share * self.federation.clients + 0.5))
+
+    @property
+    def retrain_rounds(self) -> int:
+        """`retrain.rounds` with its default filled in."""
+        return self.pretrain.rounds if self.retrain.rounds is None else self.retrain.rounds
+
+    @property
+    def adapter_lr(self) -> float:
+        """`unlearn.lr` with its default filled in: few values bear larger steps than many."""
+        if self.unlearn.lr is not None:
+            return self.unlearn.lr
+        many = self.unlearn.adapter == "lora" or self.unlearn.selection == "budget"
+        # another optimiser's rate says nothing of the adapter's SGD
+        rate = self.train.lr if self.train.optimiser == "sgd" else TrainConfig().lr
+        return rate * (1.0 if many else 2.5)
+
+    @property
+    def adapter_mask(self) -> Literal["random", "saliency"] | None:
+        """`unlearn.mask` with its default filled in; a lora adapter has none."""
+        return None if self.unlearn.adapter == "lora" else self.unlearn.mask or "saliency"
+
+    @property
+    def adapter_start(self) -> Literal["zero", "reset", "negate"]:
+        """`unlearn.start` with its default filled in; a lora adapter starts at zero.
+
+        So does one against flipped labels, which the remaining data contradict: to train on these is enough.
+        """
+        contradicted = self.forget.scenario == "client" and self.forget.poison
+        return self.unlearn.start or ("zero" if self.unlearn.adapter == "lora" or contradicted else "negate")
+
+    @property
+    def adapter_sparsity(self) -> float:
+        """`unlearn.sparsity` with its default filled in: what starts at zero needs more values to forget by."""
+        if self.unlearn.sparsity is not None:
+            return self.unlearn.sparsity
+        return 0.5 if self.adapter_start == "zero" else 0.9
+
+    @property
+    def adapter_density(self) -> float:
+        """Share of an adapted layer's entries that the adapter may change."""
+        return 1.0 - self.adapter_sparsity
+
+    @property
+    def puf_eta(self) -> float:
+        """`puf.eta` with its default filled in, the method's paper's."""
+        return self.puf.eta or {"regular": 20.0, "special": 2.0}[self.puf.variant]
+
+    @property
+    def exactfun_rounds(self) -> int:
+        """`exactfun.rounds` with its default filled in."""
+        return min(self.exactfun.rounds or self.pretrain.rounds, self.pretrain.rounds)
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether pre-training's global models are kept."""
+        return self.pretrain.history or self.method.needs_history
+
+    @property
+    def method(self) -> Method:
+        """What is known of `unlearn.method`."""
+        return METHOD.find(self.unlearn.method)
+
+    @property
+    def scenario(self) -> Request:
+        """What is known of `forget.scenario`."""
+        return SCENARIO.find(self.forget.scenario)
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of scenario it is: its name, or that of the one that it is like."""
+        return self.scenario.like
+
+    def check_parts(self) -> None:
+        """Raises ConfigError where a part from elsewhere cannot be used in this process."""
+        named: dict[str, tuple[Door[Any], str]] = {
+            "unlearn.method": (METHOD, self.unlearn.method),
+            "data.name": (DATASET, self.data.name),
+            "data.partition": (PARTITIONING, self.data.partition),
+            "forget.scenario": (SCENARIO, self.forget.scenario),
+            "train.optimiser": (CLIENT_OPTIMISER, self.train.optimiser),
+            "train.schedule": (SCHEDULE, self.train.schedule),
+            "federation.aggregate": (AGGREGATE, self.federation.aggregate),
+            "federation.server": (SERVER_OPTIMISER, self.federation.server),
+        }
+        for key, (door, name) in named.items():
+            try:
+                door.find(name)
+            except ValueError as error:
+                raise ConfigError(f"{key}: {error}") from None
+        try:
+            self.model.entry  # noqa: B018  of a name that an installed package registers, the place is asked for
+        except ValueError as error:
+            raise ConfigError(f"model.name: {error}") from None
+
+    @property
+    def scenario_options(self) -> Any:
+        """`forget.args` as the section that the scenario brings; None where it brings none."""
+        return self.forget.settings
+
+    def check_parts_of_driver(self) -> None:
+        """The same of what the driver alone uses. Raises ConfigError."""
+        self.output.listeners, self.audit.further  # noqa: B018 - found, or not
+
+    @property
+    def method_options(self) -> Any:
+        """`unlearn.args` as the section that the method brings; None where it brings none."""
+        return options(self.method.section, self.unlearn.args, self.unlearn.method)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The files and folders that are read, by field."""
+        given = (self.data.root, self.data.partition_file, self.model.weights, self.pretrain.from_)
+        return {key: where for key, where in zip(INPUTS, given, strict=True) if where is not None}

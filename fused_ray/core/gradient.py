@@ -1,0 +1,53 @@
+"""The gradient of a mean loss over some examples, in evaluation mode and index order, like the frozen prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fused_ray.core import state
+from fused_ray.core.workspace import BLOCK, Workspace
+from fused_ray.types import FloatVector, IntVector
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Logits [batch, classes] and labels [batch] to the sum of the examples' losses."""
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The usual loss, summed over examples."""
+    return F.cross_entropy(logits, labels, reduction="sum")
+
+
+def mean_gradient(
+    space: Workspace, wanted: Sequence[nn.Parameter], indices: IntVector, loss: Loss = cross_entropy
+) -> tuple[list[torch.Tensor], float]:
+    """The gradient of the mean loss of training examples for some parameters of the working model, and that loss."""
+    space.model.eval()
+    sums = [torch.zeros_like(parameter) for parameter in wanted]
+    total = 0.0
+    with state.asking(space.model, wanted):
+        for start in range(0, len(indices), BLOCK):
+            rows = indices[start : start + BLOCK]
+            part = loss(space.suffix(0, space.images("train", rows)), space.labels(rows))
+            found = torch.autograd.grad(part, wanted, materialize_grads=True)  # it may use some of them only
+            for summed, gradient in zip(sums, found, strict=True):
+                summed += gradient
+            total += part.item()
+    return [summed / len(indices) for summed in sums], total / len(indices)
+
+
+def model_gradient(space: Workspace, indices: IntVector, loss: Loss = cross_entropy) -> tuple[FloatVector, float]:
+    """The same for all that learns, laid out like a payload's values [P], where buffers and frozen values read zero."""
+    named = {name: parameter for name, parameter in space.model.named_parameters() if parameter.requires_grad}
+    found, mean = mean_gradient(space, list(named.values()), indices, loss)
+    by_name = dict(zip(named, found, strict=True))
+    parts = [
+        by_name.get(name, torch.zeros_like(tensor)).contiguous().reshape(-1).cpu().numpy()
+        for name, tensor in sorted(space.model.state_dict().items())
+        if tensor.is_floating_point()
+    ]
+    return np.concatenate(parts), mean

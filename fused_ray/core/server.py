@@ -1,0 +1,86 @@
+"""What the server makes of a round where it does more than take the mean: another aggregate, and a step of its own.
+
+Both concern what learns. Buffers and frozen values are averaged as ever, and so is what a method's own formula says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fused_ray.config import RunConfig
+from fused_ray.core.aggregate import check_values
+from fused_ray.core.rounds import Phase, Round
+from fused_ray.core.state import Arrays
+from fused_ray.errors import ConfigError
+from fused_ray.types import FloatVector, Payload
+
+_KEPT = "optimiser."
+"""What the names of the optimiser's arrays begin with, among those that the server keeps."""
+
+
+def served(config: RunConfig, phase: Phase, step: bool = True) -> Phase:
+    """A phase whose mean is what `federation.aggregate` and, with `step`, `federation.server` make of a round.
+
+    The phase's own server then sees that as the round's mean. Raises NumericsError where a step leaves the bounds.
+    """
+    aggregate, _ = config.federation.aggregate_part
+    optimiser, _ = config.federation.server_part
+    if aggregate.entry is None and (optimiser.entry is None or not step):
+        return phase
+
+    def server(round: Round) -> tuple[Payload, Arrays]:
+        learns = _learns(round)
+        kept: Arrays = {}
+        if aggregate.entry is not None:
+            round = replace(round, mean=_aggregated(config, round, learns))
+        if step and optimiser.entry is not None:
+            mean, kept = _stepped(config, round, learns)
+            check_values(mean.values[learns], f"{phase.name} round {round.number}: the step of the server")
+            round = replace(round, mean=mean)
+        payload, own = phase.server(round)
+        return payload, own | kept
+
+    return replace(phase, server=server, keep_updates=phase.keep_updates or aggregate.entry is not None)
+
+
+def check_memory(config: RunConfig, values: int) -> None:
+    """Raises ConfigError if single updates of so many values would take more than `engine.aggregate_memory_mb`."""
+    aggregate, limit = config.federation.aggregate, config.engine.aggregate_memory_mb
+    needed = config.federation.clients * values * 4 / 1e6
+    if config.federation.aggregate_part[0].entry is not None and needed > limit:
+        raise ConfigError(
+            f"federation.aggregate: {aggregate} needs every update at once, {config.federation.clients} clients x "
+            f"{values:,} values x 4 bytes = {needed:,.1f} MB; engine.aggregate_memory_mb allows {limit:,.1f}: "
+            "raise it, or take the mean"
+        )
+
+
+def _learns(round: Round) -> NDArray[np.bool_]:
+    learns = np.ones(len(round.mean.values), bool)
+    for start, stop in round.fixed:
+        learns[start:stop] = False
+    return learns
+
+
+def _aggregated(config: RunConfig, round: Round, learns: NDArray[np.bool_]) -> Payload:
+    aggregate, settings = config.federation.aggregate_part
+    clients = sorted(round.updates)
+    whole = learns.all()  # then nothing need be copied
+    updates = [round.updates[client] if whole else round.updates[client][learns] for client in clients]
+    found: FloatVector = aggregate.function(updates, [round.examples[client] for client in clients], settings)
+    values = round.mean.values.copy()
+    values[learns] = found
+    return Payload(values, round.mean.counters)
+
+
+def _stepped(config: RunConfig, round: Round, learns: NDArray[np.bool_]) -> tuple[Payload, Arrays]:
+    optimiser, settings = config.federation.server_part
+    before = round.before.values[learns].astype(np.float64)
+    kept = {name.removeprefix(_KEPT): array for name, array in round.kept.items() if name.startswith(_KEPT)}
+    step, keeps = optimiser.function(round.mean.values[learns] - before, kept, settings)
+    values = round.mean.values.copy()
+    values[learns] = before + step
+    return Payload(values, round.mean.counters), {f"{_KEPT}{name}": array for name, array in keeps.items()}

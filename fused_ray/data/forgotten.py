@@ -1,0 +1,70 @@
+"""What a scenario of another package says must be forgotten, held to what a scenario of its kind is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fused_ray.config.tasks import Kind
+from fused_ray.types import Forgotten, ImageData, IntVector, TestView
+
+
+def checked(found: Any, like: Kind, data: ImageData, held: Sequence[IntVector]) -> Forgotten:
+    """The same with indices in order and, of whole classes, which they are. Raises ValueError: what does not hold."""
+    if not isinstance(found, Forgotten):
+        raise ValueError(f"returns {type(found).__name__}, not fused_ray.api.Forgotten")
+    if len(found.retained) != len(held):
+        raise ValueError(f"says what {len(found.retained)} clients keep, not {len(held)}")
+    retained = tuple(np.unique(np.asarray(part, np.int64)) for part in found.retained)
+    for client, (kept, own) in enumerate(zip(retained, held, strict=True)):
+        if not np.isin(kept, own).all():
+            raise ValueError(f"lets client {client} keep examples that it does not hold")
+        if like in ("client", "exclusive") and 0 < len(kept) < len(own):
+            raise ValueError(f"is like {like}, but client {client} keeps {len(kept)} of its {len(own)} examples")
+    labels = found.train_labels
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.shape != data.train_labels.shape or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"has {labels.dtype} {list(labels.shape)} train_labels, not int64 {len(data.train_labels)}"
+            )
+        if labels.size and not 0 <= labels.min() <= labels.max() < data.classes:
+            raise ValueError(f"has train_labels from {labels.min()} to {labels.max()}, not 0 to {data.classes - 1}")
+        labels = labels.astype(np.int64)
+    if labels is not None and "fa" not in found.views:
+        raise ValueError("changes labels, so it must say the test view fa: what counts as not forgotten")
+    if found.trigger or found.poisoned is not None:
+        raise ValueError("changes inputs; a scenario of another package may change train_labels alone")
+    classes = tuple(sorted(map(int, found.classes))) or _classes(like, data, held, retained)
+    return replace(found, retained=retained, train_labels=labels, classes=classes, views=_views(found, data))
+
+
+def _classes(like: Kind, data: ImageData, held: Sequence[IntVector], retained: Sequence[IntVector]) -> tuple[int, ...]:
+    """The classes that go, where it is classes that do."""
+    if like != "class":
+        return ()
+    kept = np.concatenate(list(retained))
+    gone = np.setdiff1d(np.concatenate(list(held)), kept)
+    classes = np.unique(data.train_labels[gone])
+    stay = classes[np.isin(classes, data.train_labels[kept])]
+    if len(stay):
+        raise ValueError(f"is like class, but examples of class {stay[0]} stay")
+    return tuple(classes.tolist())
+
+
+def _views(found: Forgotten, data: ImageData) -> dict[str, TestView]:
+    views, tests = {}, len(data.test_labels)
+    for name, view in found.views.items():
+        indices, labels = np.asarray(view.indices), np.asarray(view.labels)
+        if name not in ("ra", "fa", "ca"):
+            raise ValueError(f"has a test view {name}; there are ra, fa and ca")
+        whole = all(array.ndim == 1 and array.dtype.kind in "iu" for array in (indices, labels))
+        if not whole or len(indices) != len(labels):
+            raise ValueError(f"has a test view {name} whose indices and labels are not whole numbers, as many of each")
+        if len(indices) and not 0 <= indices.min() <= indices.max() < tests:
+            raise ValueError(f"has a test view {name} of other examples than the {tests} of the test set")
+        views[name] = TestView(indices.astype(np.int64), labels.astype(np.int64))
+    return views

@@ -1,0 +1,67 @@
+"""Which call starts next: pure bookkeeping of actors, nodes and what waits for them. It knows nothing of Ray.
+
+An actor works on one call at a time, a node on no more than it has room for. Of a node's idle actors the one with most
+waiting calls is first. A step costs O(log actors).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Call:
+    """One actor call: its slot, what it works on (clients or test blocks), and how often it has been tried."""
+
+    slot: int
+    items: tuple[int, ...]
+    attempt: int = 1
+
+
+class Dispatch:
+    """Calls that wait, and calls that run.
+
+    `node_of` says where a slot's actor is now, `room` how many calls a node may work on at once.
+    """
+
+    def __init__(self, calls: Iterable[Call], node_of: Callable[[int], str], room: Mapping[str, int]) -> None:
+        self._waiting: dict[int, deque[Call]] = defaultdict(deque)
+        self._idle: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        """By node, a heap of its idle slots for which something waits, those with most of it first."""
+        self._changed: dict[str, None] = {}
+        """Nodes on which something may have become free to start since it was last asked."""
+        self._busy: dict[str, int] = defaultdict(int)
+        self._node_of, self._room = node_of, room
+        self._at: dict[int, str] = {}
+        """The node on which a slot's running call was started."""
+        for call in calls:
+            self._waiting[call.slot].append(call)
+        for slot in self._waiting:
+            self._rest(slot)
+
+    def start(self) -> Iterator[Call]:
+        """The calls that can start now; each counts as running from then on."""
+        while self._changed:
+            node, _ = self._changed.popitem()
+            while self._idle[node] and self._busy[node] < self._room.get(node, 1):
+                _, slot = heapq.heappop(self._idle[node])
+                self._busy[node] += 1
+                self._at[slot] = node
+                yield self._waiting[slot].popleft()
+
+    def end(self, call: Call, again: Iterable[Call] = ()) -> None:
+        """A call is over; `again` are calls of its slot that come before what waits for it."""
+        node = self._at.pop(call.slot)
+        self._busy[node] -= 1
+        self._changed[node] = None
+        self._waiting[call.slot].extendleft(reversed([*again]))
+        self._rest(call.slot)
+
+    def _rest(self, slot: int) -> None:
+        if waiting := len(self._waiting[slot]):
+            node = self._node_of(slot)
+            heapq.heappush(self._idle[node], (-waiting, slot))
+            self._changed[node] = None

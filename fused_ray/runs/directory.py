@@ -1,0 +1,125 @@
+"""A run directory: the folder of one run.
+
+config.yaml          the full configuration
+environment.json     versions, machine, code revision
+starts.json          when it was started, and gone on with
+scenario.json        the hashes of data and partition, examples per client
+rounds.parquet/      one part per finished round (schemas.ROUNDS); read the folder as one table
+clients.parquet/     the same per client (schemas.CLIENTS)
+checkpoints/         per phase, what its next round needs
+base.safetensors, adapter.safetensors, retrained.safetensors
+plots/, result.json, lock, command.lock
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fused_ray.config import takeover
+from fused_ray.config import RunConfig
+from fused_ray.config.fields import Constants
+from fused_ray.errors import ConfigError, RunDirectoryError
+from fused_ray.storage.folder import Folder
+from fused_ray.config.validation import validated
+from fused_ray.config.yaml_text import read_yaml
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fused_ray.runs.handles import AdapterHandle, Which
+
+
+class RunDirectory(Folder):
+    """A run's folder."""
+
+    KIND = "run directory"
+    FORMAT = "fused_ray run 2"
+    CONFIG = takeover.CONFIG
+    RESUME = "fused-ray run --resume"
+
+    @classmethod
+    def create(cls, path: str | Path, config: RunConfig, overwrite: bool = False) -> RunDirectory:
+        """A new run directory. Raises RunDirectoryError if there is something at `path` that is not to be replaced."""
+        return cls.make(path, config.to_yaml(), ("rounds.parquet", "clients.parquet", "checkpoints"), overwrite)
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration that the run was started with."""
+        try:
+            return validated(RunConfig, read_yaml(self.path / self.CONFIG), source=str(self.path / self.CONFIG))
+        except ConfigError as error:
+            raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
+
+    @property
+    def constants(self) -> Constants:
+        """What images are normalised by, of a finished run. Raises RunDirectoryError until it is finished."""
+        about = self.result["data"]
+        return tuple(about["mean"]), tuple(about["std"])
+
+    def table(self, name: str) -> pa.Table:
+        """ "rounds" or "clients", as far as the run has come, in the order of phases and rounds."""
+        try:
+            parts = sorted((self.path / f"{name}.parquet").glob("[!._]*.parquet"))
+            # parts of an earlier version may lack a column: it is null there
+            found = [pq.read_table(part) for part in parts]
+            return pa.concat_tables(found, promote_options="default") if found else pa.table({})
+        except (OSError, pa.ArrowException) as error:
+            raise RunDirectoryError(f"{self.path / name}.parquet cannot be read: {error}") from None
+
+    @property
+    def rounds(self) -> pa.Table:
+        """A row per finished round (docs/schemas.md); `.to_pandas()` makes a data frame of it."""
+        return self.table("rounds")
+
+    @property
+    def clients(self) -> pa.Table:
+        """A row per finished round and client."""
+        return self.table("clients")
+
+    @property
+    def verdict(self) -> str | None:
+        """The verdict on the model that forgot, in one word; None if it was not judged."""
+        word: str | None = self.result["verdict"]
+        return word
+
+    def model(self, which: Which) -> nn.Module:
+        """The model "before" unlearning (M_r), "after" it (M_f), or "retrained", in evaluation mode on the CPU.
+
+        Inputs are float32 [batch, channels, height, width], pixels / 255 less `constants[0]` and over `constants[1]`.
+        """
+        from fused_ray.runs.handles import built
+
+        return built(self.path, self.config, self.result["data"], which)
+
+    @property
+    def adapter(self) -> AdapterHandle | None:
+        """The adapter: `.apply(model)`, `.remove(model)`, `.values`; None where the whole model was changed."""
+        from fused_ray.runs.handles import read_adapter_handle
+
+        self.result  # noqa: B018 - only a finished run's is what it will be
+        return read_adapter_handle(self.path)
+
+    def started(self, when: str) -> list[str]:
+        """Add a start to starts.json; the times of all starts so far, the first one first, UTC."""
+        known = self.read_json("starts.json")["starts"] if (self.path / "starts.json").exists() else []
+        starts = [*known, when]
+        self.write_json("starts.json", {"starts": starts})
+        return starts
+
+    def write_part(self, table: str, part: str, rows: pa.Table) -> None:
+        """Replace one part of "rounds" or "clients"."""
+        self.write_table(f"{table}.parquet/{part}", rows)
+
+    def drop_parts(self, beyond: Mapping[str, int]) -> None:
+        """Remove the parts of rounds that were recorded but not saved: rounds above `beyond[part prefix]`."""
+        self.fence()
+        for table in ("rounds", "clients"):
+            for part in (self.path / f"{table}.parquet").glob("[!._]*.parquet"):
+                prefix, _, number = part.stem.rpartition("-")
+                if int(number) > beyond.get(prefix, 0):
+                    part.unlink()

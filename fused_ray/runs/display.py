@@ -1,0 +1,101 @@
+"""What a run shows in the terminal while it goes on: notes, and a live bar or a line per finished round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from fused_ray.config import schedule
+from fused_ray.runs.directory import RunDirectory
+from fused_ray.runs.remaining import told
+from fused_ray.runs.screen import Notes, Screen, make_screen, number, progress_screen, size
+
+if TYPE_CHECKING:
+    from fused_ray.runs.progress import Finished, Progress
+
+@contextmanager
+def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
+    """A listener that shows progress on standard error: a live bar on a terminal, else a line per finished round.
+
+    Ray's own noise goes to ray.log in the run directory meanwhile.
+    """
+    with progress_screen(path) as screen:
+        if screen.is_terminal:
+            with live_bar(screen, TextColumn("{task.fields[phase]:<11}", markup=False), BarColumn(bar_width=10)) as bar:
+                yield _Live(bar, screen)
+        else:
+            yield _Lines(screen)
+
+
+def live_bar(screen: Screen, *columns: TextColumn | BarColumn) -> Bar:
+    """A live line of these columns and a text behind them."""
+    return Bar(*columns, TextColumn("{task.fields[text]}", markup=False), console=screen)
+
+
+def left(seconds: float | None) -> str:
+    """How long it goes on, as far as that is known, to be put behind other words."""
+    return "" if seconds is None else f"  about {told(seconds)} left"
+
+
+class _Live:
+    """One bar over the rounds of a phase; beside it round, the whole run's time left, RA, FA, clients, bytes."""
+
+    def __init__(self, bar: Bar, screen: Screen) -> None:
+        self._bar, self._notes = bar, Notes(screen)
+        self._task = bar.add_task("", total=None, phase="start", text="starting")
+
+    def __call__(self, progress: Progress) -> None:
+        self._notes(progress.notes)
+        if not progress.rounds:
+            return
+        if progress.phase == "audit":
+            self._bar.update(self._task, total=None, phase="audit", text=left(progress.seconds_left).strip())
+            return
+        done = progress.round - 1 + progress.clients_done / max(1, progress.clients)
+        phase = schedule.title(progress.phase)
+        text = (  # what a narrow terminal cuts off comes last
+            f"{progress.round}/{progress.rounds}{left(progress.seconds_left)}  RA {number(progress.ra)}"
+            f"  FA {number(progress.fa)}  clients {progress.clients_done}/{progress.clients}"
+            f"  up {size(progress.bytes_up)}"
+        )
+        self._bar.update(self._task, total=progress.rounds, completed=done, phase=phase, text=text)
+
+
+class _Lines:
+    """A line per finished round, with what it led to, and one when the audit begins."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen, self._notes = screen, Notes(screen)
+        self._said: set[tuple[str, int]] = set()
+        self._auditing = False
+
+    def __call__(self, progress: Progress) -> None:
+        self._notes(progress.notes)
+        fresh = [finished for finished in progress.recent if (finished.phase, finished.round) not in self._said]
+        for finished in fresh:
+            self._said.add((finished.phase, finished.round))
+            self._screen.say(_line(finished) + (left(progress.seconds_left) if finished is fresh[-1] else ""))
+        if progress.phase == "audit" and not self._auditing:
+            self._auditing = True
+            self._screen.say(f"{progress.seconds:7.1f} s  audit{left(progress.seconds_left)}")
+
+
+def _line(finished: Finished) -> str:
+    title = schedule.title(finished.phase)
+    text = f"{finished.seconds:7.1f} s  {title} round {finished.round}/{finished.rounds}"
+    if finished.ra is not None:
+        text += f"  RA {number(finished.ra)}  FA {number(finished.fa)}"
+    return f"{text}  up {size(finished.bytes_up)}"
+
+
+def show_unfinished(directory: RunDirectory) -> None:
+    """How far a run has come."""
+    rows = directory.table("rounds").to_pylist()
+    last = rows[-1] if rows else None
+    reached = f"it reached {last['phase']} round {last['round']}" if last else "no round is finished yet"
+    make_screen().say(f"{directory.path} is not finished: {reached}; {directory.how_to_go_on}")

@@ -1,0 +1,37 @@
+"""What a driver does for a single run: run it, or judge it once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fused_ray.config import RunConfig
+from fused_ray.engine.pool import RayPool
+from fused_ray.runs.directory import RunDirectory
+from fused_ray.runs.execute import audit, execute
+from fused_ray.storage.place import Mark
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """A run in its prepared directory, on a pool of its own."""
+
+    path: str
+    mark: Mark | None
+    config: RunConfig
+
+    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
+        return execute(RunDirectory.open(self.path, self.mark), self.config, RayPool, hear, stopped, notes)
+
+
+@dataclass(frozen=True)
+class AuditJob:
+    """The audit of a finished run, on a pool of its own."""
+
+    path: str
+    mark: Mark | None
+    config: RunConfig
+
+    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
+        return audit(RunDirectory.open(self.path, self.mark), self.config, RayPool, hear, stopped)

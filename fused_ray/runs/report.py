@@ -1,0 +1,178 @@
+"""What a finished run shows in the terminal: the verdict first, then the figures that a newcomer understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fused_ray.config.tasks import SCENARIOS
+from fused_ray.config import RunConfig, schedule
+from fused_ray.runs.remaining import told
+from fused_ray.runs.screen import make_screen, make_table, number, size
+from fused_ray.audit.rules import outdated
+from fused_ray.config import RunConfig
+from fused_ray.storage.folder import study_of
+
+COLOURS = {
+    "forgotten": "green",
+    "shallow": "yellow",
+    "not forgotten": "red",
+    "damaged": "red",
+    "vacuous": "magenta",
+    "unjudged": "cyan",
+}
+"""Of the verdict's word, on a terminal that has colours."""
+
+OUTDATED = "Judged by the rules of another version; to judge by this one's, without any training: "
+"""Said of verdicts before the command that judges anew."""
+
+_COLUMNS = {
+    "ra": "kept data\nRA, higher\nis better",
+    "fa": "forgotten\nFA, lower\nis better",
+    "ca": "overlap\nCA, higher\nis better",
+}
+
+
+def show_result(path: Path, config: RunConfig, result: Mapping[str, Any], *, to_error: bool = False) -> None:
+    """The verdict with its findings, the run's figures as a table, what was sent in all, and whether it comes off."""
+    screen = make_screen(to_error)
+    if result.get("verdict"):
+        screen.say(f"Verdict: {result['verdict']}", style=f"bold {COLOURS.get(result['verdict'], '')}".strip())
+        sentence = result["verdict_sentence"]
+        screen.tell(sentence[:1].upper() + sentence[1:])
+        for finding in result["findings"]:
+            screen.tell(f"- {finding['name']}: {finding['sentence']}")
+        if outdated(result):
+            screen.say(f"{OUTDATED}fused-ray audit {path}")
+    else:
+        for line in _unjudged(result):
+            screen.tell(line)
+        if study := study_of(path):
+            screen.say(f"what was found out about it, its {study[0]} tells: fused-ray show {study[1]}")
+        else:
+            screen.say(f"not audited: fused-ray audit {path}")
+    screen.say("")
+    classes = result["data"]["class_names"]
+    screen.tell(f"Forgetting {what(config, classes)} ({config.data.name}, {config.model.label}, "
+                f"{config.federation.clients} clients, seed {config.seed})")  # fmt: skip
+    head, body = _table(config, result)
+    screen.print(make_table(head, body, left=("model",)))
+    for line in [*_in_words(config, result), *_further(result)]:
+        screen.say(line)
+    screen.say(f"Everything is in {path}; M_f as a file: fused-ray apply {path} --out model.safetensors")
+
+
+def _table(config: RunConfig, result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A model a row: its accuracies, what making it sent, and how long that trained."""
+    metrics, sizes, seconds = result["metrics"], result["bytes"], result["seconds"]
+    names = [name for name in _COLUMNS if name in metrics["before"]]
+    own = "retrain" if result["method"] == "retrain" else schedule.main_phase({**sizes, "retrain": {"up_total": 0}})
+    rows = [
+        ("before: it remembers", metrics["before"], "pretrain"),
+        (_after(result), metrics["after"], own),
+        *([("adapter removed", metrics["before"], None)] if result["adapter"] else []),
+        ("retrained without the data", metrics["retrained"], "retrain"),
+    ]
+    body = []
+    for title, found, phase in rows:
+        if found is not None:
+            told_of = phase is not None and sizes[phase]["up_total"] > 0
+            sent = size(sizes[phase]["up_per_client_per_round"]) if told_of else "-"
+            took = f"{seconds[phase]['train']:.1f} s" if told_of else "-"
+            body.append((title, *(number(found[name]) for name in names), sent, took))
+    head = ("model", *(_COLUMNS[name] for name in names), "sent up\nby a client\nin a round", "training\ntime")
+    return head, body
+
+
+def _after(result: Mapping[str, Any]) -> str:
+    if not result["adapter"]:
+        return f"after: {brief(result['method'])} changed the whole model"
+    return f"after: {result['adapter']['values']} adapter values on {', '.join(result['layers']['chosen'])}"
+
+
+def brief(part: str) -> str:
+    """The name of a part, or of the module that it is in, for tables."""
+    return part.partition(":")[0].rpartition(".")[2] if ":" in part else part
+
+
+def _unjudged(result: Mapping[str, Any]) -> Iterator[str]:
+    """What can be said without an audit."""
+    before, after, retrained = (result["metrics"][name] for name in ("before", "after", "retrained"))
+    if result["vacuous"]:
+        yield (f"VACUOUS: the model before (FA {before['fa']:.3f}) knew no more of the forgotten data than a retrained "
+               f"one (FA {retrained['fa']:.3f}): there was nothing to forget.")  # fmt: skip
+    else:
+        than = f", retrained {retrained['fa']:.3f}" if retrained else ""
+        yield f"Forgetting: FA went from {before['fa']:.3f} to {after['fa']:.3f}{than}."
+
+
+def _in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
+    hashes = result["hash"]
+    yield from totals(result)
+    if result["reversible"]:
+        yield f"Reversible: with the adapter off, the model's hash is that from before, bit for bit: {hashes['base']}"
+    elif not result["adapter"]:
+        yield f"Not reversible: the method {brief(result['method'])} changed the whole model; M_r is kept as base.safetensors."
+    else:
+        yield f"NOT REVERSIBLE: the hash is {hashes['restored']}, before it was {hashes['base']}"
+    if not result["numerics"]["comparable"]:
+        yield "The nodes are not bit-comparable: the same run elsewhere may give other bits."
+    yield from _audit_share(result["seconds"])
+
+
+def _further(result: Mapping[str, Any]) -> Iterator[str]:
+    """Further metrics of the audit, and why one has no figure; a run of an earlier version has none."""
+    for found in result.get("audit_metrics", ()):
+        yield f"{found['name']} {found['value']:.4g}: {found['meaning']}"
+    yield from result.get("audit_metrics_failed", ())
+
+
+def totals(result: Mapping[str, Any]) -> Iterator[str]:
+    """What all clients sent and received in all rounds of the method, against retraining where there was any."""
+    sent = result["bytes"]
+    own = [found for phase, found in sent.items() if phase not in ("pretrain", "retrain")]
+    if result["method"] == "retrain":
+        return
+    about = "All clients, all rounds: "
+    for way in ("up", "down"):
+        ours, retrained = sum(found[f"{way}_total"] for found in own), sent["retrain"][f"{way}_total"]
+        against = f" against {size(retrained)} to retrain: {_times(ours, retrained)}" if retrained else ""
+        yield f"{about}{way} {size(ours)}{against}"
+        about = " " * len(about)
+
+
+def _times(ours: int, other: int) -> str:
+    if ours == 0:
+        return "nothing"
+    ratio = max(ours, other) / min(ours, other)
+    shown = f"{ratio:.0f}" if ratio >= 9.95 else f"{ratio:.1f}"
+    return "as much" if shown == "1.0" else f"{shown} times {'less' if ours < other else 'more'}"
+
+
+def _audit_share(seconds: Mapping[str, Any]) -> Iterator[str]:
+    if audit := seconds.get("audit"):
+        whole = audit + sum(sum(parts.values()) for phase, parts in seconds.items() if phase != "audit")
+        yield f"The audit took {told(audit)} of the {told(whole)} that rounds and audit took ({audit / whole:.0%})."
+
+
+def what(config: RunConfig, class_names: Sequence[str]) -> str:
+    """What must be forgotten, in words; classes by number and name."""
+    if config.forget.scenario not in SCENARIOS:
+        return config.scenario.what or f"what {config.forget.scenario} says"
+    classes = [class_label(number, class_names) for number in config.forget_classes]
+    if config.forget.scenario == "class":
+        return f"{'class' if len(classes) == 1 else 'classes'} {', '.join(classes)}"
+    if config.forget.scenario == "client":
+        who = config.forget_count if config.forget.clients is None else len(config.forget.clients)
+        how = " whose labels are flipped" if config.forget.poison else ""
+        return f"{who} {'client' if who == 1 else 'clients'}{how}"
+    if config.forget.scenario == "sample":
+        return "single examples" + (" that carry a backdoor" if config.forget.poison else "")
+    return f"all that client {config.forget.owner} knew: class {classes[0]} alone, most of class {classes[1]}"
+
+
+def class_label(number: int, class_names: Sequence[str]) -> str:
+    """A class by its number, and its name where it has one of its own."""
+    name = class_names[number].replace("\n", "\\n") if number < len(class_names) else str(number)
+    return str(number) if name == str(number) else f"{number} ({name})"

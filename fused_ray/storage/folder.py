@@ -1,0 +1,302 @@
+"""A folder of results: created whole, written by one process at a time, every file replaced atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fused_ray.config.kinds import COMMANDS, COMPARISON, RUN, SWEEP
+from fused_ray.config.paths import expanded
+from fused_ray.errors import FusedRayError, Interrupted, NotWrittenError, RunDirectoryError, out_of_memory
+from fused_ray.storage import place
+from fused_ray.storage.environment import environment
+from fused_ray.storage.lock import COMMAND, WRITER, Lock
+
+Kind = TypeVar("Kind", bound="Folder")
+
+LOCK_WAIT = 60.0
+"""Seconds to wait for the writer of a killed run to be gone."""
+OVERWRITE_WAIT = 10.0
+"""The same before the folder is replaced."""
+_JUDGED = {COMPARISON: ("bases", "cells"), SWEEP: ("trials", "audited")}
+"""Where studies keep the runs that they judge."""
+
+
+class Folder:
+    """Results of one kind. Reading needs no lock; writing does."""
+
+    KIND: ClassVar[str]
+    """What a reader calls it."""
+    FORMAT: ClassVar[str]
+    """What environment.json says of it."""
+    CONFIG: ClassVar[str]
+    """The file that holds its configuration."""
+    RESUME: ClassVar[str]
+    """The command that goes on with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.mark: place.Mark | None = None
+        self._made = self._withdrawn = False
+        self._writer, self._command = Lock(WRITER), Lock(COMMAND)
+
+    @classmethod
+    def make(cls: type[Kind], path: str | Path, config: str, folders: Sequence[str], overwrite: bool) -> Kind:
+        """A new folder, complete at once. Raises RunDirectoryError if there is something at `path` already.
+
+        `overwrite` replaces an earlier one of the same kind, but nothing else; `attempt` puts it back if nothing comes
+        of the new one. No other command gets at the new one until `attempt` is over.
+        """
+        target = expanded(path).absolute()
+        if target.is_symlink():  # to another disk, say: what it points to is meant
+            target = target.resolve()
+        place.recover(target)
+        try:
+            taken = target.exists() and not (target.is_dir() and not any(target.iterdir()))
+        except OSError as error:
+            raise RunDirectoryError(f"{path} cannot be read: {error.strerror}") from None
+        if taken and not overwrite:
+            raise RunDirectoryError(
+                f"{path} exists already; choose another output.dir, continue it with --resume {path}, or replace "
+                f"it with --overwrite{place.told(target)}"
+            )
+        earlier = cls.open(path) if taken else None
+        try:
+            if earlier is not None:
+                earlier._command.take(earlier.path, OVERWRITE_WAIT)
+                earlier.lock(OVERWRITE_WAIT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with place.beside(target) as fresh:
+                (fresh / cls.CONFIG).write_text(config, encoding="utf-8")
+                (fresh / "environment.json").write_text(json.dumps({"format": cls.FORMAT, **environment()}, indent=2))
+                for folder in folders:
+                    (fresh / folder).mkdir()
+                made = cls(target)
+                made.mark, made._made = place.mark(fresh), True
+                made._command.take(fresh, 0)
+                place.put(fresh, target, keep=earlier is None or earlier._begun or earlier.finished)
+        except OSError as error:
+            raise RunDirectoryError(f"cannot create the {cls.KIND} {path}: {error.strerror}") from None
+        finally:
+            if earlier is not None:
+                earlier.unlock()
+                earlier._command.release()
+        return made
+
+    @classmethod
+    def open(cls: type[Kind], path: str | Path, mark: place.Mark | None = None) -> Kind:
+        """An existing folder; with the mark of one that was open before, for that one alone.
+
+        Raises RunDirectoryError if it is not one of this kind. `lock` looks at the mark.
+        """
+        directory = cls(expanded(path).absolute())
+        place.recover(directory.path)
+        if not os.path.isdir(directory.path):
+            told = place.told(directory.path)
+            raise RunDirectoryError(f"{path} is no {cls.KIND}: there is no such folder{told}")
+        directory.mark = mark or place.mark(directory.path)
+        found = directory.read_json("environment.json").get("format")
+        if found != cls.FORMAT or not (directory.path / cls.CONFIG).is_file():
+            raise RunDirectoryError(f"{path} is no {cls.KIND} of this version" + _what_else(cls.FORMAT, found, path))
+        return directory
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """`result.json`. Raises RunDirectoryError until it is finished."""
+        if not self.finished:
+            raise RunDirectoryError(f"{self.path} is not finished; {self.how_to_go_on}")
+        return self.read_json("result.json")
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to be done; result.json is written last."""
+        return (self.path / "result.json").exists()
+
+    @property
+    def how_to_go_on(self) -> str:
+        """How an unfinished one is gone on with, or what it was to replace brought back, if that is still there."""
+        return f"continue it with: {self.RESUME} {shlex.quote(str(self.path))}{place.told(self.path)}"
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file. Raises RunDirectoryError if it is missing or holds no mapping."""
+        try:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunDirectoryError(f"{self.path} is no {self.KIND}: it has no {name}") from None
+        except (OSError, ValueError) as error:
+            raise RunDirectoryError(f"{self.path / name} cannot be read: {error}") from None
+        if not isinstance(content, dict):
+            raise RunDirectoryError(f"{self.path / name} is not what this program writes")
+        return content
+
+    # -- working on it
+
+    @contextlib.contextmanager
+    def attempt(self, command: str = "") -> Iterator[None]:
+        """What is done for this folder inside either ends, or says how to go on: by `command`, else by RESUME.
+
+        A folder that was made for it is removed where nothing of worth came into it, and what stood there before is put
+        back, so that a start which failed is not in the way of the next one. KeyboardInterrupt becomes Interrupted.
+        No other command gets at the folder meanwhile; raises RunDirectoryError where one is at work there.
+        """
+        again = command or f"{self.RESUME} {shlex.quote(str(self.path))}"
+        if not self._command.held:
+            self._command.take(self.path, LOCK_WAIT)
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise _told(Interrupted("stopped"), again) from None
+        except Exception as raised:
+            error = out_of_memory(raised) or raised
+            removed = not isinstance(error, Interrupted) and self._withdraw()
+            if isinstance(error, FusedRayError) and error.can_go_on and not removed:
+                error = _told(error, again)
+            if error is raised:
+                raise
+            raise error from raised
+        finally:
+            if self._begun or self.finished:
+                place.settle(self.path)
+            self._command.release()
+
+    def _withdraw(self) -> bool:
+        """Remove the folder if it is the one that was made here, nobody writes there, and nothing is in it; whether."""
+        if not self._made or self._withdrawn or not self._is_there:
+            return self._withdrawn
+        try:
+            self.lock(wait=0)
+        except RunDirectoryError:
+            return False
+        try:
+            if not self._begun and not self.finished:
+                place.give_back(self.path)
+                self._withdrawn = True
+        except OSError:
+            pass  # it stays
+        finally:
+            self.unlock()
+        return self._withdrawn
+
+    @property
+    def _begun(self) -> bool:
+        """Whether a round is finished, of this run or of one inside this folder."""
+        return any(self.path.glob("**/rounds.parquet/[!.]*"))
+
+    @property
+    def _is_there(self) -> bool:
+        """Whether this folder is still the one at its place."""
+        return self.mark == place.mark(self.path)
+
+    def lock(self, wait: float) -> None:
+        """Become the only writer; wait that many seconds for an earlier one, which may be dying, to let go.
+
+        Raises RunDirectoryError if it does not, or if another folder is at the place now.
+        """
+        self._writer.take(self.path, wait)
+        if not self._is_there:
+            self.unlock()
+            raise RunDirectoryError(f"{self.path} was taken over by another run; start again")
+
+    def unlock(self) -> None:
+        """Let the next writer in."""
+        self._writer.release()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file atomically, and durably against a crash of the machine. Only for the holder of the lock."""
+        self.fence()
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise NotWrittenError(f"{target} cannot be written: {error.strerror}") from None
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Replace a JSON file atomically."""
+        self.write(name, json.dumps(content, indent=2).encode())
+
+    def write_table(self, name: str, rows: pa.Table) -> None:
+        """Replace a Parquet file atomically."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd")
+        self.write(f"{name}.parquet", sink.getvalue().to_pybytes())
+
+    def fence(self) -> None:
+        """A writer that is not the lock's holder any more (its folder was replaced, say) must not write."""
+        assert self._writer.held, f"the {self.KIND} is not locked"
+        if not self._writer.holds(self.path):
+            raise RunDirectoryError(f"{self.path} was taken over by another run; this one stops writing")
+
+
+def _told(error: FusedRayError, again: str) -> FusedRayError:
+    """The same error with the command that goes on, which nobody has to add any more."""
+    told = type(error)(f"{error}; continue with: {again}")
+    told.can_go_on = False
+    return told
+
+
+def kind_of_folder(path: str | Path) -> str:
+    """What kind of results a folder holds; a run's where that cannot be told, so that opening it says what is wrong."""
+    place.recover(expanded(path).absolute())
+    try:
+        about = json.loads((expanded(path) / "environment.json").read_text(encoding="utf-8"))
+        return _kind(about["format"]) or RUN
+    except (OSError, ValueError, TypeError, KeyError):
+        return RUN
+
+
+def study_of(run: Path) -> tuple[str, Path] | None:
+    """The comparison or sweep that made a run and judges it itself: its kind and its folder; None if there is none."""
+    shelf = run.resolve().parent
+    kind = kind_of_folder(shelf.parent)
+    return (kind, shelf.parent) if shelf.name in _JUDGED.get(kind, ()) else None
+
+
+def _kind(format: object) -> str | None:
+    """What kind of folder says that of itself, "fused_ray run 2", whatever the version."""
+    _, kind, *_ = [*str(format).split(), "", ""]
+    return kind if kind in COMMANDS else None
+
+
+def _what_else(wanted: str, found: object, path: str | Path) -> str:
+    kind = _kind(found)
+    if kind in (None, _kind(wanted)):
+        return f": {wanted!r} is not in environment.json, or its configuration is gone"
+    return f", but of a {kind}: fused-ray show {path}, or to go on with it, {COMMANDS[kind]} --resume {path}"
+
+
+class TableFolder(Folder):
+    """A folder whose figures are in one Parquet file."""
+
+    TABLE: ClassVar[str]
+    """The file."""
+
+    @property
+    def table(self) -> pa.Table:
+        """Its content; empty before the first row. Raises RunDirectoryError if it cannot be read."""
+        path = self.path / self.TABLE
+        try:
+            return pq.read_table(path) if path.exists() else pa.table({})
+        except (OSError, pa.ArrowException) as error:
+            raise RunDirectoryError(f"{path} cannot be read: {error}") from None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The same as plain values."""
+        rows: list[dict[str, Any]] = self.table.to_pylist()
+        return rows

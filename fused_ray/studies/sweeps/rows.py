@@ -1,0 +1,161 @@
+"""trials.parquet of a sweep: a row per trial and round, with what each column means.
+
+Round 0 is the adapter as it starts, or the model that a method's first round begins with. A trial that gave no
+figures has one row without a round.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from fused_ray.core.metrics import HALVES
+from fused_ray.runs.directory import RunDirectory
+from fused_ray.storage.schemas import METRICS
+from fused_ray.studies.sweeps.trials import Trial
+
+DONE, STOPPED, UNSUPPORTED, FAILED = "done", "stopped", "unsupported: ", "failed: "
+
+ACCURACIES = ("ra", "fa", "ca", "ra_before", "fa_before", "ra_retrained", "fa_retrained")
+"""Columns that there are on the whole test set and on either half."""
+
+_STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_COLUMNS: dict[str, tuple[pa.DataType, str]] = {
+    "trial": (_INT, "number of the trial, from 0; its run is trials/<number, four digits>"),
+    "round": (_INT, "unlearning round; 0: before the first; null: the trial gave no figures"),
+    "last": (_BOOL, "whether it is the trial's last row"),
+    "ra": (_FLOAT, "accuracy on the retained test view after the round"),
+    "fa": (_FLOAT, "accuracy on the forgotten test view; in sample, the attack's success rate"),
+    "ca": (_FLOAT, "accuracy on the overlapping class; null outside the exclusive scenario"),
+    "loss": (_FLOAT, "mean training loss an example over the round"),
+    "bytes_up": (_INT, "protocol bytes that a client sends up in the round"),
+    "bytes_up_client": (_INT, "bytes_up by a name that says whose they are"),
+    "bytes_up_total": (_INT, "protocol bytes that all clients sent up for it so far, ranking and gradients included"),
+    "seconds": (_FLOAT, "wall seconds of the round: training, averaging, evaluation"),
+    "seconds_total": (_FLOAT, "wall seconds of all unlearning rounds so far, without ranking and gradients"),
+    "status": (_STRING, "done; stopped (early, by the scheduler); unsupported: or failed: and the reason"),
+    "seed": (_INT, "the run's seed"),
+    "values": (_STRING, "the swept fields and their values, JSON"),
+    "config": (_STRING, "the run's whole configuration, JSON; null where its values do not go together"),
+    "ra_before": (_FLOAT, "ra of the model that remembers"),
+    "fa_before": (_FLOAT, "fa of the model that remembers"),
+    "ra_retrained": (_FLOAT, "ra of the model retrained without the forgotten data; null if that was left out"),
+    "fa_retrained": (_FLOAT, "fa of the retrained model"),
+    **{f"{name}_{half}": (_FLOAT, f"{name} on {what}") for half, what in HALVES.items() for name in ACCURACIES},
+    "layers": (_STRING, "adapted layers"),
+    "adapter_values": (_INT, "values of the adapter; null for a method that changes the whole model"),
+    "sha256": (_STRING, "in the last row of a trial that is done: hash of the model that forgot"),
+}
+SCHEMA = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in _COLUMNS.items()])
+
+Row = dict[str, Any]
+Report = dict[str, Any]
+"""What Tune hears of a trial: round, ra, fa, ca, bytes_up_total, seconds, score, and in the end `status`.
+
+The accuracies are those on the half that a sweep chooses by.
+"""
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table with every column; what a row lacks is null."""
+    rows = list(rows)
+    return pa.table({name: [row.get(name) for row in rows] for name in SCHEMA.names}, schema=SCHEMA)
+
+
+def finished(status: str) -> bool:
+    """Whether a trial of this status is never run again."""
+    return not status.startswith(FAILED)
+
+
+def of_trial(trial: Trial, status: str, run: RunDirectory | None, retrained: Mapping[str, float] | None) -> list[Row]:
+    """All rows of a trial; `run` as far as it has come, `retrained` its retrained model's figures."""
+    config = trial.config
+    common: Row = {
+        **dict.fromkeys(SCHEMA.names),
+        "trial": trial.number,
+        "status": status,
+        "seed": config.seed if config else trial.values.get("seed"),
+        "values": trial.text,
+        "config": config and json.dumps(config.model_dump(mode="json", by_alias=True)),
+        **(_of_model("retrained", retrained) if retrained else {}),
+    }
+    rows = [common | found for found in _rounds(run)] if run is not None and status in (DONE, STOPPED) else []
+    rows = rows or [common]
+    return [row | {"last": number == len(rows)} for number, row in enumerate(rows, 1)]
+
+
+def _rounds(run: RunDirectory) -> list[Row]:
+    """Per round of unlearning what its run recorded; the start and the hash are known once the run is finished."""
+    method = run.config.unlearn.method
+    phase = "retrain" if method == "retrain" else "unlearn"
+    found: list[Row] = []
+    sent, seconds, start = 0, 0.0, None
+    result = run.result if run.finished else None
+    for row in run.table("rounds").to_pylist():
+        if row["phase"] == "pretrain":
+            continue
+        sent += row["bytes_up"]
+        if row["phase"] != phase:
+            start = sent
+            continue
+        start = sent - row["bytes_up"] if start is None else start
+        took = sum(row[f"{part}_seconds"] for part in ("train", "aggregate", "evaluate"))
+        seconds += took
+        found.append(
+            {
+                **{name: row[name] for name in ("round", "loss", *METRICS)},
+                "bytes_up": (each := row["bytes_up"] // row["clients_used"]),
+                "bytes_up_client": each,
+                "bytes_up_total": sent,
+                "seconds": took,
+                "seconds_total": seconds,
+            }
+        )
+    if result is None:
+        return found
+    metrics, adapter = result["metrics"], result["adapter"]
+    began = {
+        "round": 0,
+        "bytes_up": 0,
+        "bytes_up_client": 0,
+        "bytes_up_total": start or 0,
+        "seconds": 0.0,
+        "seconds_total": 0.0,
+    }
+    found.insert(0, began | {name: metrics["start"].get(name) for name in METRICS})
+    about = {
+        **_of_model("before", metrics["before"]),
+        "layers": " ".join(result["layers"]["chosen"]) or None,
+        "adapter_values": adapter["values"] if adapter else None,
+    }
+    found = [row | about for row in found]
+    found[-1]["sha256"] = result["hash"]["unlearned"]
+    return found
+
+
+def _of_model(kind: str, metrics: Mapping[str, float]) -> Row:
+    """Columns of the model before, or of the retrained one, from its metrics."""
+    return {
+        f"{view}_{kind}{half}": metrics[f"{view}{half}"]
+        for view in ("ra", "fa")
+        for half in ("", *(f"_{name}" for name in HALVES))
+    }
+
+
+def report(row: Mapping[str, Any]) -> Report:
+    """Tune's view of a row of trials.parquet; what is not known is NaN, which no scheduler or searcher prefers."""
+    ra, fa = row.get("ra_choose"), row.get("fa_choose")
+    found = {
+        "ra": ra,
+        "fa": fa,
+        "ca": row.get("ca_choose"),
+        "bytes_up_total": row.get("bytes_up_total"),
+        "seconds": row.get("seconds_total"),
+        "round": row.get("round") or 0,
+        "score": None if ra is None or fa is None else ra - fa,
+    }
+    return {name: math.nan if value is None else value for name, value in found.items()}

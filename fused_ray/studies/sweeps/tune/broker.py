@@ -1,0 +1,85 @@
+"""A broker that leases runners to trials. Like Tune's actor of a trial, it imports no PyTorch, to start fast."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fused_ray.engine.reason import reason
+from fused_ray.errors import ClientFailedError
+from fused_ray.studies.sweeps.config import SweepConfig
+from fused_ray.studies.sweeps.trials import Trial
+
+Leased = tuple[Any, PlacementGroup]
+"""A runner and what it runs its clients in."""
+
+
+class Broker:
+    """Leases runners to trials, and makes a new one for one that died."""
+
+    def __init__(self, config: SweepConfig, runners: list[Leased], node: str, first: int) -> None:
+        self._config, self._node, self._next = config, node, first
+        self._free: asyncio.Queue[Leased] = asyncio.Queue()
+        self._held: dict[str, Leased] = {}
+        self._over: set[str] = set()
+        for pair in runners:
+            self._free.put_nowait(pair)
+
+    async def ready(self) -> None:
+        """Answers while the broker lives."""
+
+    async def begin(self, name: str, trial: Trial | None, values: dict[str, Any]) -> tuple[Any, Trial]:
+        """Start Tune's trial of that name on a free runner, once there is one; a proposed trial gets its number."""
+        runner, group = await self._free.get()
+        if name in self._over:
+            self._free.put_nowait((runner, group))
+            raise RuntimeError("the trial was over before it began")
+        if trial is None:
+            trial = self._config.trial(self._next, values)
+            self._next += 1
+        self._held[name] = runner, group
+        if trial.config is not None:
+            runner.run.remote(trial)
+        return runner, trial
+
+    async def end(self, name: str) -> None:
+        """Take a trial's runner back; a trial that still runs is stopped."""
+        self._over.add(name)
+        runner, group = self._held.pop(name, (None, None))
+        if runner is None or group is None:
+            return
+        try:
+            await runner.stop.remote()
+            await runner.ready.remote()
+        except RayError:
+            with contextlib.suppress(RayError):
+                ray.kill(runner)
+            from fused_ray.studies.sweeps.tune.runner import (
+                start_runner,  # imports PyTorch, which a broker rarely needs
+            )
+
+            runner = start_runner(self._config, group, self._node)
+        self._free.put_nowait((runner, group))
+
+
+def check_broker(broker: Any) -> None:
+    """Raises ClientFailedError if the broker died: trials that it was to start were never run, whatever they say."""
+    try:
+        ray.get(broker.ready.remote())
+    except RayError as error:
+        raise ClientFailedError(f"the process that gives workers to trials died: {reason(error)}") from None
+
+
+_RemoteBroker = ray.remote(num_cpus=0)(Broker)
+
+
+def start_broker(config: SweepConfig, runners: list[Leased], node: str, first: int) -> Any:
+    """A broker on the driver's node; a proposed trial gets its number from `first` on."""
+    here = NodeAffinitySchedulingStrategy(node, soft=False)
+    return _RemoteBroker.options(scheduling_strategy=here).remote(config, runners, node, first)

@@ -1,0 +1,98 @@
+"""What a run says while it goes on: a line for every finished round, with that round's figures, at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fused_ray import RunConfig, load_run, run
+from fused_ray.config import schedule
+from fused_ray.runs import display
+from fused_ray.runs.display import show_progress
+from fused_ray.runs.progress import Progress
+from fused_ray.runs.screen import Screen, number
+
+SMALL = [
+    *("engine.backend=local", "federation.clients=3", "data.limit=200", "output.plots=none", "train.batch_size=32"),
+    *("pretrain.rounds=2", "unlearn.rounds=2", "unlearn.layers=1", "retrain.rounds=2"),
+    *("audit.relearn_steps=2", "audit.relearn_repeats=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress]]:
+    """A run, and all that it told."""
+    told: list[Progress] = []
+    path = tmp_path_factory.mktemp("runs") / "[bold]run"
+    run(RunConfig.from_dict({}, [*SMALL, f"output.dir={path}"]), listener=told.append)
+    return path, told
+
+
+def expected(path: Path) -> list[str]:
+    rounds = load_run(path).table("rounds").to_pylist()
+    last = {row["phase"]: row["round"] for row in rounds}
+    return [
+        f"{schedule.title(row['phase'])} round {row['round']}/{last[row['phase']]}"
+        + ("" if row["ra"] is None else f"  RA {number(row['ra'])}  FA {number(row['fa'])}")
+        for row in rounds
+    ]
+
+
+@pytest.mark.parametrize("every", [1, 7, 1_000])
+def test_a_line_for_each_finished_round_whoever_seldom_looks(heard: Any, terminal: Any, every: int) -> None:
+    path, told = heard
+    stream = terminal()
+    show = display._Lines(Screen(stream))
+    for progress in [*told[::every], told[-1]]:
+        show(progress)
+    lines = [line.split(" s  ", 1)[1].split("  up ")[0] for line in stream.text.splitlines() if "note:" not in line]
+    assert lines[:-1] == expected(path)
+    assert lines[-1].startswith("audit  about ")
+
+
+def test_no_line_waits_for_the_next_round(heard: Any, terminal: Any) -> None:
+    path, told = heard
+    stream = terminal()
+    show, finished = display._Lines(Screen(stream)), 0
+    for progress in told:
+        show(progress)
+        finished += progress.finished == progress.round and progress.clients_done == progress.clients > 0
+        assert stream.text.count(" round ") == finished
+    assert finished == len(expected(path))
+
+
+def test_time_left_is_that_of_the_whole_run(heard: Any) -> None:
+    """After the first round, 1 + 2 x .5 + 2 x .3 + 2 + 4 more of its length are to come, by the guess."""
+    _, told = heard
+    first = next(progress for progress in told if progress.finished)
+    assert all(progress.seconds_left is None for progress in told[: told.index(first)])
+    took = first.recent[0].seconds - next(p.seconds for p in told if p.round)
+    assert first.seconds_left == pytest.approx(8.6 * took, rel=0.2)
+    assert all(progress.seconds_left is not None for progress in told[told.index(first) :])
+    last = next(progress for progress in told if progress.phase == "audit")
+    assert 0 < last.seconds_left < schedule.COST["audit"] * last.seconds  # nothing else, of some rounds' mean length
+
+
+@pytest.mark.parametrize("phase", ["retrain", "audit"])
+def test_a_terminal_shows_it_in_80_columns(
+    heard: Any, terminal: Any, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    """The live line as it stands last: of rounds what they led to, of the audit that it goes on."""
+    path, told = heard
+    told = told[: max(number for number, progress in enumerate(told) if progress.phase == phase) + 1]
+    stream = terminal(tty=True)
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    with show_progress(path) as listener:
+        for progress in told:
+            listener(progress)
+    assert f"fused-ray: {path}" in stream.text
+    line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.text.strip().rpartition("\r")[2]).strip()
+    assert len(line) <= 80
+    assert line.startswith(phase)
+    assert " about " in line
+    assert (f"RA {number(told[-1].ra)}  FA {number(told[-1].fa)}" in line) == (phase == "retrain")
