@@ -32,7 +32,7 @@ def mark(folder: Path) -> Mark | None:
 def waiting(target: Path) -> Path:
     """Where what stood at a place is kept until its successor is worth something."""
     target = Path(os.path.realpath(target))  # beside the folder, not beside a link to it
-    return target.with_name(f".{target.name}.before-overwrite")
+    return target.parent / f".{target.name}.before-overwrite"
 
 
 def told(target: Path) -> str:

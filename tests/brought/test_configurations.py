@@ -198,7 +198,7 @@ def test_an_empty_space_is_none_unless_filled() -> None:
         ({"lr": 1}, "lr: unknown key; did you mean train.lr or"),
         ({"train": {"sparsity": 0.5}}, "train.sparsity: unknown key; did you mean unlearn.sparsity?"),
         ({"train.lr": 1}, "train.lr: unknown key; in a file it is nested, train: {lr: ...};"),
-        ({"data": {"partition": "dirichlt"}}, "'file'; did you mean dirichlet? (given: 'dirichlt')"),
+        ({"data": {"partition": "dirichlt"}}, "unknown partition 'dirichlt'; did you mean dirichlet? choose"),
         ({"data": {"name": "fashon-mnist"}}, "unknown data set 'fashon-mnist'; did you mean fashion-mnist"),
         ({"model": {"name": "ResNet-18"}}, "unknown model 'ResNet-18'; did you mean resnet18"),
         ({"unlearn": {"method": "FedErase"}}, "unknown method 'FedErase'; did you mean federaser?"),

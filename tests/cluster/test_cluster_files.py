@@ -49,8 +49,11 @@ def test_a_bad_config_ends_the_job_with_one_line() -> None:
 
 
 def test_an_installed_package_is_taken_as_it_is(tmp_path: Path) -> None:
-    script(tmp_path / "site" / "fused_ray" / "__init__.py", "")
-    script(tmp_path / "site" / "fused_ray" / "cli.py", "def main():\n    import sys\n    print(*sys.argv[1:])\n")
+    for folder in ("", "cli"):
+        script(tmp_path / "site" / "fused_ray" / folder / "__init__.py", "")
+    script(
+        tmp_path / "site" / "fused_ray" / "cli" / "app.py", "def main():\n    import sys\n    print(*sys.argv[1:])\n"
+    )
     copy = shutil.copy(CLUSTER / "job.py", tmp_path)
     done = run(sys.executable, "-S", copy, "run", "a.yaml", cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
     assert (done.returncode, done.stdout.strip()) == (0, "run a.yaml")
@@ -58,9 +61,10 @@ def test_an_installed_package_is_taken_as_it_is(tmp_path: Path) -> None:
 
 def test_workers_find_a_package_that_is_not_installed(tmp_path: Path) -> None:
     """Without `site` (-S) nothing is installed; then the repository around job.py is taken, here a made-up one."""
-    script(tmp_path / "fused_ray" / "__init__.py", "")
+    for folder in ("", "cli"):
+        script(tmp_path / "fused_ray" / folder / "__init__.py", "")
     script(
-        tmp_path / "fused_ray" / "cli.py",
+        tmp_path / "fused_ray" / "cli" / "app.py",
         "import os\ndef main():\n    print(os.environ['PYTHONPATH'])\n    return 7\n",
     )
     script(tmp_path / "cluster" / "job.py", (CLUSTER / "job.py").read_text())

@@ -87,6 +87,8 @@ ROWS = (
     Row("cluster/README.md", "docker build", "checked", "needs Docker, a registry and Kubernetes with KubeRay"),
     Row("cluster/README.md", "sbatch", "checked", "needs Slurm"),
     Row("docs/configurations.md", "fused-ray run --set pretrain.from", "checked", "README.md has it, too"),
+    Row("docs/extend.md", "pip install -e examples/plugin", "checked", f"{_INSTALLS}; examples/plugin/tests run it"),
+    Row("docs/extend.md", "from fused_ray.api import Arrays", "elsewhere", "examples/plugin/tests"),
     Row("docs/data.md", "import io", "runs"),
     Row("docs/data.md", "# shapes.yaml", "runs"),
     Row("docs/data.md", "fused-ray data shapes.yaml\n", "runs"),

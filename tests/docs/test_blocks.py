@@ -70,7 +70,7 @@ def test_what_does_not_run_is_right(page: str, folder: Path) -> None:
     ("command", "named"),
     [
         ("fused-ray rum examples/demo.yaml", "no command rum"),
-        ("fused-ray run examples/demo.yaml --sets a=1", "No such option"),
+        ("fused-ray run examples/demo.yaml --sets a=1", "write --set a=1"),
         ("fused-ray run examples/demo.yaml --set unlearn.round=10", "unlearn.round"),
         ("fused-ray run examples/demos.yaml", "there is no examples/demos.yaml"),
         ("fused-ray compare --preset paper-mnist", "paper-mnist"),

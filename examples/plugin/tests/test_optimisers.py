@@ -46,8 +46,8 @@ def test_they_are_part_of_the_run_and_of_what_its_model_is_known_by(finished: Pa
 
 
 def test_the_same_bits_after_an_interruption(finished: Path, tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
+    class Stop(BaseException):
+        """As Ctrl-C: an ordinary exception of a listener would stop nothing."""
 
     def stop(progress: Any) -> None:
         if progress.phase == "pretrain" and progress.finished == 2:

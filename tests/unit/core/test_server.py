@@ -17,7 +17,7 @@ from fused_ray.core.server import check_memory, served
 from fused_ray.core.standard import standard
 from fused_ray.core.work import Update, compute
 from fused_ray.errors import ConfigError, NumericsError
-from fused_ray.runs.recorder import encode_saved, read_saved
+from fused_ray.runs.checkpoints import encode_saved, read_saved
 from fused_ray.types import Payload, Spans
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from fused_ray.config import RunConfig
-from fused_ray.engine.driver import AuditJob, CompareJob, RunJob
 from fused_ray.errors import RunDirectoryError
 from fused_ray.runs.directory import RunDirectory
+from fused_ray.runs.jobs import AuditJob, RunJob
 from fused_ray.studies.comparisons.config import CompareConfig
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
+from fused_ray.studies.comparisons.job import CompareJob
 
 RUN = RunConfig.from_dict({})
 COMPARISON = CompareConfig.from_dict({"methods": ["fused"], "scenarios": ["class"]})
