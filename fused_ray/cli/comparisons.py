@@ -39,7 +39,8 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Run every method on every scenario with every seed, audit what they forgot, and show the tables."""
-    from fused_ray.studies.comparisons.start import complete, execute, prepare, prepare_resume
+    from fused_ray.studies.comparisons.start import complete, prepare, prepare_resume
+    from fused_ray.studies.start import execute
 
     if resume is not None:
         if config is not None or preset or quick or overwrite:
@@ -50,10 +51,11 @@ def start(
             raise typer.BadParameter(f"name a YAML file, or a preset: --preset {_WHOLE}")
         settings = CompareConfig.from_yaml(config, set_ or [], quick, preset)
         directory, settings = prepare(settings, overwrite=overwrite)
-    from fused_ray.studies.comparisons.display import show_comparison, show_progress  # loads PyTorch
+    from fused_ray.studies.comparisons.display import show_comparison  # loads PyTorch
+    from fused_ray.studies.display import show_progress
 
     if not complete(directory):
-        with directory.attempt(), show_progress(directory.path) as listener:
+        with directory.attempt(), show_progress(directory.path, "cells") as listener:
             execute(directory, settings, listener)
     show_comparison(directory, to_error=as_json)
     if as_json:

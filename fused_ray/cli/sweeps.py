@@ -30,8 +30,10 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Run every trial, and show the trade-off of RA, FA and bytes with a recommended setting."""
-    from fused_ray.studies.sweeps.display import show_progress, show_sweep
-    from fused_ray.studies.sweeps.start import complete, execute, prepare, prepare_resume
+    from fused_ray.studies.display import show_progress
+    from fused_ray.studies.start import execute
+    from fused_ray.studies.sweeps.display import show_sweep
+    from fused_ray.studies.sweeps.start import complete, prepare, prepare_resume
 
     if resume is not None:
         if config is not None or preset or overwrite:
@@ -41,7 +43,7 @@ def start(
         settings = SweepConfig.from_yaml(_named(config), set_ or [], preset)
         directory, settings = prepare(settings, overwrite=overwrite)
     if not complete(directory, settings):
-        with directory.attempt(), show_progress(directory.path) as listener:
+        with directory.attempt(), show_progress(directory.path, "trials") as listener:
             execute(directory, settings, listener)
     show_sweep(directory, to_error=as_json)
     if as_json:

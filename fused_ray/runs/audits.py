@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,21 @@ def train(federation: Federation, settings: AuditConfig) -> Trained:
     for number in range(2, settings.retrained + 1):
         name = f"retrain-{number}"
         initial = state.flatten(fedavg.initial(federation, name))
-        rounds = config.retrain_rounds or config.pretrain.rounds
+        rounds = _retrain_rounds(config)
         retrained.append(state.unflatten(fedavg.fedavg(federation, initial, name, "retained", rounds).payload, start))
     return Trained(shadows, retrained)
+
+
+def are_trained(folder: Path, config: RunConfig, settings: AuditConfig) -> bool:
+    """Whether all models that `train` makes are in a folder already, to their last round."""
+    wanted = {f"shadow-{number}": config.pretrain.rounds for number in range(1, settings.shadows + 1)}
+    wanted |= {f"retrain-{number}": _retrain_rounds(config) for number in range(2, settings.retrained + 1)}
+    files = {folder / f"{name}.safetensors": rounds for name, rounds in wanted.items()}
+    return all(path.exists() and read_saved(path).round == rounds for path, rounds in files.items())
+
+
+def _retrain_rounds(config: RunConfig) -> int:
+    return config.retrain_rounds or config.pretrain.rounds
 
 
 def equivalents(folder: Path, base: RunDirectory) -> float:
@@ -198,17 +210,9 @@ def examine(
 
     `result` is what the run came to. Only for the holder of the run's lock. Raises what an audit raises.
     """
-    about = {
-        "rules": rules.RULES,
-        "settings": settings.model_dump(mode="json"),
-        "sha256": result["hash"]["unlearned"],
-        "standard": standard.digests,
-    }
-    if (run.path / "audit.json").exists():
-        earlier = run.read_json("audit.json")
-        # a metric that failed may have been mended since
-        if all(earlier.get(name) == value for name, value in about.items()) and not earlier["audit_metrics_failed"]:
-            return earlier
+    about = _about(result, standard, settings)
+    if (earlier := current(run, result, standard, settings)) is not None:
+        return earlier
     started = time.perf_counter()
     adapter = read_adapter(run.path / "adapter.safetensors")[0] if result["adapter"] else None
     report = audit(
@@ -226,6 +230,28 @@ def examine(
     found = about | report | {"seconds": time.perf_counter() - started}
     run.write_json("audit.json", found)
     return found
+
+
+def current(
+    run: RunDirectory, result: Mapping[str, Any], standard: Standard, settings: AuditConfig
+) -> dict[str, Any] | None:
+    """The audit that a run has, if all that it rests on is the same still."""
+    if not (run.path / "audit.json").exists():
+        return None
+    earlier = run.read_json("audit.json")
+    same = all(earlier.get(name) == value for name, value in _about(result, standard, settings).items())
+    # a metric that failed may have been mended since
+    return earlier if same and not earlier["audit_metrics_failed"] else None
+
+
+def _about(result: Mapping[str, Any], standard: Standard, settings: AuditConfig) -> dict[str, Any]:
+    """What an audit rests on."""
+    return {
+        "rules": rules.RULES,
+        "settings": settings.model_dump(mode="json"),
+        "sha256": result["hash"]["unlearned"],
+        "standard": standard.digests,
+    }
 
 
 def judged(

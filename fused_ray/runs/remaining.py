@@ -32,28 +32,47 @@ def seconds_left(
     return sum(count * each(kind) for kind, count in left.items() if count > 0)
 
 
-class Steps:
-    """Steps of several kinds, one after the other. Times are seconds of any clock that only goes forward."""
+class Remaining:
+    """Runs of several kinds, one after the other or side by side. Times are seconds of a clock that only goes forward."""
 
     def __init__(self, kinds: Sequence[str], cost: Mapping[str, float]) -> None:
-        self._kinds, self._cost = kinds, cost
+        self._waiting, self._cost = Counter(kinds), cost
         self._took: dict[str, list[float]] = {}
-        self._number, self._began = -1, 0.0
+        self._running: dict[str, tuple[str, float]] = {}
+        self._side = 1
 
-    def begin(self, number: int, now: float) -> None:
-        """The step of that number, from 0, has begun; the one that went on until now is over."""
-        if number != self._number:
-            if self._number >= 0:
-                self._took.setdefault(self._kinds[self._number], []).append(now - self._began)
-            self._number, self._began = number, now
+    def begin(self, name: str, kind: str, now: float) -> None:
+        """A run of some kind has begun."""
+        self._waiting[kind] -= 1
+        self._running[name] = kind, now
+        self._side = max(self._side, len(self._running))
+
+    def end(self, name: str, now: float) -> None:
+        """It is over."""
+        if name in self._running:
+            kind, began = self._running.pop(name)
+            self._took.setdefault(kind, []).append(now - began)
+
+    def skip(self, kind: str) -> None:
+        """A run of this kind is over that never began."""
+        self._waiting[kind] -= 1
 
     def seconds_left(self, now: float, expected: float | None = None) -> float | None:
-        """Seconds until the last step is over; `expected` is what this one is known to take in all, if it is."""
-        kind = self._kinds[self._number]
-        took = {**self._took, kind: [expected]} if expected is not None else self._took
-        here, after = ({kind: 1}, Counter(self._kinds[self._number + 1 :]))
-        this, later = seconds_left(here, took, self._cost), seconds_left(after, took, self._cost)
-        return None if this is None or later is None else max(0.0, this - (now - self._began)) + later
+        """Seconds until the last one is over; `expected` is what the one that goes on is known to take in all.
+
+        As many go on side by side as did so far at most. None before any was measured.
+        """
+        took = dict(self._took)
+        if expected is not None:
+            took |= {kind: [expected] for kind, _ in self._running.values()}
+        left = 0.0
+        for kind, began in self._running.values():
+            each = seconds_left({kind: 1}, took, self._cost)
+            if each is None:
+                return None
+            left += max(0.0, each - (now - began))
+        later = seconds_left(self._waiting, took, self._cost)
+        return None if later is None else (left + later) / self._side
 
 
 def told(seconds: float) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from fused_ray.config import AuditConfig, RunConfig, Section
-from fused_ray.config.fields import Integers, Place
+from fused_ray.config.fields import Auto, Count, Integers, Place
 from fused_ray.config.kinds import COMPARISON, base_of, check_kind
 from fused_ray.config.methods import METHOD, Method
 from fused_ray.config.paths import absolute
@@ -93,6 +93,20 @@ class Cell:
     """The run that unlearns; the base run itself where that is what the method asks for; None: not supported."""
     algorithm: str
     """`unlearn.method`."""
+    number: int = 0
+    """Its place among all cells, from 0."""
+    reason: str = ""
+    """Why there is no run, beside that the method cannot do the scenario."""
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What tells it from all others."""
+        return self.scenario, self.seed, self.method
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The same by name."""
+        return {"scenario": self.scenario, "seed": self.seed, "method": self.method}
 
     @property
     def group(self) -> str:
@@ -123,6 +137,8 @@ class CompareConfig(Section):
     """Seeds; tables show mean and standard deviation over them."""
     audit: AuditConfig = AuditConfig(probes=True, shadows=2)
     """How every model is judged: true, false, or what differs, such as {shadows: 4}; instead of base.audit."""
+    max_concurrent: Count | Auto = "auto"
+    """Cells at a time, each on an even share of the cores; auto: at most 4. Changes no cell's result."""
     output: CompareOutput = CompareOutput()
 
     @field_validator("base", mode="before")
@@ -171,13 +187,24 @@ class CompareConfig(Section):
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """Every cell, by scenario, then seed, then method. Raises ConfigError where one's configuration is wrong."""
-        return tuple(
+        cells = (
             self._cell(method, scenario, seed, base)
             for scenario in self.scenarios
             for seed in self.seeds
             for base in [self._base(scenario, seed)]
             for method in self.methods
         )
+        return tuple(replace(cell, number=number) for number, cell in enumerate(cells))
+
+    @property
+    def runs(self) -> list[RunConfig]:
+        """The runs of the cells that there are."""
+        return [cell.config for cell in self.cells if cell.config is not None]
+
+    @property
+    def count(self) -> int:
+        """How many cells there are."""
+        return len(self.cells)
 
     def check_parts_of_driver(self) -> None:
         """Raises ConfigError where a part from elsewhere cannot be used in this process."""

@@ -13,9 +13,7 @@ from fused_ray.core.simulation import VACUOUS_MARGIN, vacuous
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.studies import further
 from fused_ray.studies.comparisons.config import Cell
-
-DONE, UNSUPPORTED, FAILED = "done", "unsupported", "failed: "
-"""Phases by how well their rounds stand for a method's; the first that sent anything gives its bytes a round."""
+from fused_ray.studies.status import DONE
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _COLUMNS: dict[str, tuple[pa.DataType, str]] = {

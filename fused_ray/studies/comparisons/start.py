@@ -5,25 +5,19 @@ Neither PyTorch nor Ray is imported until every configuration has been checked a
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ray.audit.rules import outdated
-from fused_ray.config.validation import blaming, validated
-from fused_ray.errors import ConfigError
-from fused_ray.runs.start import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
-from fused_ray.seeding import untouched
-from fused_ray.stopping import requested
+from fused_ray.config.validation import blaming
+from fused_ray.runs.start import PLOTS, asks_for, check_inputs, check_own_model
 from fused_ray.studies.comparisons.config import CompareConfig
+from fused_ray.studies.start import Listener, changed, execute
 
 if TYPE_CHECKING:
     from fused_ray.studies.comparisons.directory import ComparisonDirectory
-    from fused_ray.studies.comparisons.execute import Progress
-
-Listener = Callable[["Progress"], None]
 
 
 def compare(config: CompareConfig, *, overwrite: bool = False, listener: Listener | None = None) -> dict[str, Any]:
@@ -40,7 +34,7 @@ def resume_comparison(
 ) -> dict[str, Any]:
     """Go on with an interrupted comparison, and try again what failed in a finished one, or judge it by newer rules.
 
-    `overrides` may change how it is executed (base.engine.*, base.federation.*_per_*), not what is computed.
+    `overrides` may change how it is executed (max_concurrent, base.engine.*), not what is computed.
     """
     directory, config = prepare_resume(path, overrides)
     return directory.result if complete(directory) else execute(directory, config, listener)
@@ -75,39 +69,14 @@ def prepare(config: CompareConfig, *, overwrite: bool = False) -> tuple[Comparis
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[ComparisonDirectory, CompareConfig]:
     """The directory to go on with and its configuration."""
     directory = load_comparison(path)
-    allowed = tuple(f"base.{key}" for key in MAY_CHANGE)
-    for override in overrides:
-        if not override.strip().startswith(allowed):
-            raise ConfigError(
-                f"--set {override!r}: a comparison goes on with the configuration it was started with; only "
-                f"{', '.join(allowed)} may change"
-            )
-    config = validated(CompareConfig, directory.config.model_dump(mode="json", by_alias=True), overrides)
+    config = changed(directory.config, overrides, (), "comparison")
     if directory.finished and asks_for(f"base.{PLOTS}", overrides):
-        from fused_ray.studies.comparisons.execute import redraw
+        from fused_ray.studies.comparisons.study import redraw
 
-        redraw(directory, config.base.output.plots)
+        redraw(directory, config)
     return directory, config
 
 
 def complete(directory: ComparisonDirectory) -> bool:
     """Whether there is nothing left to run, nor to try again, nor to judge by this version's rules."""
     return directory.finished and not directory.result["failed"] and not any(map(outdated, directory.rows))
-
-
-def execute(directory: ComparisonDirectory, config: CompareConfig, listener: Listener | None = None) -> dict[str, Any]:
-    """Run what is still to be done in a prepared directory."""
-    hear: Listener = listener or (lambda progress: None)
-    config = config.at(directory.path)
-    with untouched(), directory.attempt():
-        if config.base.engine.backend == "local":
-            from fused_ray.core.lease import Lease
-            from fused_ray.core.rounds import LocalPool
-            from fused_ray.studies.comparisons.execute import execute as execute_here
-
-            with contextlib.closing(Lease(LocalPool)) as lease:
-                return execute_here(directory, config, lease, hear, requested)
-        from fused_ray.engine.submit import execute_on_ray
-        from fused_ray.studies.comparisons.job import CompareJob
-
-        return execute_on_ray(CompareJob(str(directory.path), directory.mark, config), config.base.engine, hear)

@@ -25,7 +25,7 @@ from fused_ray.runs.screen import Screen, fits, make_table, size
 from fused_ray.studies import further
 from fused_ray.studies.comparisons.config import CompareConfig
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
-from fused_ray.studies.comparisons.rows import DONE, UNSUPPORTED
+from fused_ray.studies.status import DONE, UNSUPPORTED
 
 Rows = Sequence[Mapping[str, Any]]
 

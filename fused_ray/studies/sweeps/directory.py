@@ -16,14 +16,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from fused_ray.audit.rules import outdated
-from fused_ray.config.validation import put, validated
 from fused_ray.config.yaml_text import dump, read_yaml
-from fused_ray.errors import ConfigError, RunDirectoryError
-from fused_ray.storage.folder import TableFolder
+from fused_ray.studies.directory import StudyDirectory
 from fused_ray.studies.sweeps.config import SweepConfig
 
 
-class SweepDirectory(TableFolder):
+class SweepDirectory(StudyDirectory[SweepConfig]):
     """A sweep's folder."""
 
     KIND = "sweep directory"
@@ -31,21 +29,12 @@ class SweepDirectory(TableFolder):
     CONFIG = "sweep.yaml"
     RESUME = "fused-ray sweep --resume"
     TABLE = "trials.parquet"
+    SETTINGS = SweepConfig
 
     @classmethod
     def create(cls, path: str | Path, config: SweepConfig, overwrite: bool = False) -> SweepDirectory:
         """A new one. Raises RunDirectoryError if there is something at `path` that is not to be replaced."""
         return cls.make(path, config.to_yaml(), ("trials",), overwrite)
-
-    @property
-    def config(self) -> SweepConfig:
-        """The configuration that the sweep was started with, at the place where it is now."""
-        values = read_yaml(self.path / self.CONFIG)
-        put(values, "output.dir", str(self.path), self.CONFIG)
-        try:
-            return validated(SweepConfig, values, source=str(self.path / self.CONFIG))
-        except ConfigError as error:
-            raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
 
     @property
     def outdated(self) -> bool:

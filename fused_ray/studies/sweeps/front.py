@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fused_ray.runs.screen import size
-from fused_ray.studies.sweeps.rows import ACCURACIES, DONE
+from fused_ray.studies.status import DONE
+from fused_ray.studies.sweeps.rows import ACCURACIES
 from fused_ray.studies.sweeps.trials import METHOD_SECTIONS
 
 Rows = Iterable[Mapping[str, Any]]

@@ -16,9 +16,8 @@ import pyarrow as pa
 from fused_ray.core.metrics import HALVES
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.storage.schemas import METRICS
+from fused_ray.studies.status import DONE, STOPPED
 from fused_ray.studies.sweeps.trials import Trial
-
-DONE, STOPPED, UNSUPPORTED, FAILED = "done", "stopped", "unsupported: ", "failed: "
 
 ACCURACIES = ("ra", "fa", "ca", "ra_before", "fa_before", "ra_retrained", "fa_retrained")
 """Columns that there are on the whole test set and on either half."""
@@ -64,11 +63,6 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows as a table with every column; what a row lacks is null."""
     rows = list(rows)
     return pa.table({name: [row.get(name) for row in rows] for name in SCHEMA.names}, schema=SCHEMA)
-
-
-def finished(status: str) -> bool:
-    """Whether a trial of this status is never run again."""
-    return not status.startswith(FAILED)
 
 
 def of_trial(trial: Trial, status: str, run: RunDirectory | None, retrained: Mapping[str, float] | None) -> list[Row]:

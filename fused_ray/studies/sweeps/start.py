@@ -5,26 +5,21 @@ Neither PyTorch nor Ray is imported until every configuration has been checked a
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ray.config import RunConfig
-from fused_ray.config.validation import blaming, validated
+from fused_ray.config.validation import blaming
 from fused_ray.errors import ConfigError
-from fused_ray.runs.start import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
-from fused_ray.seeding import untouched
-from fused_ray.stopping import requested
+from fused_ray.runs.start import PLOTS, asks_for, check_inputs, check_own_model
+from fused_ray.studies.start import Listener, changed, execute
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.dimension import KINDS
 
 if TYPE_CHECKING:
     from fused_ray.studies.sweeps.directory import SweepDirectory
-    from fused_ray.studies.sweeps.execute import Progress
-
-Listener = Callable[["Progress"], None]
 
 
 def sweep(
@@ -44,7 +39,7 @@ def sweep(
     """
     if isinstance(config, RunConfig):
         if any(_made_by_tune(found) for found in (space or {}).values()):
-            from fused_ray.studies.sweeps.tune.space import from_tune
+            from fused_ray.studies.tune.space import from_tune
 
             space = {key: from_tune(key, found) for key, found in (space or {}).items()}
         base = config.model_dump(mode="json", by_alias=True)
@@ -98,15 +93,7 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Swe
     """The directory to go on with and its configuration."""
     directory = load_sweep(path)
     before = directory.config
-    allowed = ("samples=", "max_trials=", "audits=", "max_concurrent=", f"{PLOTS}=",
-               *(f"base.{key}" for key in MAY_CHANGE))  # fmt: skip
-    for override in overrides:
-        if not override.strip().startswith(allowed):
-            raise ConfigError(
-                f"--set {override!r}: a sweep goes on with the configuration it was started with; only "
-                f"{', '.join(allowed)} may change"
-            )
-    config = validated(SweepConfig, before.model_dump(mode="json", by_alias=True), overrides)
+    config = changed(before, overrides, ("samples=", "max_trials=", "audits=", f"{PLOTS}="), "sweep")
     if config.samples != before.samples:
         if config.search == "grid":
             raise ConfigError(
@@ -116,7 +103,7 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Swe
         if config.count < before.count:
             raise ConfigError(f"samples: {before.count} are drawn already; there can only be more")
     if directory.finished and asks_for(PLOTS, overrides):
-        from fused_ray.studies.sweeps.execute import redraw
+        from fused_ray.studies.sweeps.study import redraw
 
         redraw(directory, config)
     return directory, config
@@ -129,25 +116,6 @@ def complete(directory: SweepDirectory, config: SweepConfig) -> bool:
     if directory.config.audits != config.audits or directory.outdated:
         return False
     return not directory.result["failed"] or config.search == "optuna"
-
-
-def execute(directory: SweepDirectory, config: SweepConfig, listener: Listener | None = None) -> dict[str, Any]:
-    """Run what is still to be done in a prepared directory."""
-    hear: Listener = listener or (lambda progress: None)
-    config = config.at(directory.path)
-    with untouched(), directory.attempt():
-        if config.base.engine.backend == "local":
-            from fused_ray.core.lease import Lease
-            from fused_ray.core.rounds import LocalPool
-            from fused_ray.studies.sweeps.execute import execute as execute_here
-            from fused_ray.studies.sweeps.execute import one_by_one
-
-            with contextlib.closing(Lease(LocalPool)) as lease:
-                return execute_here(directory, config, lease, one_by_one(lease), hear, requested)
-        from fused_ray.engine.submit import execute_on_ray
-        from fused_ray.studies.sweeps.job import SweepJob
-
-        return execute_on_ray(SweepJob(str(directory.path), directory.mark, config), config.base.engine, hear)
 
 
 def _made_by_tune(found: Any) -> bool:

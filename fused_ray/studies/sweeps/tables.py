@@ -11,8 +11,8 @@ from rich.table import Table
 from fused_ray.config import RunConfig
 from fused_ray.runs.screen import Screen, fits, make_table, size
 from fused_ray.studies import further
+from fused_ray.studies.status import DONE
 from fused_ray.studies.sweeps.front import Audited, Case, Setting, rounded, short
-from fused_ray.studies.sweeps.rows import DONE
 
 _LEFT = ("setting", "adapted", "front")
 _DROPPED = ("adapted", "up / client / round", "seconds")

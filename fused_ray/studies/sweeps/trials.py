@@ -194,6 +194,12 @@ class SweepSettings(Section):
             return Trial(number, dict(values), None, str(error))
 
     @property
+    def runs(self) -> list[RunConfig]:
+        """The runs of the trials that there are; of those that are proposed later, likely ones."""
+        trials = self.likely if self.search == "optuna" else self.trials
+        return [trial.config for trial in trials if trial.config is not None]
+
+    @property
     def likely(self) -> list[Trial]:
         """A subset of the trials that trains every shared model, but for drawn settings of training."""
         columns = {}

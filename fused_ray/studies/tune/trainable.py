@@ -10,19 +10,24 @@ from ray import tune
 from ray.exceptions import RayError
 
 from fused_ray.engine.reason import reason
-from fused_ray.studies.sweeps import rows
-from fused_ray.studies.sweeps.trials import Trial
+from fused_ray.studies.status import FAILED, unsupported
 
 POINT = "point"
-"""The one key of Tune's grid over a fixed list of trials."""
+"""The one key of Tune's grid over a fixed list of runs."""
 
 
-class SweepTrial(tune.Trainable):
-    """Tune's side of a trial: a step is a round."""
+class StudyTrial(tune.Trainable):
+    """Tune's side of a run of a study: a step is a round."""
 
-    def setup(self, config: dict[str, Any], broker: Any = None, trials: Mapping[int, Trial] | None = None) -> None:
-        """`trials` is the fixed list by number; None where they are proposed."""
-        self._broker, self._trials = broker[0], trials
+    def setup(
+        self,
+        config: dict[str, Any],
+        broker: Any = None,
+        items: Mapping[int, Any] | None = None,
+        nothing: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`items` is the fixed list by number, None where they are proposed; `nothing` a report without figures."""
+        self._broker, self._items, self._nothing = broker[0], items, nothing or {}
         self._runner: Any = None
         self._number, self._rounds = -1, 0
 
@@ -33,16 +38,16 @@ class SweepTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self._runner is None:
-            trial = self._trials[self.config[POINT]["trial"]] if self._trials is not None else None
-            self._runner, begun = ray.get(self._broker.begin.remote(self.trial_id, trial, dict(self.config)))
+            item = self._items[self.config[POINT]["trial"]] if self._items is not None else None
+            self._runner, begun = ray.get(self._broker.begin.remote(self.trial_id, item, dict(self.config)))
             self._number = begun.number
             if begun.config is None:
-                return self._report({**rows.report({}), "status": f"{rows.UNSUPPORTED}{begun.reason}"})
+                return self._report({**self._nothing, "status": unsupported(begun.reason)})
         try:
             while (report := ray.get(self._runner.report.remote(self._rounds))) is None:
                 pass
         except RayError as error:
-            report = {**rows.report({}), "status": f"{rows.FAILED}its worker died: {reason(error)}"}
+            report = {**self._nothing, "status": f"{FAILED}its worker died: {reason(error)}"}
         self._rounds += 1
         return self._report(report)
 

@@ -1,9 +1,10 @@
-"""A broker that leases runners to trials. Like Tune's actor of a trial, it imports no PyTorch, to start fast."""
+"""A broker that leases runners to runs. Like Tune's actor of a trial, it imports no PyTorch, to start fast."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -13,18 +14,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fused_ray.engine.reason import reason
 from fused_ray.errors import ClientFailedError
-from fused_ray.studies.sweeps.config import SweepConfig
-from fused_ray.studies.sweeps.trials import Trial
 
+Propose = Callable[[int, dict[str, Any]], Any]
+"""The run of that number at a point that a search proposed."""
 Leased = tuple[Any, PlacementGroup]
 """A runner and what it runs its clients in."""
 
 
 class Broker:
-    """Leases runners to trials, and makes a new one for one that died."""
+    """Leases runners to runs, and makes a new one for one that died."""
 
-    def __init__(self, config: SweepConfig, runners: list[Leased], node: str, first: int) -> None:
-        self._config, self._node, self._next = config, node, first
+    def __init__(self, plan: list[Any], propose: Propose | None, runners: list[Leased], node: str, first: int) -> None:
+        (self._plan,) = plan  # a reference: what is behind it imports PyTorch
+        self._propose, self._node, self._next = propose, node, first
         self._free: asyncio.Queue[Leased] = asyncio.Queue()
         self._held: dict[str, Leased] = {}
         self._over: set[str] = set()
@@ -34,19 +36,20 @@ class Broker:
     async def ready(self) -> None:
         """Answers while the broker lives."""
 
-    async def begin(self, name: str, trial: Trial | None, values: dict[str, Any]) -> tuple[Any, Trial]:
-        """Start Tune's trial of that name on a free runner, once there is one; a proposed trial gets its number."""
+    async def begin(self, name: str, item: Any | None, values: dict[str, Any]) -> tuple[Any, Any]:
+        """Start Tune's trial of that name on a free runner, once there is one; a proposed one gets its number."""
         runner, group = await self._free.get()
         if name in self._over:
             self._free.put_nowait((runner, group))
             raise RuntimeError("the trial was over before it began")
-        if trial is None:
-            trial = self._config.trial(self._next, values)
+        if item is None:
+            assert self._propose is not None, "the runs of a list are told"
+            item = self._propose(self._next, values)
             self._next += 1
         self._held[name] = runner, group
-        if trial.config is not None:
-            runner.run.remote(trial)
-        return runner, trial
+        if item.config is not None:
+            runner.run.remote(item)
+        return runner, item
 
     async def end(self, name: str) -> None:
         """Take a trial's runner back; a trial that still runs is stopped."""
@@ -60,11 +63,9 @@ class Broker:
         except RayError:
             with contextlib.suppress(RayError):
                 ray.kill(runner)
-            from fused_ray.studies.sweeps.tune.runner import (
-                start_runner,  # imports PyTorch, which a broker rarely needs
-            )
+            from fused_ray.studies.tune.runner import start_runner  # imports PyTorch, which a broker rarely needs
 
-            runner = start_runner(self._config, group, self._node)
+            runner = start_runner(self._plan, group, self._node)
         self._free.put_nowait((runner, group))
 
 
@@ -79,7 +80,7 @@ def check_broker(broker: Any) -> None:
 _RemoteBroker = ray.remote(num_cpus=0)(Broker)
 
 
-def start_broker(config: SweepConfig, runners: list[Leased], node: str, first: int) -> Any:
-    """A broker on the driver's node; a proposed trial gets its number from `first` on."""
+def start_broker(plan: Any, propose: Propose | None, runners: list[Leased], node: str, first: int) -> Any:
+    """A broker on the driver's node; what a search proposes gets its number from `first` on."""
     here = NodeAffinitySchedulingStrategy(node, soft=False)
-    return _RemoteBroker.options(scheduling_strategy=here).remote(config, runners, node, first)
+    return _RemoteBroker.options(scheduling_strategy=here).remote([plan], propose, runners, node, first)

@@ -1,0 +1,52 @@
+"""What a driver does for a study: its models and audits on one pool, its runs side by side by Ray Tune."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fused_ray.core.lease import Lease
+from fused_ray.engine.pool import RayPool
+from fused_ray.storage.place import Mark
+from fused_ray.studies.comparisons.config import CompareConfig
+from fused_ray.studies.study import CarryOut, Study, execute, one_by_one
+from fused_ray.studies.sweeps.config import SweepConfig
+from fused_ray.studies.tune import search
+from fused_ray.studies.tune.shares import AUTO, shared_out
+from fused_ray.studies.tune.tuning import Tuning
+from fused_ray.studies.views import AnyConfig, opened
+
+
+@dataclass(frozen=True)
+class StudyJob:
+    """A study in its prepared directory. Raises PlacementError at once where its runs do not fit on the cluster."""
+
+    path: str
+    mark: Mark | None
+    config: AnyConfig
+
+    def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
+        with (
+            contextlib.closing(Lease(RayPool)) as lease,
+            opened(self.path, self.mark, self.config, hear, stopped, notes) as study,
+        ):
+            side_by_side = self._side_by_side()
+            if side_by_side is None:
+                return execute(study, lease, one_by_one(lease))
+
+            def carry_out(study: Study) -> None:
+                lease.close()  # its cores are the runs' now
+                side_by_side(study)
+
+            return execute(study, lease, carry_out)
+
+    def _side_by_side(self) -> CarryOut | None:
+        """None where a comparison's cells go on one at a time: they keep the pool that made their models."""
+        config, limit = self.config, self.config.base.engine.start_timeout
+        optuna = isinstance(config, SweepConfig) and config.search == "optuna"
+        parts = shared_out(config.runs, config.max_concurrent, config.count, 1 if optuna else AUTO)
+        if isinstance(config, CompareConfig):
+            return Tuning(parts, limit) if len(parts) > 1 else None
+        return Tuning(parts, limit, search.scheduler(config), search.search if optuna else None)

@@ -1,0 +1,59 @@
+"""What starting a comparison and a sweep have in common: going on with one, and executing it here or on Ray.
+
+Neither PyTorch nor Ray is imported until every configuration has been checked and the directory made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fused_ray.config import Section
+from fused_ray.config.validation import validated
+from fused_ray.errors import ConfigError
+from fused_ray.runs.start import MAY_CHANGE
+from fused_ray.seeding import untouched
+from fused_ray.stopping import requested
+
+if TYPE_CHECKING:
+    from fused_ray.storage.folder import Folder
+    from fused_ray.studies.progress import Progress
+    from fused_ray.studies.views import AnyConfig
+
+Listener = Callable[["Progress"], None]
+Config = TypeVar("Config", bound=Section)
+
+
+def changed(config: Config, overrides: Sequence[str], may_change: Sequence[str], what: str) -> Config:
+    """The configuration to go on with. Raises ConfigError where an override would change what is computed."""
+    allowed = (*may_change, "max_concurrent=", *(f"base.{key}" for key in MAY_CHANGE))
+    for override in overrides:
+        if not override.strip().startswith(allowed):
+            raise ConfigError(
+                f"--set {override!r}: a {what} goes on with the configuration it was started with; only "
+                f"{', '.join(allowed)} may change"
+            )
+    return validated(type(config), config.model_dump(mode="json", by_alias=True), overrides)
+
+
+def execute(directory: Folder, config: AnyConfig, listener: Listener | None = None) -> dict[str, Any]:
+    """Run what is still to be done in a prepared directory."""
+    hear: Listener = listener or (lambda progress: None)
+    config = config.at(directory.path)
+    with untouched(), directory.attempt():
+        if config.base.engine.backend == "local":
+            from fused_ray.core.lease import Lease
+            from fused_ray.core.rounds import LocalPool
+            from fused_ray.studies import study
+            from fused_ray.studies.views import opened
+
+            with (
+                contextlib.closing(Lease(LocalPool)) as lease,
+                opened(str(directory.path), directory.mark, config, hear, requested) as found,
+            ):
+                return study.execute(found, lease, study.one_by_one(lease))
+        from fused_ray.engine.submit import execute_on_ray
+        from fused_ray.studies.job import StudyJob
+
+        return execute_on_ray(StudyJob(str(directory.path), directory.mark, config), config.base.engine, hear)
