@@ -38,7 +38,7 @@ class ClientActor:
         if gpu_share > 0 and not torch.cuda.is_available():
             raise PlacementError(
                 f"an actor has a GPU that PyTorch {torch.__version__} cannot use; install a CUDA build of it on every "
-                "node, or set federation.gpus_per_client=0"
+                "node, or set federation.actor_gpus=0"
             )
         if gpu_share > 0:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # sums in one order; the rest is in standard()

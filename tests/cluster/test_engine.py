@@ -35,8 +35,8 @@ def small(path: Path, *fields: str) -> RunConfig:
 @pytest.mark.parametrize(
     ("field", "arithmetic"),
     [
-        ("federation.gpus_per_client=1", "2 actors need 2 x (1 CPU + 1 GPU)"),
-        ("federation.cpus_per_client=64", "1 actors need 1 x (64 CPU + 0 GPU)"),
+        ("federation.actor_gpus=1", "2 actors need 2 x (1 CPU + 1 GPU)"),
+        ("federation.actor_cpus=64", "1 actors need 1 x (64 CPU + 0 GPU)"),
     ],
 )
 def test_what_cannot_be_placed_is_refused_with_the_arithmetic(
@@ -103,8 +103,8 @@ def test_why_an_actor_cannot_start_is_told(cluster: Any, tmp_path: Path) -> None
     """A card that Ray is told of and PyTorch cannot use."""
     node = cluster.add_node(num_cpus=1, num_gpus=1)
     try:
-        with pytest.raises(FusedRayError, match=r"could not start: .*federation\.gpus_per_client=0$"):
-            run(small(tmp_path / "run", "federation.gpus_per_client=0.5"))
+        with pytest.raises(FusedRayError, match=r"could not start: .*federation\.actor_gpus=0$"):
+            run(small(tmp_path / "run", "federation.actor_gpus=0.5"))
     finally:
         cluster.remove_node(node)
 

@@ -148,7 +148,7 @@ def _shares(config: SweepConfig) -> list[list[Node]]:
     """What each runner gets of the cluster."""
     nodes = cluster_nodes()
     federation = config.base.federation
-    asked = federation.gpus_per_client
+    asked = federation.actor_gpus
     with_gpus = sum(node.gpus for node in nodes) >= 1 if asked == "auto" else asked > 0
     units = sum(int(node.gpus if with_gpus else node.cpus) for node in nodes)
     wanted = config.max_concurrent
