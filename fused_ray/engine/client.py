@@ -19,6 +19,7 @@ from fused_ray.core.standard import standard
 from fused_ray.core.work import Evaluation, Work, compute
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import PlacementError
+from fused_ray.storage.environment import machine
 from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 
 _GPU_RESERVE = 0.9
@@ -55,7 +56,8 @@ class ClientActor:
     def identity(self) -> Identity:
         here = ray.get_runtime_context()
         cpus = here.get_assigned_resources().get("CPU", 0.0)
-        return replace(numerics.identity(here.get_node_id(), self._device), cpus=cpus, gpus=self._gpus)
+        identity = numerics.identity(here.get_node_id(), self._device)
+        return replace(identity, cpus=cpus, gpus=self._gpus, machine=machine())
 
     @standard()
     def install(self, base: Payload) -> None:

@@ -15,7 +15,7 @@ import ray
 from ray.util.placement_group import placement_group_table, remove_placement_group
 from safetensors.numpy import save_file
 
-from fused_ray import FusedRayError, RunConfig, run
+from fused_ray import FusedRayError, RunConfig, load_run, run
 from fused_ray.engine.placement import Node
 from fused_ray.engine.pool import cluster_nodes
 from fused_ray.engine.session import session
@@ -85,6 +85,12 @@ def test_runs_leave_the_callers_ray_and_no_process_or_object_behind(cluster: Any
 
     for number in range(2):
         run(small(tmp_path / str(number), "retrain.rounds=0", "unlearn.layers=[fc3]"))
+        done = load_run(tmp_path / str(number))
+        about = done.read_json("environment.json")
+        # every node that clients ran on is told of, by the name that it has in the tables
+        assert {node["node"] for node in about["nodes"]} == set(done.clients.column("node").to_pylist())
+        assert {node["packages"]["ray"] for node in about["nodes"]} == {ray.__version__}
+        assert [driver["packages"] for driver in about["drivers"]] == [about["packages"]]
     assert ray.is_initialized()
     deadline = time.monotonic() + 30
     while gpus_and_cpus() != {"CPU": ray.cluster_resources()["CPU"]} and time.monotonic() < deadline:
