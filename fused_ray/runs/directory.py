@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,14 @@ class RunDirectory(Folder):
         starts = [*known, when]
         self.write_json("starts.json", {"starts": starts})
         return starts
+
+    @property
+    def times(self) -> tuple[datetime | None, datetime | None]:
+        """When it was first started and when it was finished, UTC; null where that is not so yet, or not known."""
+        starts = self.read_json("starts.json")["starts"] if (self.path / "starts.json").exists() else []
+        ended = self.result.get("ended") if self.finished else None
+        first = datetime.fromisoformat(starts[0]) if starts else None
+        return first, datetime.fromisoformat(ended) if ended else None
 
     def ran_on(self, identities: Sequence[Identity], when: str) -> None:
         """Add to environment.json this driver and the nodes that these workers are on, each where it is not there yet.
