@@ -36,6 +36,21 @@ RESULT = {
     "audit_metrics_failed": "metrics that could not be taken, each with the reason in one line",
 }
 """Of result.json, what docs/results.md does not tell of."""
+ENVIRONMENT = {
+    "format": "what kind of folder it is, and its version",
+    "name": "host name of the machine that made the folder",
+    "python": "version of Python there",
+    "platform": "operating system",
+    "processor": "model of the processor",
+    "cores": "its logical cores, whatever share of them was used",
+    "gpus": "names of its NVIDIA cards",
+    "packages": "versions of this package and of what its results depend on",
+    "revision": "git revision of the code, with `+changes` where files differ from it; null outside a checkout",
+    "drivers": "the same of every driver: once each, and once more where it was another machine or version at a later "
+    "start; `since` is when it was first there, UTC",
+    "nodes": "the same of every node that clients ran on, but `revision`, with `node`, its identifier in the tables",
+}
+"""Of environment.json."""
 
 
 def page() -> Iterator[str]:
@@ -48,6 +63,8 @@ def page() -> Iterator[str]:
         yield from map(_row, schema)
     yield from ("", "## result.json of a run", "", "| field | meaning |", "|---|---|")
     yield from (f"| `{name}` | {meaning} |" for name, meaning in RESULT.items())
+    yield from ("", "## environment.json of a run", "", "| field | meaning |", "|---|---|")
+    yield from (f"| `{name}` | {meaning} |" for name, meaning in ENVIRONMENT.items())
 
 
 def _row(field: pa.Field) -> str:

@@ -225,3 +225,5 @@ class Identity:
     """CPU cores that it reserves on Ray."""
     gpus: float = 0.0
     """GPUs, or the fraction of one."""
+    machine: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """The machine that it is on, as environment.json has it; nothing where that is the driver's."""

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from fused_ray.cli.options import AsJson, Overrides, Preset
 from fused_ray.cli.settings import SettingsCommand
 from fused_ray.config import RunConfig, describe
 from fused_ray.config.kinds import COMPARISON, RUN, SWEEP
+from fused_ray.config.older_names import OldName
 from fused_ray.config.paths import expanded
 from fused_ray.errors import FusedRayError, Interrupted, out_of_memory
 from fused_ray.stopping import TERMINATED, sigterm_as_ctrl_c
@@ -32,6 +34,7 @@ app = typer.Typer(
 
 ConfigFile = Annotated[Path | None, typer.Argument(help="YAML file; unset: all defaults.", show_default=False)]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+_FORMAT = warnings.formatwarning
 _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -230,6 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(given: list[str], debug: bool) -> int:
     """Do what a command line says; the exit code. Raises what is no mistake of the user's."""
+    warnings.formatwarning = _as_line
     try:
         # an exit that a command asks for comes back as its code
         code = app(given, prog_name="fused-ray", standalone_mode=False)
@@ -244,6 +248,15 @@ def _run(given: list[str], debug: bool) -> int:
     except KeyboardInterrupt:
         print("fused-ray: interrupted", file=sys.stderr)
         return Interrupted.exit_code
+
+
+def _as_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as it is shown: one about the user's own words as a note, without the place in the code."""
+    if issubclass(category, OldName):
+        return f"note: {message}\n"
+    return _FORMAT(message, category, filename, lineno, line)
 
 
 def _report(error: Exception, debug: bool) -> int | None:

@@ -14,12 +14,13 @@ from pydantic import model_validator
 
 from fused_ray.config import consistency, keys
 from fused_ray.config.kinds import RUN, check_kind
+from fused_ray.config.older_names import all_renamed
 from fused_ray.config.paths import absolute
 from fused_ray.config.preset import over, read_preset
 from fused_ray.config.settings import Settings
 from fused_ray.config.takeover import taken_over
 from fused_ray.config.validation import nested, put, validated
-from fused_ray.config.yaml_text import dump, read_yaml
+from fused_ray.config.yaml_text import dump, plain, read_yaml
 
 
 class RunConfig(Settings):
@@ -58,6 +59,7 @@ class RunConfig(Settings):
         Where `pretrain.from` names an earlier run, what its model was made with is taken over unless it is given here.
         Raises ConfigError in one line that names every wrong key and, if given, the source of the values.
         """
+        values = all_renamed(plain(values, source or "the config"))
         merged = nested(over(read_preset(preset), values) if preset else values, overrides, source)
         if earlier := taken_over(merged):
             source = f"{source or 'this configuration'} with what pretrain.from takes over from {earlier}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fused_ray.config import registry
 from fused_ray.config.fields import (
@@ -30,6 +30,7 @@ from fused_ray.config.fields import (
 )
 from fused_ray.config.learning import AGGREGATE, SERVER_OPTIMISER, Aggregate, ServerOptimiser
 from fused_ray.config.methods import METHOD
+from fused_ray.config.older_names import section_renamed
 from fused_ray.config.parts import chosen, found_by, options
 from fused_ray.config.tasks import DATASET, MODEL, PARTITIONING, SCENARIO, DataSet, Partitioning
 
@@ -183,9 +184,9 @@ class FederationConfig(Section):
     """Number of clients."""
     clients_per_actor: Count | Auto = "auto"
     """Clients that share one Ray actor; auto: one each where every client has a core or GPU slot, else packed."""
-    cpus_per_client: Annotated[ResourceShare, Field(gt=0)] | Auto = "auto"
+    actor_cpus: Annotated[ResourceShare, Field(gt=0)] | Auto = "auto"
     """CPU cores that an actor reserves while it computes one client at a time; auto: 1, or an even share."""
-    gpus_per_client: ResourceShare | Auto = "auto"
+    actor_gpus: ResourceShare | Auto = "auto"
     """GPUs (or the fraction of one) that an actor reserves; auto: spread the actors over the GPUs there are."""
     aggregate: Annotated[str, found_by(AGGREGATE)] = "mean"
     """Of clients' models or adapters: mean (by examples), median, trimmed; or your own, package.module:object."""
@@ -198,6 +199,11 @@ class FederationConfig(Section):
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())  # settings of parts are mappings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_names(cls, values: Any, info: ValidationInfo) -> Any:
+        return section_renamed("federation", values, warn=info.context is None)
 
     @model_validator(mode="after")
     def _options(self) -> FederationConfig:

@@ -10,12 +10,15 @@ from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from fused_ray.config.older_names import renamed
 from fused_ray.config.suggest import did_you_mean
 from fused_ray.config.yaml_text import parsed, plain
 from fused_ray.errors import ConfigError, FusedRayError
 
 Config = TypeVar("Config", bound=BaseModel)
 
+TOLD = "older names"
+"""The context of values that come by way of a file or a mapping: of older names in them, who reads it tells."""
 _KEYED = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*: ")
 """How the message of a check between fields begins: with the field that it blames."""
 
@@ -29,7 +32,7 @@ def validated(
     """
     merged = nested(values, overrides, source)
     try:
-        return model.model_validate(merged)
+        return model.model_validate(merged, context=TOLD)
     except ValidationError as error:
         place = f"{source}: " if source else ""
         raise ConfigError(place + mistakes(model, error)) from None
@@ -50,7 +53,7 @@ def override_in(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise ConfigError(f"--set {override!r}: write it as section.key=value, for example unlearn.layers=2")
-    put(values, key.strip(), value_of(override, text), f"--set {override!r}")
+    put(values, renamed(key.strip()), value_of(override, text), f"--set {override!r}")
 
 
 def value_of(override: str, text: str) -> Any:

@@ -19,6 +19,7 @@ from fused_ray.core.standard import standard
 from fused_ray.core.work import Evaluation, Work, compute
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import PlacementError
+from fused_ray.storage.environment import machine
 from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 
 _GPU_RESERVE = 0.9
@@ -38,7 +39,7 @@ class ClientActor:
         if gpu_share > 0 and not torch.cuda.is_available():
             raise PlacementError(
                 f"an actor has a GPU that PyTorch {torch.__version__} cannot use; install a CUDA build of it on every "
-                "node, or set federation.gpus_per_client=0"
+                "node, or set federation.actor_gpus=0"
             )
         if gpu_share > 0:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # sums in one order; the rest is in standard()
@@ -55,7 +56,8 @@ class ClientActor:
     def identity(self) -> Identity:
         here = ray.get_runtime_context()
         cpus = here.get_assigned_resources().get("CPU", 0.0)
-        return replace(numerics.identity(here.get_node_id(), self._device), cpus=cpus, gpus=self._gpus)
+        identity = numerics.identity(here.get_node_id(), self._device)
+        return replace(identity, cpus=cpus, gpus=self._gpus, machine=machine())
 
     @standard()
     def install(self, base: Payload) -> None:

@@ -47,7 +47,7 @@ class Plan:
 def plan(federation: FederationConfig, examples: Sequence[int], nodes: Sequence[Node]) -> Plan:
     """Spread clients with these many examples over actors that fit on the nodes. Raises PlacementError."""
     clients = len(examples)
-    cpus, gpus = federation.cpus_per_client, federation.gpus_per_client
+    cpus, gpus = federation.actor_cpus, federation.actor_gpus
     with_gpu = sum(n.gpus for n in nodes) >= 1 if gpus == "auto" else gpus > 0
     if with_gpu:  # an actor with a GPU cannot use another node's cores
         nodes = [node for node in nodes if node.gpus > 0] or nodes
@@ -69,7 +69,7 @@ def plan(federation: FederationConfig, examples: Sequence[int], nodes: Sequence[
         raise PlacementError(
             f"{clients} clients in {actors} actors need {actors} x ({cpu_share:g} CPU + {gpu_share:g} GPU), but the "
             f"{len(nodes)} node(s) with {cores:g} CPU and {cards:g} GPU hold {fits} such actors; raise "
-            "federation.clients_per_actor or lower federation.cpus_per_client or federation.gpus_per_client"
+            "federation.clients_per_actor or lower federation.actor_cpus or federation.actor_gpus"
         )
     memory = sum(int(node.memory / ACTOR_BYTES) for node in nodes)
     if memory < actors:

@@ -1,7 +1,7 @@
 """A run directory: the folder of one run.
 
 config.yaml          the full configuration
-environment.json     versions, machine, code revision
+environment.json     versions, machine, code revision; every driver and node that it ran on
 starts.json          when it was started, and gone on with
 scenario.json        the hashes of data and partition, examples per client
 rounds.parquet/      one part per finished round (schemas.ROUNDS); read the folder as one table
@@ -13,7 +13,9 @@ plots/, result.json, lock, command.lock
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ from fused_ray.config import takeover
 from fused_ray.config import RunConfig
 from fused_ray.config.fields import Constants
 from fused_ray.errors import ConfigError, RunDirectoryError
+from fused_ray.storage.environment import environment, machine
 from fused_ray.storage.folder import Folder
 from fused_ray.config.validation import validated
 from fused_ray.config.yaml_text import read_yaml
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fused_ray.runs.handles import AdapterHandle, Which
+    from fused_ray.types import Identity
 
 
 class RunDirectory(Folder):
@@ -110,6 +114,30 @@ class RunDirectory(Folder):
         starts = [*known, when]
         self.write_json("starts.json", {"starts": starts})
         return starts
+
+    @property
+    def times(self) -> tuple[datetime | None, datetime | None]:
+        """When it was first started and when it was finished, UTC; null where that is not so yet, or not known."""
+        starts = self.read_json("starts.json")["starts"] if (self.path / "starts.json").exists() else []
+        ended = self.result.get("ended") if self.finished else None
+        first = datetime.fromisoformat(starts[0]) if starts else None
+        return first, datetime.fromisoformat(ended) if ended else None
+
+    def ran_on(self, identities: Sequence[Identity], when: str) -> None:
+        """Add to environment.json this driver and the nodes that these workers are on, each where it is not there yet.
+
+        A node whose machine or packages are others than before is there once more.
+        """
+        about = self.read_json("environment.json")
+        before = json.dumps(about)
+        nodes = {i.node: {"node": i.node, **(i.machine or machine())} for i in identities}
+        for name, here in (("drivers", [environment()]), ("nodes", list(nodes.values()))):
+            known = about.setdefault(name, [])
+            told = [{key: value for key, value in entry.items() if key != "since"} for entry in known]
+            known += [{"since": when, **entry} for entry in here if entry not in told]
+        if json.dumps(about) != before:
+            written = (self.path / "environment.json").stat().st_mtime_ns  # part of the folder's mark
+            self.write("environment.json", json.dumps(about, indent=2).encode(), written)
 
     def write_part(self, table: str, part: str, rows: pa.Table) -> None:
         """Replace one part of "rounds" or "clients"."""

@@ -115,7 +115,11 @@ class _Run:
                 sinks.note(note)
             if not check_numerics(config, pool.identities):
                 sinks.note("the nodes are not bit-comparable: the same run elsewhere may give other bits")
-            outcome = simulate(config, data, scenario, pool, recorder, given)
+            directory.ran_on(pool.identities, starts[-1])
+            try:
+                outcome = simulate(config, data, scenario, pool, recorder, given)
+            finally:  # a worker that died came back on another node, perhaps
+                directory.ran_on(pool.identities, now())
             result = content(directory, data, scenario, outcome, extra)
             if config.audit.enabled:
                 recorder.begin_round("audit", 1, 1, 1)

@@ -15,6 +15,7 @@ from fused_ray.config import registry
 from fused_ray.config import DataConfig, RunConfig
 from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.config.kinds import COMMANDS
+from fused_ray.config.older_names import present_name
 from fused_ray.config.callbacks import NEEDED, hears
 from fused_ray.seeding import untouched
 from fused_ray.stopping import requested
@@ -28,8 +29,8 @@ Listener = Callable[["Progress"], None]
 Look = Callable[[DataConfig], tuple[tuple[int, ...], int] | None]
 
 PLOTS = "output.plots"
-MAY_CHANGE = ("engine.", PLOTS, "output.callbacks", "federation.clients_per_actor", "federation.cpus_per_client",
-               "federation.gpus_per_client")  # fmt: skip
+MAY_CHANGE = ("engine.", PLOTS, "output.callbacks", "federation.clients_per_actor", "federation.actor_cpus",
+               "federation.actor_gpus")  # fmt: skip
 """What may differ when a run goes on: nothing that changes a result."""
 
 
@@ -171,7 +172,7 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Run
     """The run directory to go on with and its configuration."""
     directory = load_run(path)
     for override in overrides:
-        if not override.strip().startswith(MAY_CHANGE):
+        if not present_name(override.partition("=")[0].strip()).startswith(MAY_CHANGE):
             raise ConfigError(
                 f"--set {override!r}: a run goes on with the configuration it was started with; only "
                 f"{', '.join(MAY_CHANGE)} may change"

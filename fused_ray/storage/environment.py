@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -15,14 +16,21 @@ _PACKAGES = ("fused-ray", "ray", "torch", "torchvision", "numpy", "pyarrow", "py
 
 @cache
 def environment() -> dict[str, Any]:
-    """Plain values for environment.json."""
+    """Plain values for environment.json, of this process."""
+    return {**machine(), "revision": _revision()}
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """The machine under this process, whatever share of it the process may use, and what is installed there."""
     return {
+        "name": platform.node(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "gpus": _gpus(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "revision": _revision(),
     }
 
 
@@ -39,6 +47,19 @@ def _processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()
+
+
+def _gpus() -> list[str]:
+    """The names of all NVIDIA cards, by the driver's own files, or else by its tool."""
+    cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    try:
+        lines = [line for card in cards for line in card.read_text().splitlines() if line.startswith("Model:")]
+        if not lines and (tool := shutil.which("nvidia-smi")):
+            asked = [tool, "--query-gpu=name", "--format=csv,noheader"]
+            lines = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.removeprefix("Model:").strip() for line in lines]
 
 
 def _revision() -> str | None:

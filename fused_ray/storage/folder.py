@@ -209,8 +209,11 @@ class Folder:
         """Let the next writer in."""
         self._writer.release()
 
-    def write(self, name: str, content: bytes) -> None:
-        """Replace a file atomically, and durably against a crash of the machine. Only for the holder of the lock."""
+    def write(self, name: str, content: bytes, time: int | None = None) -> None:
+        """Replace a file atomically, and durably against a crash of the machine. Only for the holder of the lock.
+
+        `time`, in nanoseconds since 1970, is when it says that it was written, instead of now.
+        """
         self.fence()
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -219,6 +222,8 @@ class Folder:
             with open(temporary, "wb") as file:
                 file.write(content)
                 file.flush()
+                if time is not None:
+                    os.utime(file.fileno(), ns=(time, time))
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except OSError as error:

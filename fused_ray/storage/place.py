@@ -20,13 +20,14 @@ Mark = tuple[int, int, int]
 def mark(folder: Path) -> Mark | None:
     """What tells a folder from any later one at its place; None if there is none.
 
-    Its environment.json is written once, and the time tells apart what got the number of a removed file again.
+    The time of its environment.json, which stays as it was when that is added to, tells apart what got the number of a
+    removed folder again.
     """
     try:
-        found = os.stat(folder / "environment.json")
+        place, about = os.stat(folder), os.stat(folder / "environment.json")
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns
+    return place.st_dev, place.st_ino, about.st_mtime_ns
 
 
 def waiting(target: Path) -> Path:

@@ -18,7 +18,8 @@ _BOTH = [
     _field("round", pa.int32(), "round within the phase, from 1"),
 ]
 
-_TIME = pa.timestamp("us", tz="UTC")
+TIME = pa.timestamp("us", tz="UTC")
+"""A moment, to the microsecond."""
 _VIEWS = ("ra", "fa", "ca")
 METRICS = (*_VIEWS, *(f"{view}_{half}" for half in HALVES for view in _VIEWS))
 """Columns of accuracies."""
@@ -26,7 +27,7 @@ METRICS = (*_VIEWS, *(f"{view}_{half}" for half in HALVES for view in _VIEWS))
 ROUNDS = pa.schema(
     [
         *_BOTH,
-        _field("started_at", _TIME, "when the round began, by the driver's clock"),
+        _field("started_at", TIME, "when the round began, by the driver's clock"),
         _field("train_seconds", pa.float64(), "wall seconds until all clients' updates were there"),
         _field("aggregate_seconds", pa.float64(), "wall seconds of the driver's averaging"),
         _field("evaluate_seconds", pa.float64(), "wall seconds of the evaluation"),
@@ -75,7 +76,7 @@ CLIENTS = pa.schema(
         _field("node", pa.string(), "the Ray node where it was computed; local: in the run's own process"),
         _field("device", pa.string(), "what it was computed on: cpu or cuda"),
         _field("attempt", pa.int32(), "which attempt gave it, from 1; the earlier ones died with their actor"),
-        _field("started_at", _TIME, "when its work began, by its worker's clock"),
+        _field("started_at", TIME, "when its work began, by its worker's clock"),
         _field("examples", pa.int64(), "training examples, the client's weight in the mean"),
         _field("train_seconds", pa.float64(), "wall seconds of the client's training"),
         _field("aggregate_seconds", pa.float64(), "wall seconds of checking and adding its update"),

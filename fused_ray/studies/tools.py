@@ -1,4 +1,4 @@
-"""What a study's runs are carried out with, in the driver as in a worker: a pool to borrow, and data that stay loaded."""
+"""What a study's runs are carried out with, in the driver or a worker: a pool to borrow, and data that stay loaded."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from fused_ray.studies.tools import Tools, preparer
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError
 from ray.util import get_node_ip_address
@@ -31,10 +32,9 @@ from fused_ray.data import torchvision_sets
 from fused_ray.data.torchvision_import import import_torchvision
 from fused_ray.engine.reason import reason
 from fused_ray.engine.session import SessionError, session
-from fused_ray.errors import DataError, RunDirectoryError, out_of_memory
+from fused_ray.errors import DataError, FusedRayError, RunDirectoryError, out_of_memory
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.stopping import sigterm_kept
-from fused_ray.studies.sweeps.execute import run_trial
 from tests.processes import family, start, wait_until
 
 SMALL = [
@@ -508,7 +508,8 @@ def test_a_trial_whose_memory_ran_out_is_one_that_failed() -> None:
         raise MemoryError("Unable to allocate 8 PiB")
 
     config = RunConfig.from_dict({}, [*SMALL, "engine.backend=local", "output.dir=trial"])
-    assert run_trial(config, hungry).startswith("failed: memory ran out (Unable to allocate 8 PiB)")
+    with pytest.raises(FusedRayError, match=r"memory ran out \(Unable to allocate 8 PiB\)"):
+        Tools(hungry, preparer()).finish(config)
 
 
 @pytest.mark.parametrize("eat", ["np.ones(10**15)", "torch.ones(10**15)"])

@@ -15,13 +15,13 @@ import ray
 from ray.util.placement_group import placement_group_table, remove_placement_group
 from safetensors.numpy import save_file
 
-from fused_ray import FusedRayError, RunConfig, run
+from fused_ray import FusedRayError, RunConfig, load_run, run
 from fused_ray.engine.placement import Node
 from fused_ray.engine.pool import cluster_nodes
 from fused_ray.engine.session import session
 from fused_ray.engine.submit import execute_on_ray
 from fused_ray.errors import PlacementError
-from fused_ray.studies.sweeps.tune.tuning import _reserve
+from fused_ray.studies.tune.shares import reserve
 
 STORE = 200_000_000
 """Object store memory of a node, bytes."""
@@ -35,8 +35,8 @@ def small(path: Path, *fields: str) -> RunConfig:
 @pytest.mark.parametrize(
     ("field", "arithmetic"),
     [
-        ("federation.gpus_per_client=1", "2 actors need 2 x (1 CPU + 1 GPU)"),
-        ("federation.cpus_per_client=64", "1 actors need 1 x (64 CPU + 0 GPU)"),
+        ("federation.actor_gpus=1", "2 actors need 2 x (1 CPU + 1 GPU)"),
+        ("federation.actor_cpus=64", "1 actors need 1 x (64 CPU + 0 GPU)"),
     ],
 )
 def test_what_cannot_be_placed_is_refused_with_the_arithmetic(
@@ -85,6 +85,12 @@ def test_runs_leave_the_callers_ray_and_no_process_or_object_behind(cluster: Any
 
     for number in range(2):
         run(small(tmp_path / str(number), "retrain.rounds=0", "unlearn.layers=[fc3]"))
+        done = load_run(tmp_path / str(number))
+        about = done.read_json("environment.json")
+        # every node that clients ran on is told of, by the name that it has in the tables
+        assert {node["node"] for node in about["nodes"]} == set(done.clients.column("node").to_pylist())
+        assert {node["packages"]["ray"] for node in about["nodes"]} == {ray.__version__}
+        assert [driver["packages"] for driver in about["drivers"]] == [about["packages"]]
     assert ray.is_initialized()
     deadline = time.monotonic() + 30
     while gpus_and_cpus() != {"CPU": ray.cluster_resources()["CPU"]} and time.monotonic() < deadline:
@@ -103,8 +109,8 @@ def test_why_an_actor_cannot_start_is_told(cluster: Any, tmp_path: Path) -> None
     """A card that Ray is told of and PyTorch cannot use."""
     node = cluster.add_node(num_cpus=1, num_gpus=1)
     try:
-        with pytest.raises(FusedRayError, match=r"could not start: .*federation\.gpus_per_client=0$"):
-            run(small(tmp_path / "run", "federation.gpus_per_client=0.5"))
+        with pytest.raises(FusedRayError, match=r"could not start: .*federation\.actor_gpus=0$"):
+            run(small(tmp_path / "run", "federation.actor_gpus=0.5"))
     finally:
         cluster.remove_node(node)
 
@@ -116,7 +122,7 @@ def test_shares_of_cores_on_two_nodes_are_where_they_were_counted(cluster: Any) 
     try:
         small, one, other = (node.name for node in sorted(cluster_nodes(), key=lambda node: node.cpus))
         parts = [[(small, 2.0), (one, 1.0)], [(one, 3.0)], [(other, 3.0)]]
-        groups = _reserve([[Node(name, cpus, 0.0, 0.0) for name, cpus in part] for part in parts], 20)
+        groups = reserve([[Node(name, cpus, 0.0, 0.0) for name, cpus in part] for part in parts], 20)
         placed = [placement_group_table(group)["bundles_to_node_id"] for group in groups]
         assert placed == [{i: name for i, (name, _) in enumerate(part)} for part in parts]
     finally:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from fused_ray import FusedRayError, RunConfig, SweepConfig, load_run, load_swee
 from fused_ray.audit.verdict import WORDS
 from fused_ray.cli.app import main
 from fused_ray.storage.schemas import METRICS
+from fused_ray.studies.progress import Progress
 from fused_ray.studies.sweeps.display import show_sweep
-from fused_ray.studies.sweeps.execute import Progress
 from fused_ray.studies.sweeps.rows import SCHEMA
 from tests.processes import family, kill, start, wait_until
 
@@ -58,7 +59,8 @@ def figures(path: Path) -> list[dict[str, Any]]:
         row | {"status": re.sub(r"client \d+, (.* round \d+): .*", r"client, \1", row["status"])}
         for row in load_sweep(path).rows
     ]
-    return [{k: v for k, v in row.items() if not k.startswith("seconds") and k != "config"} for row in rows]
+    varies = ("seconds", "started", "ended", "config")
+    return [{name: value for name, value in row.items() if not name.startswith(varies)} for row in rows]
 
 
 def command(*arguments: object) -> list[str]:
@@ -93,6 +95,10 @@ def test_a_row_for_every_trial_and_round(finished: Path) -> None:
         own = [row for row in rows if row["trial"] == trial]
         values = json.loads(own[0]["values"])
         assert [row["last"] for row in own] == [False] * (len(own) - 1) + [True]
+        unsupported = own[0]["status"].startswith("unsupported: ")
+        assert [bool(row["config"]) for row in own] == [row["last"] and not unsupported for row in own]
+        assert all((row["started_at"] is None) == unsupported for row in own)
+        assert all((row["ended_at"] is None) == (row["status"] != "done") for row in own)
         if values["unlearn.sparsity"] == 0 and values["unlearn.layers"] == "all":
             assert own[0]["status"].startswith("unsupported: ")
             assert TOGETHER in own[0]["status"]
@@ -103,6 +109,11 @@ def test_a_row_for_every_trial_and_round(finished: Path) -> None:
             assert {row["status"] for row in own} == {"done"}
             continue
         assert (len(own), own[0]["round"], own[0]["ra"]) == (1, None, None)
+
+
+def test_no_column_is_null_in_every_row(finished: Path) -> None:
+    rows = load_sweep(finished).table
+    assert [name for name in rows.column_names if rows[name].null_count == len(rows)] == []
 
 
 def test_figures_are_those_of_the_runs(finished: Path) -> None:
@@ -120,6 +131,8 @@ def test_figures_are_those_of_the_runs(finished: Path) -> None:
                 for half in ("", "_choose", "_report"):
                     assert row[f"{view}_before{half}"] == metrics["before"][f"{view}{half}"]
             assert row["sha256"] == result["hash"]["unlearned"]
+            assert row["started_at"] == datetime.fromisoformat(result["started"])
+            assert row["ended_at"] == datetime.fromisoformat(result["ended"])
             sent = result["bytes"]
             assert row["bytes_up"] == sent["unlearn"]["up_per_client_per_round"]
             assert row["bytes_up_total"] == sent["unlearn"]["up_total"] + sent["rank"]["up_total"]
@@ -222,8 +235,8 @@ def test_candidates_are_audited_best_first_until_one_is_forgotten(
     heard: list[str] = []
 
     def kill_in_the_second(progress: Progress) -> None:
-        heard.append(progress.audit)
-        if progress.audit and progress.audit != next(filter(None, heard)):
+        heard.append(progress.now if progress.now.startswith("audit") else "")
+        if heard[-1] and heard[-1] != next(filter(None, heard)):
             raise KeyboardInterrupt
 
     with pytest.raises(FusedRayError, match=f"continue with: fused-ray sweep --resume {path}"):

@@ -38,7 +38,7 @@ MAY_IMPORT["api"] = {"audit", "config", "core", "data", "errors", "runs", "seedi
 MAY_IMPORT["__init__"] = {"config", "errors", "runs", "studies"}
 MAY_IMPORT["cli"] = {"__init__", "config", "data", "errors", "runs", "stopping", "storage", "studies"}
 MAY_IMPORT["__main__"] = {"cli"}
-RAY = ("fused_ray/engine/", "fused_ray/studies/sweeps/tune/")
+RAY = ("fused_ray/engine/", "fused_ray/studies/tune/")
 """The only places that import Ray: the engine, and what lets Tune run a sweep's trials."""
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 50
 """Lines."""

@@ -21,6 +21,7 @@ from fused_ray.config import AuditConfig, RunConfig, Section
 from fused_ray.config.fields import Auto, Count, Integers, Place
 from fused_ray.config.kinds import COMPARISON, base_of, check_kind
 from fused_ray.config.methods import METHOD, Method
+from fused_ray.config.older_names import all_renamed
 from fused_ray.config.paths import absolute
 from fused_ray.config.preset import over, presets, read_preset
 from fused_ray.config.sections import INPUTS
@@ -245,6 +246,7 @@ class CompareConfig(Section):
         if not isinstance(merged, dict):
             raise ConfigError(f"{source or 'the comparison'} must be a mapping with methods and scenarios")
         merged["base"] = base_of(merged.get("base"), source)
+        merged = all_renamed(merged)
         if isinstance(merged.get("audit"), bool):
             merged["audit"] = {"enabled": merged["audit"]}
         lower = read_preset(preset, "compare")

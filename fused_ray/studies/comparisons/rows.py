@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from fused_ray.config import schedule
 from fused_ray.config.metrics import Metric
 from fused_ray.core.simulation import VACUOUS_MARGIN, vacuous
 from fused_ray.runs.directory import RunDirectory
+from fused_ray.storage.schemas import TIME
 from fused_ray.studies import further
 from fused_ray.studies.comparisons.config import Cell
 from fused_ray.studies.status import DONE
@@ -85,6 +87,9 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "values": (_INT, "values of the adapter; null for a method that changes the whole model"),
     "reversible": (_BOOL, "whether taking the adapter off gives the earlier model back, bit for bit"),
     "sha256": (_STRING, "hash of the model that forgot"),
+    "started_at": (TIME, "when the run was first started, by its driver's clock"),
+    "ended_at": (TIME, "when it was finished, but for the audit"),
+    "config": (_STRING, "the run's whole configuration, JSON"),
     "directory": (_STRING, "the run's directory, from the comparison's"),
     "metrics_failed": (_STRING, "further metrics that could not be taken, and why; empty: none"),
 }
@@ -116,7 +121,7 @@ def finished(cell: Cell, run: RunDirectory, base: RunDirectory, audit: Mapping[s
     phases = [phase for phase in result["bytes"] if phase != "pretrain"]
     sent = {phase: result["bytes"][phase] for phase in phases}
     main = sent[schedule.main_phase(sent)]
-    rounds = trained(run)
+    rounds, (started, ended) = trained(run), run.times
     return {
         **bare(cell, DONE),
         **_figures(metrics["after"], ""),
@@ -141,6 +146,9 @@ def finished(cell: Cell, run: RunDirectory, base: RunDirectory, audit: Mapping[s
         "values": adapter["values"] if adapter else None,
         "reversible": result["reversible"],
         "sha256": result["hash"]["unlearned"],
+        "started_at": started,
+        "ended_at": ended,
+        "config": json.dumps(run.config.model_dump(mode="json", by_alias=True)),
         "directory": str(run.path.relative_to(base.path.parents[1])),
     }
 

@@ -65,9 +65,8 @@ class Cells:
 
     def against(self, cell: Cell) -> Against:
         """What a cell's model is measured against; bases of other seeds that failed are left out."""
-        groups = {
-            other.seed: Path(other.base.output.dir) for other in self._config.cells if other.scenario == cell.scenario
-        }
+        same = [other for other in self._config.cells if other.scenario == cell.scenario]
+        groups = {other.seed: Path(other.base.output.dir) for other in same}
         places = list(groups)
         here = places.index(cell.seed)
         others = [groups[seed] for seed in (*places[here + 1 :], *places[:here])]
@@ -140,7 +139,7 @@ class Comparison(Study):
 
     @property
     def left(self) -> list[Cell]:
-        """Cells without a row, with one that is to be tried again, or with one by other rules or against other models."""
+        """Cells without a row, with one that is to be tried again, or with one by other rules or other models."""
         return [cell for cell in self.config.cells if not self._settled(cell)]
 
     def _settled(self, cell: Cell) -> bool:

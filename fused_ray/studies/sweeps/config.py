@@ -17,6 +17,7 @@ from pydantic import model_validator
 
 from fused_ray.config import RunConfig, describe
 from fused_ray.config.kinds import SWEEP, base_of, check_kind
+from fused_ray.config.older_names import all_renamed
 from fused_ray.config.paths import absolute
 from fused_ray.config.preset import over, read_preset
 from fused_ray.config.sections import INPUTS
@@ -30,7 +31,7 @@ from fused_ray.studies.sweeps.trials import SweepSettings, Trial
 METRICS = ("ra", "fa", "ca", "bytes_up_total", "seconds", "score")
 """What may be an objective: columns of trials.parquet, accuracies on the half that is chosen by; score = ra - fa."""
 _OURS = ("engine.", "output.", "audit.", "pretrain.from", "pretrain.history", "federation.clients_per_actor",
-         "federation.cpus_per_client", "federation.gpus_per_client")  # fmt: skip
+         "federation.actor_cpus", "federation.actor_gpus")  # fmt: skip
 """What the sweep sets itself, or what changes no result."""
 
 
@@ -242,6 +243,7 @@ class SweepConfig(SweepSettings):
         ordinary = []
         if isinstance(merged, dict):
             merged["base"] = base_of(merged.get("base"), source)
+            merged = all_renamed(merged)
             merged = over({"base": read_preset(preset)}, merged)
         for override in overrides:
             if isinstance(merged, dict) and override.strip().startswith("space."):

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from fused_ray.core.metrics import HALVES
 from fused_ray.runs.directory import RunDirectory
-from fused_ray.storage.schemas import METRICS
+from fused_ray.storage.schemas import METRICS, TIME
 from fused_ray.studies.status import DONE, STOPPED
 from fused_ray.studies.sweeps.trials import Trial
 
@@ -39,7 +39,12 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "status": (_STRING, "done; stopped (early, by the scheduler); unsupported: or failed: and the reason"),
     "seed": (_INT, "the run's seed"),
     "values": (_STRING, "the swept fields and their values, JSON"),
-    "config": (_STRING, "the run's whole configuration, JSON; null where its values do not go together"),
+    "config": (
+        _STRING,
+        "in the last row of a trial: its run's whole configuration, JSON; null where its values do not go together",
+    ),
+    "started_at": (TIME, "when the trial's run was first started, by its driver's clock; null if it never was"),
+    "ended_at": (TIME, "when it was finished; null where it was not: stopped early, failed"),
     "ra_before": (_FLOAT, "ra of the model that remembers"),
     "fa_before": (_FLOAT, "fa of the model that remembers"),
     "ra_retrained": (_FLOAT, "ra of the model retrained without the forgotten data; null if that was left out"),
@@ -68,18 +73,22 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 def of_trial(trial: Trial, status: str, run: RunDirectory | None, retrained: Mapping[str, float] | None) -> list[Row]:
     """All rows of a trial; `run` as far as it has come, `retrained` its retrained model's figures."""
     config = trial.config
+    started, ended = run.times if run is not None else (None, None)
     common: Row = {
         **dict.fromkeys(SCHEMA.names),
         "trial": trial.number,
         "status": status,
         "seed": config.seed if config else trial.values.get("seed"),
         "values": trial.text,
-        "config": config and json.dumps(config.model_dump(mode="json", by_alias=True)),
+        "started_at": started,
+        "ended_at": ended,
         **(_of_model("retrained", retrained) if retrained else {}),
     }
     rows = [common | found for found in _rounds(run)] if run is not None and status in (DONE, STOPPED) else []
     rows = rows or [common]
-    return [row | {"last": number == len(rows)} for number, row in enumerate(rows, 1)]
+    rows = [row | {"last": False} for row in rows]
+    rows[-1] |= {"last": True, "config": config and json.dumps(config.model_dump(mode="json", by_alias=True))}
+    return rows
 
 
 def _rounds(run: RunDirectory) -> list[Row]:

@@ -103,6 +103,6 @@ _RemoteRunner = ray.remote(concurrency_groups={"control": 4})(Runner)  # type: i
 
 
 def start_runner(plan: Any, group: PlacementGroup, node: str) -> Any:
-    """A runner for the plan behind a reference, on the node of the study's driver, so that all files are written there."""
+    """A runner for the plan behind a reference, on the driver's node, so that all files are written there."""
     here = NodeAffinitySchedulingStrategy(node, soft=False)
     return _RemoteRunner.options(num_cpus=0, scheduling_strategy=here).remote(plan, group)

@@ -93,7 +93,7 @@ class Tuning:
             param_space={POINT: tune.grid_search(points)} if search is None else {},
             tune_config=tune.TuneConfig(
                 num_samples=1 if search is None else left,
-                search_alg=search and ConcurrencyLimiter(search.algorithm, max_concurrent=side),
+                search_alg=None if search is None else ConcurrencyLimiter(search.algorithm, max_concurrent=side),
                 scheduler=self._scheduler,
                 max_concurrent_trials=side if search is None else None,
                 reuse_actors=True,

@@ -12,7 +12,7 @@ from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.jobs import AuditJob, RunJob
 from fused_ray.studies.comparisons.config import CompareConfig
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
-from fused_ray.studies.comparisons.job import CompareJob
+from fused_ray.studies.job import StudyJob
 
 RUN = RunConfig.from_dict({})
 COMPARISON = CompareConfig.from_dict({"methods": ["fused"], "scenarios": ["class"]})
@@ -23,7 +23,7 @@ COMPARISON = CompareConfig.from_dict({"methods": ["fused"], "scenarios": ["class
     [
         (RunDirectory, RUN, RunJob),
         (RunDirectory, RUN, AuditJob),
-        (ComparisonDirectory, COMPARISON, CompareJob),
+        (ComparisonDirectory, COMPARISON, StudyJob),
     ],
 )
 def test_a_driver_that_comes_late_leaves_a_later_folder_alone(tmp_path: Path, kind, config, job) -> None:

@@ -59,7 +59,7 @@ def test_every_client_has_an_actor_where_there_are_cores_enough():
 
 def test_the_cores_of_all_nodes_count_and_no_core_spans_two():
     assert sizes(plan(federation(), EVEN, nodes((2, 0), (3, 0)))) == [10] * 5
-    assert len(plan(federation(cpus_per_client=2), EVEN, nodes((3, 0), (3, 0))).clients) == 2
+    assert len(plan(federation(actor_cpus=2), EVEN, nodes((3, 0), (3, 0))).clients) == 2
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_given_number_of_clients_an_actor_is_kept_and_cores_are_shared(per_act
 
 def test_more_cores_than_there_are_are_refused_with_the_sum():
     with pytest.raises(PlacementError, match=r"50 clients in 50 actors need 50 x \(1 CPU \+ 0 GPU\).* hold 4 such"):
-        plan(federation(clients_per_actor=1, cpus_per_client=1), EVEN, nodes((2, 0), (2, 0)))
+        plan(federation(clients_per_actor=1, actor_cpus=1), EVEN, nodes((2, 0), (2, 0)))
 
 
 # -- cards
@@ -95,7 +95,7 @@ def test_fifty_actors_share_four_cards():
 
 
 def test_given_fractions_fill_each_card_by_itself():
-    found = plan(federation(gpus_per_client=0.25), EVEN, nodes((64, 2), (64, 1)))
+    found = plan(federation(actor_gpus=0.25), EVEN, nodes((64, 2), (64, 1)))
     assert len(found.clients) == 12
     assert found.gpus == 0.25
     assert_every_client_once(found, 50)
@@ -104,30 +104,30 @@ def test_given_fractions_fill_each_card_by_itself():
 def test_a_fraction_that_would_span_two_cards_is_refused_with_the_sum():
     two_cards = nodes((16, 2))  # 2 + 2 actors of 0.4 fit, although 5 x 0.4 is 2
     with pytest.raises(PlacementError, match=r"need 5 x \(1 CPU \+ 0.4 GPU\).* 2 GPU hold 4 such actors"):
-        plan(federation(clients=5, clients_per_actor=1, gpus_per_client=0.4), [9] * 5, two_cards)
-    assert len(plan(federation(clients=5, gpus_per_client=0.4), [9] * 5, two_cards).clients) == 4
-    assert len(plan(federation(clients=4, clients_per_actor=1, gpus_per_client=0.4), [9] * 4, two_cards).clients) == 4
+        plan(federation(clients=5, clients_per_actor=1, actor_gpus=0.4), [9] * 5, two_cards)
+    assert len(plan(federation(clients=5, actor_gpus=0.4), [9] * 5, two_cards).clients) == 4
+    assert len(plan(federation(clients=4, clients_per_actor=1, actor_gpus=0.4), [9] * 4, two_cards).clients) == 4
 
 
 @pytest.mark.parametrize("per_actor", ["auto", 1, 50])
 def test_one_and_a_half_cards_are_refused(per_actor):
     with pytest.raises(PlacementError, match=r"1.5 GPU\).* hold 0 such actors"):
-        plan(federation(clients_per_actor=per_actor, gpus_per_client=1.5), EVEN, nodes((64, 8)))
+        plan(federation(clients_per_actor=per_actor, actor_gpus=1.5), EVEN, nodes((64, 8)))
 
 
 def test_whole_cards_are_granted():
-    found = plan(federation(gpus_per_client=2), EVEN, nodes((64, 4), (64, 3)))
+    found = plan(federation(actor_gpus=2), EVEN, nodes((64, 4), (64, 3)))
     assert (len(found.clients), found.gpus) == (3, 2.0)
 
 
 @pytest.mark.parametrize("per_actor", ["auto", 1, 50])
 def test_a_card_is_refused_where_there_is_none(per_actor):
     with pytest.raises(PlacementError, match=r"1 GPU\), but the 1 node\(s\) with 64 CPU and 0 GPU hold 0"):
-        plan(federation(clients_per_actor=per_actor, gpus_per_client=1), EVEN, nodes((64, 0)))
+        plan(federation(clients_per_actor=per_actor, actor_gpus=1), EVEN, nodes((64, 0)))
 
 
 def test_cards_can_be_left_alone():
-    found = plan(federation(gpus_per_client=0), EVEN, nodes((2, 4)))
+    found = plan(federation(actor_gpus=0), EVEN, nodes((2, 4)))
     assert (len(found.clients), found.gpus) == (2, 0.0)
 
 
@@ -152,8 +152,8 @@ OFFER = st.tuples(st.integers(1, 16), st.integers(0, 4), st.floats(1e8, 1e10))
 FEDERATION = st.builds(
     FederationConfig,
     clients_per_actor=st.integers(1, 30) | st.just("auto"),
-    cpus_per_client=st.floats(0.01, 4) | st.just("auto"),
-    gpus_per_client=st.floats(1e-4, 3)
+    actor_cpus=st.floats(0.01, 4) | st.just("auto"),
+    actor_gpus=st.floats(1e-4, 3)
     | st.just(0.0)
     | st.sampled_from([0.1, 0.2, 0.25, 0.3, 1 / 3, 0.4, 0.5, 1, 2])
     | st.just("auto"),
@@ -172,8 +172,8 @@ def test_a_plan_fits_and_holds_every_client_once(wanted, examples, offers):
     assert max(sizes(found)) <= math.ceil(len(examples) / len(found.clients))
     if wanted.clients_per_actor != "auto":
         assert max(sizes(found)) <= wanted.clients_per_actor
-    assert wanted.cpus_per_client in ("auto", found.cpus)
-    assert wanted.gpus_per_client in ("auto", found.gpus)
+    assert wanted.actor_cpus in ("auto", found.cpus)
+    assert wanted.actor_gpus in ("auto", found.gpus)
     assert len(found.clients) <= packed(found, there)
     assert len(found.clients) * ACTOR_BYTES <= sum(node.memory for node in there)
 
@@ -213,7 +213,7 @@ def test_equal_clients_are_spread_evenly(count, cores, examples):
 
 
 def test_cores_of_nodes_without_cards_do_not_count_where_actors_have_gpus():
-    found = plan(federation(gpus_per_client=0.1), [100] * 10, nodes((8, 0), (4, 1)))
+    found = plan(federation(actor_gpus=0.1), [100] * 10, nodes((8, 0), (4, 1)))
     assert len(found.clients) == 10
     assert found.cpus <= 0.4
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fused_ray.runs.remaining import Steps, seconds_left, told
+from fused_ray.runs.remaining import Remaining, seconds_left, told
 
 COST = {"pretrain": 1.0, "unlearn": 0.5, "retrain": 1.0}
 
@@ -40,19 +40,33 @@ def test_part_of_a_round_and_what_is_done() -> None:
     assert seconds_left({"pretrain": -1.0}, {"pretrain": [4.0]}, COST) == 0.0
 
 
-def test_steps_of_several_kinds() -> None:
-    steps = Steps(["base", "base", "cell", "cell"], {"base": 10.0, "cell": 2.0})
-    steps.begin(0, 100.0)
-    assert steps.seconds_left(101.0) is None
-    assert steps.seconds_left(102.0, 20.0) == (20 - 2) + 20 + 4 + 4  # the first is known to take 20 s
-    steps.begin(1, 130.0)  # it took 30
-    assert steps.seconds_left(140.0) == (30 - 10) + 6 + 6
-    steps.begin(1, 145.0)  # the same goes on
-    assert steps.seconds_left(200.0) == 6 + 6  # longer than expected: nothing is left of it
-    steps.begin(2, 200.0)
-    assert steps.seconds_left(201.0) == (2 / 10 * 50 - 1) + 10  # by the median of 30 and 70
-    steps.begin(3, 204.0)
-    assert steps.seconds_left(204.0) == 4.0
+def test_runs_of_several_kinds_one_after_the_other() -> None:
+    left = Remaining(["base", "base", "cell", "cell"], {"base": 10.0, "cell": 2.0})
+    left.begin("a", "base", 100.0)
+    assert left.seconds_left(101.0) is None
+    assert left.seconds_left(102.0, 20.0) == (20 - 2) + 20 + 4 + 4  # the first is known to take 20 s
+    left.end("a", 130.0)
+    left.begin("b", "base", 130.0)
+    assert left.seconds_left(140.0) == (30 - 10) + 6 + 6
+    assert left.seconds_left(200.0) == 6 + 6  # longer than expected: nothing is left of it
+    left.end("b", 200.0)
+    left.begin("c", "cell", 200.0)
+    assert left.seconds_left(201.0) == (2 / 10 * 50 - 1) + 10  # by the median of 30 and 70
+    left.end("c", 204.0)
+    left.begin("d", "cell", 204.0)
+    assert left.seconds_left(204.0) == 4.0
+
+
+def test_two_runs_side_by_side_take_half_the_time() -> None:
+    left = Remaining(["cell"] * 6, {"cell": 1.0})
+    left.begin("a", "cell", 0.0)
+    left.begin("b", "cell", 0.0)
+    left.end("a", 10.0)
+    left.begin("c", "cell", 10.0)
+    # b should be over, c takes 10 more, three more of 10 wait
+    assert left.seconds_left(10.0) == (0 + 10 + 3 * 10) / 2
+    left.skip("cell")
+    assert left.seconds_left(14.0) == (0 + 6 + 2 * 10) / 2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from ray.tune.search.optuna import OptunaSearch
 from fused_ray import FusedRayError
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.dimension import Dimension
-from fused_ray.studies.sweeps.tune.space import from_tune, to_tune
+from fused_ray.studies.tune.space import from_tune, to_tune
 
 
 @pytest.mark.parametrize(
