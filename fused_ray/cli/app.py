@@ -17,7 +17,7 @@ from fused_ray import __version__
 from fused_ray.cli import comparisons as cli_compare
 from fused_ray.cli import sweeps as cli_sweep
 from fused_ray.cli.options import AsJson, Overrides, Preset
-from fused_ray.cli.settings import SettingsCommand
+from fused_ray.cli.settings import Seeds, SettingsCommand, whole_numbers
 from fused_ray.config import RunConfig, describe
 from fused_ray.config.kinds import COMPARISON, RUN, SWEEP
 from fused_ray.config.older_names import OldName
@@ -60,6 +60,7 @@ def run(
     set_: Overrides = None,
     preset: Preset = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.")] = None,
+    seeds: Seeds = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run in output.dir.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -69,11 +70,14 @@ def run(
     from fused_ray.runs.start import execute, prepare, prepare_resume
 
     if resume is not None:
-        if config is not None or preset or overwrite:
+        if config is not None or preset or seeds or overwrite:
             raise typer.BadParameter("--resume goes on with the run's own configuration; give nothing but --set")
         directory, settings = prepare_resume(resume, set_ or [])
     else:
         settings = RunConfig.from_yaml(config, set_ or [], preset)
+        if seeds is not None:
+            cli_compare.run_over_seeds(settings, whole_numbers(seeds), overwrite=overwrite, as_json=as_json)
+            return
         directory, settings = prepare(settings, overwrite=overwrite)
     if (directory.path / "result.json").exists():
         result = directory.result

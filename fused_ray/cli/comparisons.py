@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fused_ray.cli.options import AsJson, DefaultGroup, Overrides
 from fused_ray.cli.settings import SettingsCommand
+from fused_ray.config import RunConfig
 from fused_ray.config.preset import presets
 from fused_ray.studies.comparisons.config import CompareConfig
+
+if TYPE_CHECKING:
+    from fused_ray.studies.comparisons.directory import ComparisonDirectory
 
 app = typer.Typer(
     cls=DefaultGroup,
@@ -40,7 +45,6 @@ def start(
 ) -> None:
     """Run every method on every scenario with every seed, audit what they forgot, and show the tables."""
     from fused_ray.studies.comparisons.start import complete, prepare, prepare_resume
-    from fused_ray.studies.start import execute
 
     if resume is not None:
         if config is not None or preset or quick or overwrite:
@@ -51,10 +55,24 @@ def start(
             raise typer.BadParameter(f"name a YAML file, or a preset: --preset {_WHOLE}")
         settings = CompareConfig.from_yaml(config, set_ or [], quick, preset)
         directory, settings = prepare(settings, overwrite=overwrite)
+    _carry_out(directory, settings, started=not complete(directory), as_json=as_json)
+
+
+def run_over_seeds(config: RunConfig, seeds: Sequence[int], *, overwrite: bool, as_json: bool) -> None:
+    """Make a run with several seeds, and show means and spreads."""
+    from fused_ray.studies.comparisons.seeds import over_seeds
+    from fused_ray.studies.comparisons.start import prepare
+
+    _carry_out(*prepare(over_seeds(config, seeds), overwrite=overwrite), started=True, as_json=as_json)
+
+
+def _carry_out(directory: ComparisonDirectory, settings: CompareConfig, *, started: bool, as_json: bool) -> None:
+    """Run what is left, unless nothing is, and show the tables."""
     from fused_ray.studies.comparisons.display import show_comparison  # loads PyTorch
     from fused_ray.studies.display import show_progress
+    from fused_ray.studies.start import execute
 
-    if not complete(directory):
+    if started:
         with directory.attempt(), show_progress(directory.path, "cells") as listener:
             execute(directory, settings, listener)
     show_comparison(directory, to_error=as_json)

@@ -7,8 +7,9 @@ import re
 import shlex
 from collections.abc import Collection, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperCommand
 
 from fused_ray.errors import ConfigError
@@ -17,13 +18,38 @@ _FIELD = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 """How a word begins that is a field and its value."""
 
 
+Seeds = Annotated[
+    str | None,
+    typer.Option("--seeds", metavar="N ...", help="Run with each of these seeds; show means and spreads over them."),
+]
+
+
+def whole_numbers(text: str) -> list[int]:
+    """What stood behind `--seeds`, `0 1 2` or `0,1,2`. Raises ConfigError."""
+    words = text.replace(",", " ").split()
+    if not words or not all(word.isdecimal() for word in words):
+        raise ConfigError(f"--seeds: write whole numbers, as in --seeds 0 1 2 (given: {text})")
+    return [int(word) for word in words]
+
+
 class SettingsCommand(TyperCommand):
     """A command with `--set`. Raises ConfigError with the words as they should be."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        args = _seeds_together(args)
         with_value = {name for option in self.params for name in option.opts if not getattr(option, "is_flag", True)}
         _check(args, with_value)
         return super().parse_args(ctx, args)
+
+
+def _seeds_together(words: Sequence[str]) -> list[str]:
+    """The numbers behind --seeds as one word, however they were written."""
+    words = list(words)
+    if "--seeds" in words:
+        place = words.index("--seeds") + 1
+        numbers = list(takewhile(lambda word: re.fullmatch(r"[\d,]+", word), words[place:]))
+        words[place : place + len(numbers)] = [" ".join(numbers)] if numbers else []
+    return words
 
 
 def _check(words: Sequence[str], with_value: Collection[str]) -> None:

@@ -62,7 +62,8 @@ class _Lines:
     def __call__(self, progress: Progress) -> None:
         self._notes((*progress.notes, *progress.run.notes))
         where = progress.model or progress.now, progress.done
-        if where != self._last:
+        between = not where[0] and not progress.running and progress.done < progress.count
+        if where != self._last and not between:
             self._last = where
             self._screen.say(_words(progress, self._runs))
 

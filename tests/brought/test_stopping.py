@@ -20,7 +20,6 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from fused_ray.studies.tools import Tools, preparer
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError
 from ray.util import get_node_ip_address
@@ -32,9 +31,10 @@ from fused_ray.data import torchvision_sets
 from fused_ray.data.torchvision_import import import_torchvision
 from fused_ray.engine.reason import reason
 from fused_ray.engine.session import SessionError, session
-from fused_ray.errors import DataError, FusedRayError, RunDirectoryError, out_of_memory
+from fused_ray.errors import DataError, RunDirectoryError, out_of_memory
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.stopping import sigterm_kept
+from fused_ray.studies.tools import Tools, preparer
 from tests.processes import family, start, wait_until
 
 SMALL = [

@@ -1,0 +1,58 @@
+"""`fused-ray run --seeds`: a run with several seeds is a comparison of one method on one scenario."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fused_ray import RunConfig, load_comparison, load_run, run
+from fused_ray.cli.app import main
+
+SMALL = [
+    *("data.limit=300", "federation.clients=3", "pretrain.rounds=2", "unlearn.rounds=1", "retrain.rounds=1"),
+    *("unlearn.layers=1", "audit.enabled=false", "output.plots=none", "engine.backend=local"),
+]
+ARGUMENTS = [part for field in SMALL for part in ("--set", field)]
+
+
+def test_every_seed_gives_what_a_run_with_it_gives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--seeds", "4", "1", *ARGUMENTS, "--set", f"output.dir={tmp_path / 'seeds'}"]) == 0
+    rows = load_comparison(tmp_path / "seeds").rows
+    assert [(row["method"], row["scenario"], row["seed"], row["status"]) for row in rows] == [
+        ("fused", "class", 4, "done"),
+        ("fused", "class", 1, "done"),
+    ]
+    assert "±" in capsys.readouterr().out
+    alone = run(RunConfig.from_dict({}, [*SMALL, "seed=1", f"output.dir={tmp_path / 'alone'}"]))
+    assert rows[1]["sha256"] == alone["hash"]["unlearned"]
+    base = load_run(tmp_path / "seeds" / "bases" / "class-1").result
+    assert base["hash"]["base"] == alone["hash"]["base"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--seeds"], "--seeds"),
+        (["--seeds", "one"], "write whole numbers, as in --seeds 0 1 2 (given: one)"),
+        (["--seeds", "-1"], "--seeds"),
+        (["--seeds", "2", "2"], "seeds: [2, 2] names a seed twice"),
+        (["--seeds", "2", "--set", "pretrain.from=x"], "pretrain"),
+        (["--resume", "x", "--seeds", "2"], "--resume"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+def test_a_part_of_ones_own_names_its_folders_by_its_last_name() -> None:
+    from fused_ray.studies.comparisons.seeds import over_seeds
+
+    config = RunConfig.from_dict({}, ["unlearn.method=fused_ray_plugin.methods.ridge:METHOD"])
+    (cell,) = over_seeds(config, [7]).cells
+    assert cell.name == "class-7-ridge-METHOD"
