@@ -24,6 +24,7 @@ from fused_ray.config.methods import METHOD, Method
 from fused_ray.config.paths import absolute
 from fused_ray.config.preset import over, presets, read_preset
 from fused_ray.config.sections import INPUTS
+from fused_ray.config.settings import exchanging
 from fused_ray.config.suggest import did_you_mean
 from fused_ray.config.tasks import SCENARIO
 from fused_ray.config.validation import put, validated
@@ -278,7 +279,7 @@ class CompareConfig(Section):
             "output.plots": "none",
             "output.dir": str(Path(self.output.dir).absolute() / folder),
         }
-        for key, value in {**asked, **settings, **own}.items():
+        for key, value in exchanging(values, {**asked, **settings, **own}).items():
             put(values, key, value, f"methods: {method.label}" if method else f"scenarios: {scenario.label}")
         try:
             return validated(RunConfig, values)

@@ -24,7 +24,7 @@ from fused_ray.config.fields import Plots
 from fused_ray.core.rounds import Federation
 from fused_ray.core.standard import standard
 from fused_ray.data import datasets
-from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError, in_one_line
+from fused_ray.errors import Interrupted, RunDirectoryError, in_one_line
 from fused_ray.runs import audits
 from fused_ray.runs import execute as single
 from fused_ray.runs.directory import RunDirectory
@@ -127,8 +127,8 @@ class _Comparison:
             return single.finish(config, self.make_pool, self.hear(step), self.stopped, self._notes, self.prepare), ""
         except Interrupted:
             raise
-        except FusedRayError as error:
-            return None, str(error)
+        except Exception as error:  # parts from elsewhere raise anything: the other cells go on
+            return None, in_one_line(error)
 
     def prepare(self, config: RunConfig) -> tuple[ImageData, Scenario]:
         """The data and scenario of one of its runs."""

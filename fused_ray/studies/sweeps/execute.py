@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from fused_ray.config import RunConfig, schedule
 from fused_ray.core.standard import standard
 from fused_ray.data import datasets
-from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
+from fused_ray.errors import Interrupted, RunDirectoryError, in_one_line
 from fused_ray.runs import audits
 from fused_ray.runs import execute as single
 from fused_ray.runs.directory import RunDirectory
@@ -169,8 +169,8 @@ class Sweep:
                 self._finish(config, make_pool, name, steps)
             except Interrupted:
                 raise
-            except FusedRayError as error:
-                self._without_model[path] = str(error)
+            except Exception as error:  # parts from elsewhere raise anything
+                self._without_model[path] = in_one_line(error)
         steps.begin(len(missing), time.monotonic())
         self._tell(model="")
 
@@ -327,8 +327,8 @@ def run_trial(
         single.finish(config, make_pool, listener, stopped, (), prepare)
     except Interrupted:
         raise
-    except FusedRayError as error:
-        return f"{rows.FAILED}{error}"
+    except Exception as error:  # parts from elsewhere raise anything: the other trials go on
+        return f"{rows.FAILED}{in_one_line(error)}"
     return rows.DONE
 
 

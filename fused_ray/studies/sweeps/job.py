@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fused_ray.core.lease import Lease
+from fused_ray.engine.parts import check_parts
 from fused_ray.engine.pool import RayPool
 from fused_ray.storage.place import Mark
 from fused_ray.studies.sweeps.config import SweepConfig
@@ -26,6 +27,7 @@ class SweepJob:
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
         from fused_ray.studies.sweeps.tune.tuning import Tuning
 
+        check_parts(self.config.runs)
         tuning = Tuning(self.config)  # refuses at once what does not fit
         with contextlib.closing(Lease(RayPool)) as lease:
 
