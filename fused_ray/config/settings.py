@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -25,6 +27,37 @@ from fused_ray.config.sections import (
 from fused_ray.config.tasks import DATASET, PARTITIONING, SCENARIO, Kind, Request
 from fused_ray.config.training import TrainConfig
 from fused_ray.errors import ConfigError
+
+PARTS: Mapping[str, Door[Any]] = {
+    "unlearn.method": METHOD,
+    "data.name": DATASET,
+    "data.partition": PARTITIONING,
+    "forget.scenario": SCENARIO,
+    "train.optimiser": CLIENT_OPTIMISER,
+    "train.schedule": SCHEDULE,
+    "federation.aggregate": AGGREGATE,
+    "federation.server": SERVER_OPTIMISER,
+}
+"""The fields that name parts which workers use, beside the model's."""
+
+
+_SETTINGS = {
+    "unlearn.method": "unlearn.args",
+    "forget.scenario": "forget.args",
+    "data.name": "data.args",
+    "data.partition": "data.partition_args",
+}
+"""Of parts whose settings mean nothing to another: where they stand."""
+
+
+def exchanging(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes of dotted keys of nested values, behind the removal of the settings of a part that they exchange."""
+    removed: dict[str, Any] = {
+        args: {}
+        for key, args in _SETTINGS.items()
+        if key in changes and changes[key] != (values.get(key.partition(".")[0]) or {}).get(key.partition(".")[2])
+    }
+    return {**removed, **changes}
 
 
 class Settings(Section):
@@ -137,27 +170,22 @@ class Settings(Section):
         """What kind of scenario it is: its name, or that of the one that it is like."""
         return self.scenario.like
 
+    @property
+    def outside(self) -> dict[str, str]:
+        """The parts from elsewhere that workers use: by field, what it says."""
+        named = {key: attrgetter(key)(self) for key in PARTS}
+        found = {key: name for key, name in named.items() if name not in PARTS[key].built_in}
+        if self.model.registered is None:
+            found[f"model.{'factory' if self.model.factory else 'name'}"] = self.model.label
+        return found
+
     def check_parts(self) -> None:
         """Raises ConfigError where a part from elsewhere cannot be used in this process."""
-        named: dict[str, tuple[Door[Any], str]] = {
-            "unlearn.method": (METHOD, self.unlearn.method),
-            "data.name": (DATASET, self.data.name),
-            "data.partition": (PARTITIONING, self.data.partition),
-            "forget.scenario": (SCENARIO, self.forget.scenario),
-            "train.optimiser": (CLIENT_OPTIMISER, self.train.optimiser),
-            "train.schedule": (SCHEDULE, self.train.schedule),
-            "federation.aggregate": (AGGREGATE, self.federation.aggregate),
-            "federation.server": (SERVER_OPTIMISER, self.federation.server),
-        }
-        for key, (door, name) in named.items():
+        for key, name in self.outside.items():
             try:
-                door.find(name)
+                PARTS[key].find(name) if key in PARTS else self.model.entry  # of a model, the place is asked for
             except ValueError as error:
                 raise ConfigError(f"{key}: {error}") from None
-        try:
-            self.model.entry  # noqa: B018  of a name that an installed package registers, the place is asked for
-        except ValueError as error:
-            raise ConfigError(f"model.name: {error}") from None
 
     @property
     def scenario_options(self) -> Any:

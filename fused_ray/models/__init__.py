@@ -83,7 +83,7 @@ def initialise(model: ModelConfig | str, shape: Shape, classes: int, seed: int, 
 
 def _made(model: ModelConfig | str, shape: Shape, classes: int) -> nn.Module:
     config = ModelConfig(name=model) if isinstance(model, str) else model
-    function = _resolve(config)
+    function = factory_of(config)
     try:
         built = with_torchvision(lambda: function(shape, classes, **config.args))
     except Exception as error:
@@ -105,7 +105,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
         yield
 
 
-def _resolve(config: ModelConfig) -> Callable[..., Any]:
+def factory_of(config: ModelConfig) -> Callable[..., Any]:
     """The factory. Raises ConfigError if its module or the function in it is missing."""
     try:
         module, _, name = config.entry.partition(":")

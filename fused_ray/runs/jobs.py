@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fused_ray.config import RunConfig
+from fused_ray.engine.parts import check_parts
 from fused_ray.engine.pool import RayPool
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import audit, execute
@@ -22,6 +23,7 @@ class RunJob:
     config: RunConfig
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
+        check_parts([self.config])
         return execute(RunDirectory.open(self.path, self.mark), self.config, RayPool, hear, stopped, notes)
 
 
@@ -34,4 +36,5 @@ class AuditJob:
     config: RunConfig
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
+        check_parts([self.config])
         return audit(RunDirectory.open(self.path, self.mark), self.config, RayPool, hear, stopped)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fused_ray.core.lease import Lease
+from fused_ray.engine.parts import check_parts
 from fused_ray.engine.pool import RayPool
 from fused_ray.storage.place import Mark
 from fused_ray.studies.comparisons.config import CompareConfig
@@ -21,13 +22,14 @@ from fused_ray.studies.views import AnyConfig, opened
 
 @dataclass(frozen=True)
 class StudyJob:
-    """A study in its prepared directory. Raises PlacementError at once where its runs do not fit on the cluster."""
+    """A study in its prepared directory. Raises at once where its parts or its runs do not fit the cluster."""
 
     path: str
     mark: Mark | None
     config: AnyConfig
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
+        check_parts(self.config.runs)
         with (
             contextlib.closing(Lease(RayPool)) as lease,
             opened(self.path, self.mark, self.config, hear, stopped, notes) as study,

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from fused_ray.config import RunConfig
 from fused_ray.core.standard import standard
-from fused_ray.errors import FusedRayError, Interrupted
+from fused_ray.errors import Interrupted, in_one_line
 from fused_ray.runs.execute import MakePool
 from fused_ray.runs.progress import Progress as RunProgress
 from fused_ray.runs.remaining import Remaining
@@ -184,8 +184,8 @@ class Study(ABC):
                 model.make(self.tools(make_pool, partial(self._hear_model, name)))
             except Interrupted:
                 raise
-            except FusedRayError as error:
-                self._without[model.key] = str(error)
+            except Exception as error:  # parts from elsewhere raise anything: the other runs go on
+                self._without[model.key] = in_one_line(error)
             self._remaining.end(model.key, time.monotonic())
         self.tell(model="", run=RunProgress())
 

@@ -17,7 +17,9 @@ ARGUMENTS = [part for field in SMALL for part in ("--set", field)]
 
 
 def test_every_seed_gives_what_a_run_with_it_gives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--seeds", "4", "1", *ARGUMENTS, "--set", f"output.dir={tmp_path / 'seeds'}"]) == 0
+    with pytest.raises(SystemExit) as done:
+        main(["run", "--seeds", "4", "1", *ARGUMENTS, "--set", f"output.dir={tmp_path / 'seeds'}"])
+    assert done.value.code == 0
     rows = load_comparison(tmp_path / "seeds").rows
     assert [(row["method"], row["scenario"], row["seed"], row["status"]) for row in rows] == [
         ("fused", "class", 4, "done"),
@@ -45,7 +47,9 @@ def test_what_is_wrong_is_one_line(
     words: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["run", *words]) == 2
+    with pytest.raises(SystemExit) as done:
+        main(["run", *words])
+    assert done.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
 

@@ -25,6 +25,7 @@ from fused_ray.config.older_names import all_renamed
 from fused_ray.config.paths import absolute
 from fused_ray.config.preset import over, presets, read_preset
 from fused_ray.config.sections import INPUTS
+from fused_ray.config.settings import exchanging
 from fused_ray.config.suggest import did_you_mean
 from fused_ray.config.tasks import SCENARIO
 from fused_ray.config.validation import put, validated
@@ -199,8 +200,8 @@ class CompareConfig(Section):
 
     @property
     def runs(self) -> list[RunConfig]:
-        """The runs of the cells that there are."""
-        return [cell.config for cell in self.cells if cell.config is not None]
+        """The cells' runs; where a method cannot do a scenario, the base run."""
+        return [cell.config or cell.base for cell in self.cells]
 
     @property
     def count(self) -> int:
@@ -307,7 +308,7 @@ class CompareConfig(Section):
             "output.plots": "none",
             "output.dir": str(Path(self.output.dir).absolute() / folder),
         }
-        for key, value in {**asked, **settings, **own}.items():
+        for key, value in exchanging(values, {**asked, **settings, **own}).items():
             put(values, key, value, f"methods: {method.label}" if method else f"scenarios: {scenario.label}")
         try:
             return validated(RunConfig, values)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from fused_ray.audit.rules import outdated
 from fused_ray.config import schedule
-from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError, in_one_line
+from fused_ray.errors import Interrupted, RunDirectoryError, in_one_line
 from fused_ray.runs import audits
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import MakePool
@@ -49,8 +49,8 @@ class Cells:
             run = tools.finish(cell.config)
         except Interrupted:
             raise
-        except FusedRayError as error:
-            return f"{FAILED}{error}"
+        except Exception as error:  # parts from elsewhere raise anything: the other cells go on
+            return f"{FAILED}{in_one_line(error)}"
         if not self._config.audit.enabled:
             return DONE
         if reason := self.unaudited.get(cell.group):

@@ -143,6 +143,12 @@ class SweepConfig(SweepSettings):
         said = self.blamed(reason)
         return said if reason.startswith(f"{key}: ") else f"space.{key} = {json.dumps(value)}: {said}"
 
+    @property
+    def runs(self) -> list[RunConfig]:
+        """The base and the trials that can be run; of what is proposed later, some that have every value named."""
+        trials = self.likely if self.search == "optuna" else self.trials
+        return [self.base, *(trial.config for trial in trials if trial.config)]
+
     # -- what trials share
 
     @property

@@ -76,9 +76,7 @@ def prepare(config: SweepConfig, *, overwrite: bool = False) -> tuple[SweepDirec
     config = config.located()
     if config.search == "optuna" and importlib.util.find_spec("optuna") is None:
         raise ConfigError("search: optuna is not installed: pip install optuna")
-    # of what is proposed later, these have every value that was named
-    trials = config.likely if config.search == "optuna" else config.trials
-    runs = [config.base, *(trial.config for trial in trials if trial.config)]
+    runs = config.runs
     with blaming(config.blamed):
         for settings in {run.data: run.data for run in runs}:
             datasets.find(settings)

@@ -12,7 +12,7 @@ from typing import Any
 
 from fused_ray.audit.verdict import WORDS
 from fused_ray.config import RunConfig, schedule
-from fused_ray.errors import FusedRayError, Interrupted, RunDirectoryError
+from fused_ray.errors import Interrupted, RunDirectoryError, in_one_line
 from fused_ray.runs import audits
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import MakePool
@@ -48,14 +48,14 @@ class Trials:
                 tools.finish(config)
         except Interrupted:
             raise
-        except FusedRayError as error:
-            return f"{FAILED}its shared models: {error}"
+        except Exception as error:  # parts from elsewhere raise anything: the other trials go on
+            return f"{FAILED}its shared models: {in_one_line(error)}"
         try:
             tools.finish(self._config.run(trial))
         except Interrupted:
             raise
-        except FusedRayError as error:
-            return f"{FAILED}{error}"
+        except Exception as error:
+            return f"{FAILED}{in_one_line(error)}"
         return DONE
 
     def report(self, trial: Trial | None, status: str) -> rows.Report:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 from fused_ray.config import RunConfig, Section, registry
 from fused_ray.config.fields import Auto, Count, Drawn, Integers, Place
 from fused_ray.config.kinds import base_of
+from fused_ray.config.settings import exchanging
 from fused_ray.config.validation import mistakes, put, validated
 from fused_ray.errors import ConfigError
 from fused_ray.studies.sweeps.dimension import Dimension
@@ -179,7 +180,7 @@ class SweepSettings(Section):
     def trial(self, number: int, values: Mapping[str, Any]) -> Trial:
         """The trial at one point."""
         nested = self.base.model_dump(mode="json", by_alias=True)
-        for key, value in values.items():
+        for key, value in exchanging(nested, values).items():
             put(nested, key, value, "space")
         if nested["unlearn"]["layers"] == "all":
             own = nested["model"]["factory"] or nested["model"]["args"]
@@ -192,12 +193,6 @@ class SweepSettings(Section):
             return Trial(number, dict(values), validated(RunConfig, nested))
         except ConfigError as error:
             return Trial(number, dict(values), None, str(error))
-
-    @property
-    def runs(self) -> list[RunConfig]:
-        """The runs of the trials that there are; of those that are proposed later, likely ones."""
-        trials = self.likely if self.search == "optuna" else self.trials
-        return [trial.config for trial in trials if trial.config is not None]
 
     @property
     def likely(self) -> list[Trial]:

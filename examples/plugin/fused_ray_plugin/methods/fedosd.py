@@ -1,7 +1,7 @@
 """FedOSD: federated unlearning with orthogonal steepest descent (arXiv 2412.20200), without its recovery's projection.
 
 Each round the targets send the gradient of an unlearning loss, everybody else that of the usual one. The server takes
-from the first what points along any of the others, so that a step forgets and harms nobody.
+from the first what points along any of the others, so that a step forgets and harms nobody. So not all may be targets.
 """
 
 from dataclasses import dataclass
@@ -78,4 +78,4 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     return whole_model(end.payload, base, end.metrics or before, before)
 
 
-METHOD = Method(unlearn, section=FedOSD)
+METHOD = Method(unlearn, ("client", "exclusive"), section=FedOSD)
