@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,17 +20,23 @@ for name in ("initial_delay_ms", "period_ms", "timeout_ms"):
     os.environ[f"RAY_health_check_{name}"] = "500"
 os.environ["RAY_health_check_failure_threshold"] = "3"  # noqa: SIM112
 
+PLUGIN = Path(__file__).parents[1] / "examples" / "plugin"
 STORE = 200_000_000
 """Object store memory of a test node, bytes."""
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
-    """A Ray cluster of one node with two CPUs, shared by all tests that need one; this process is connected to it."""
+    """A Ray cluster of one node with two CPUs, shared by all tests that need one; this process is connected to it.
+
+    Its workers find the example plugin, as this process does by pytest's `pythonpath`.
+    """
     import ray
     from ray.cluster_utils import Cluster
 
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": STORE})
+    path = os.pathsep.join(filter(None, [str(PLUGIN), os.environ.get("PYTHONPATH")]))
+    about = {"num_cpus": 2, "object_store_memory": STORE, "env_vars": {"PYTHONPATH": path}}
+    nodes = Cluster(initialize_head=True, head_node_args=about)
     ray.init(address=nodes.address, log_to_driver=False)
     yield nodes
     ray.shutdown()

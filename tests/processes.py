@@ -7,14 +7,19 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import psutil
 
 
-def start(command: Sequence[str]) -> subprocess.Popen[str]:
-    """A program with its output kept, and interrupted by SIGINT even where these tests are a background job."""
+def start(command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+    """A program with its output kept, and interrupted by SIGINT even where these tests are a background job.
+
+    `options` are further ones of Popen, such as its folder and environment.
+    """
     return subprocess.Popen(
         command,
+        **options,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -61,9 +61,8 @@ class Door(Generic[P]):
         installed = self._installed().get(name)
         if installed is None:
             near = did_you_mean(name, self.names)
-            raise ValueError(
-                f"unknown {self.what} {name!r}{near or ';'} choose one of {', '.join(self.names)}, or {self.or_else}"
-            )
+            known = f"choose one of {', '.join(self.names)}, or" if self.names else "no package registers one; name"
+            raise ValueError(f"unknown {self.what} {name!r}{near or ';'} {known} {self.or_else}")
         return installed.value
 
     def _installed(self) -> dict[str, EntryPoint]:

@@ -115,8 +115,8 @@ def _facts(found: Outcome) -> dict[str, Any]:
     return {
         "hashes": (found.base_hash, found.unlearned_hash, found.restored_hash),
         "metrics": (found.before, found.unlearned.start_metrics, found.unlearned.metrics, found.retrained),
-        "adapter": found.unlearned.values.tobytes(),
-        "masks": found.unlearned.adapter.digest,
+        "adapter": found.unlearned.values is not None and found.unlearned.values.tobytes(),
+        "masks": found.unlearned.adapter and found.unlearned.adapter.digest,
         "ranking": found.unlearned.ranking,
         "fingerprints": {identity.fingerprint for identity in found.identities},
     }
@@ -220,6 +220,19 @@ KINDS = {
             *("train.optimiser=adam", "train.lr=0.003", "train.local_steps=3", "train.schedule=cosine"),
             *("train.proximal=0.01", "federation.server=fedadam", "federation.aggregate=trimmed"),
             *("federation.aggregate_args.share=0.2", "unlearn.layers=[fc3]"),
+        ],
+    ),
+    "another package's": (
+        "fused_ray_plugin.text.author:SCENARIO",
+        [
+            *("data.name=fused_ray_plugin.text.documents:DATASET", "data.args.train=300", "data.limit=null"),
+            *("data.partition=fused_ray_plugin.text.sources:PARTITION", "unlearn.args.strength=0.1"),
+            *("model.factory=fused_ray_plugin.text.model:two_layers", "train.lr=0.002", "pretrain.rounds=3"),
+            *("unlearn.method=fused_ray_plugin.methods.ridge:METHOD", "train.schedule_args.every=2"),
+            *("train.optimiser=fused_ray_plugin.training.rmsprop:CLIENT", "federation.server_args.lr=0.05"),
+            *("train.schedule=fused_ray_plugin.training.restarts:SCHEDULE", "federation.aggregate_args.steps=3"),
+            *("federation.aggregate=fused_ray_plugin.training.geometric_median:AGGREGATE",),
+            *("federation.server=fused_ray_plugin.training.fedyogi:SERVER",),
         ],
     ),
     "random views": ("client", ["data.limit=300", "data.augment=crop-flip", "train.local_epochs=2"]),

@@ -89,6 +89,8 @@ ROWS = (
     Row("docs/configurations.md", "fused-ray run --set pretrain.from", "checked", "README.md has it, too"),
     Row("docs/extend.md", "pip install -e examples/plugin", "checked", f"{_INSTALLS}; examples/plugin/tests run it"),
     Row("docs/extend.md", "from fused_ray.api import Arrays", "elsewhere", "examples/plugin/tests"),
+    Row("docs/extend.md", "fused-ray run --set 'audit.metrics", "checked", "examples/plugin/tests run it"),
+    Row("docs/extend.md", "fused-ray run --set 'output.callbacks", "checked", "examples/plugin/tests run it"),
     Row("docs/data.md", "import io", "runs"),
     Row("docs/data.md", "# shapes.yaml", "runs"),
     Row("docs/data.md", "fused-ray data shapes.yaml\n", "runs"),

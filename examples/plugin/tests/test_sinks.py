@@ -130,6 +130,7 @@ def test_in_a_sweep(tmp_path: Path) -> None:
     ("field", "said"),
     [
         ("output.callbacks=[fused_ray_plugin.callbacks.lines:Line]", "fused_ray_plugin.callbacks.lines has no Line"),
+        ("output.callbacks=[line]", "unknown callback 'line'; no package registers one; name your own as"),
         ("audit.metrics=[fused_ray_plugin.metrics.ece:BINS]", "fused_ray_plugin.metrics.ece:BINS is of type int, not"),
     ],
 )
