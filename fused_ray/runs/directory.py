@@ -43,6 +43,7 @@ class RunDirectory(Folder):
 
     KIND = "run directory"
     FORMAT = "fused_ray run 2"
+    OLDER = ("fused_ray run 1",)
     CONFIG = takeover.CONFIG
     RESUME = "fused-ray run --resume"
 

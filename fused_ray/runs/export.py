@@ -22,7 +22,7 @@ def apply_adapter(run: Path, out: Path) -> str:
 
     Raises RunDirectoryError if what is written is not the run's.
     """
-    directory = RunDirectory.open(run)
+    directory = RunDirectory.open(run, older=True)
     expected = directory.result["hash"]["unlearned"]
     return _write(out, model_that_forgot(directory.path), expected, directory.constants)
 
@@ -38,7 +38,7 @@ def restore_base(run: Path, out: Path | None) -> str:
     from fused_ray.models.anatomy import probing
     from fused_ray.models.rehearsal import memory_format, section_of
 
-    directory = RunDirectory.open(run)
+    directory = RunDirectory.open(run, older=True)
     expected: str = directory.result["hash"]["base"]
     state = read_state(directory.path / "base.safetensors")
     config = directory.config

@@ -34,4 +34,4 @@ class AuditJob:
     config: RunConfig
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
-        return audit(RunDirectory.open(self.path, self.mark), self.config, RayPool, hear, stopped)
+        return audit(RunDirectory.open(self.path, self.mark, older=True), self.config, RayPool, hear, stopped)

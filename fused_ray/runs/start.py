@@ -63,7 +63,7 @@ def resume(
 ) -> dict[str, Any]:
     """Go on with an interrupted run; the outcome has the same bits as an undisturbed run's.
 
-    `overrides` may change how it is executed (engine.*, federation.*_per_*) and who hears of it (output.callbacks), not
+    `overrides` may change how it is executed (engine.*, federation.clients_per_actor, actor_cpus and actor_gpus) and who hears of it (output.callbacks), not
     what is computed; output.plots draws the plots of a finished run anew. `callbacks` are as of `run`.
     """
     directory, config = prepare_resume(path, overrides)
@@ -102,10 +102,13 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
 
 
 def load_run(path: str | Path) -> RunDirectory:
-    """A run directory for reading: `.config`, `.result`, `.table("rounds")`, `.table("clients")`."""
+    """A run directory for reading: `.config`, `.result`, `.table("rounds")`, `.table("clients")`.
+
+    One of the first release is read too, and has what was recorded then.
+    """
     from fused_ray.runs.directory import RunDirectory
 
-    return RunDirectory.open(path)
+    return RunDirectory.open(path, older=True)
 
 
 def load_to_audit(path: str | Path) -> RunDirectory:
@@ -171,6 +174,8 @@ def check_own_model(config: RunConfig, look: Look | None = None) -> None:
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunDirectory, RunConfig]:
     """The run directory to go on with and its configuration."""
     directory = load_run(path)
+    if directory.older and not directory.finished:
+        raise RunDirectoryError(f"{path} is not finished; {directory.how_to_go_on}")
     for override in overrides:
         if not present_name(override.partition("=")[0].strip()).startswith(MAY_CHANGE):
             raise ConfigError(
