@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from fused_ray.config.fields import Constants
+from fused_ray.config.paths import expanded
 from fused_ray.core.removal import removal_hash
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays, state_hash
 from fused_ray.errors import RunDirectoryError
-from fused_ray.config.paths import expanded
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.handles import model_that_forgot
 from fused_ray.storage.files import encode_state, read_adapter, read_state

@@ -99,7 +99,8 @@ class Folder:
     def open(cls: type[Kind], path: str | Path, mark: place.Mark | None = None, older: bool = False) -> Kind:
         """An existing folder; with the mark of one that was open before, for that one alone.
 
-        `older` takes one of an earlier version too, for reading what every version has. Raises RunDirectoryError if it is not one of this kind. `lock` looks at the mark.
+        `older` takes one of an earlier version too, for reading what every version has. Raises RunDirectoryError if it
+        is not one of this kind. `lock` looks at the mark.
         """
         directory = cls(expanded(path).absolute())
         place.recover(directory.path)

@@ -16,8 +16,8 @@ from fused_ray import load_run
 from fused_ray.cli.app import main
 from fused_ray.core.state import state_hash
 from fused_ray.errors import RunDirectoryError
-from fused_ray.runs.export import apply_adapter, restore_base
 from fused_ray.runs.directory import RunDirectory
+from fused_ray.runs.export import apply_adapter, restore_base
 from fused_ray.runs.report import show_result
 from fused_ray.runs.start import prepare_resume
 from fused_ray.studies.comparisons.rows import trained
