@@ -27,12 +27,12 @@ from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import Interrupted, RunDirectoryError, in_one_line
+from fused_ray.runs.checkpoints import encode_saved, read_saved
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.handles import model_that_forgot
+from fused_ray.runs.progress import RECENT, Finished, Progress
 from fused_ray.storage.files import read_adapter, read_state
 from fused_ray.storage.folder import Folder
-from fused_ray.runs.checkpoints import encode_saved, read_saved
-from fused_ray.runs.progress import RECENT, Finished, Progress
 from fused_ray.types import ImageData, IntVector, PartialSum, Scenario
 
 RETRAINED = "retrained.safetensors"
@@ -45,7 +45,7 @@ FURTHER = ("audit_metrics", "audit_metrics_failed")
 
 
 class AuditRecorder(MemoryRecorder):
-    """Keeps models trained for an audit in a folder, each with the number of examples that it was trained on, once an epoch."""
+    """Keeps models trained for an audit in a folder, once an epoch, each with how many examples it was trained on."""
 
     def __init__(
         self,
@@ -287,5 +287,5 @@ def concluded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         raise
     except Exception as error:  # the model may be the user's own
         word, sentence, findings = "unjudged", f"{FAILED}{in_one_line(error)}", []
-        further = dict.fromkeys(FURTHER, [])
+        further = {name: [] for name in FURTHER}
     return {"verdict": word, "verdict_sentence": sentence, "findings": findings, **further}

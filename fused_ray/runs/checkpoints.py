@@ -30,7 +30,7 @@ from fused_ray.storage import files
 from fused_ray.types import FloatVector, Payload
 
 _STATE, _SERVER = "state.", "server."
-"""What the names of clients' states in a checkpoint begin with, and of what the server keeps; a number or name follows."""
+"""What the names of clients' states in a checkpoint begin with, and of what the server keeps; the rest tells whose."""
 
 
 class Checkpoints:

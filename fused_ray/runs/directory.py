@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fused_ray.config import takeover
-from fused_ray.config import RunConfig
+from fused_ray.config import RunConfig, takeover
 from fused_ray.config.fields import Constants
+from fused_ray.config.validation import validated
+from fused_ray.config.yaml_text import read_yaml
 from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.storage.environment import environment, machine
 from fused_ray.storage.folder import Folder
-from fused_ray.config.validation import validated
-from fused_ray.config.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,6 +42,7 @@ class RunDirectory(Folder):
 
     KIND = "run directory"
     FORMAT = "fused_ray run 2"
+    OLDER = ("fused_ray run 1",)
     CONFIG = takeover.CONFIG
     RESUME = "fused-ray run --resume"
 

@@ -18,6 +18,7 @@ from fused_ray.runs.screen import Notes, Screen, make_screen, number, progress_s
 if TYPE_CHECKING:
     from fused_ray.runs.progress import Finished, Progress
 
+
 @contextmanager
 def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
     """A listener that shows progress on standard error: a live bar on a terminal, else a line per finished round.

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fused_ray.config import keys
-from fused_ray.config import registry
-from fused_ray.config import RunConfig
+from fused_ray.config import RunConfig, keys
 from fused_ray.errors import ConfigError, NumericsError, RunDirectoryError
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.types import Identity

@@ -21,18 +21,17 @@ from fused_ray.data import datasets, scenarios
 from fused_ray.data.reading import some
 from fused_ray.errors import RunDirectoryError, in_one_line, naming_memory
 from fused_ray.models.anatomy import Anatomy
-from fused_ray.runs import audits
-from fused_ray.runs import plots
+from fused_ray.runs import audits, plots
 from fused_ray.runs.checkpoints import Checkpoints
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.earlier import earlier_run, made_elsewhere
-from fused_ray.storage.folder import LOCK_WAIT
-from fused_ray.runs.given import adopt_ranking, given_model
 from fused_ray.runs.events import AuditOver, RunEnds
+from fused_ray.runs.given import adopt_ranking, given_model
 from fused_ray.runs.progress import Progress, Teller
 from fused_ray.runs.recorder import DirectoryRecorder, check_same_data, facts_of
 from fused_ray.runs.result import content, now
 from fused_ray.runs.sinks import Guarded, Sinks, callbacks_of
+from fused_ray.storage.folder import LOCK_WAIT
 from fused_ray.types import ImageData, Scenario
 
 MakePool = Callable[[RunConfig, ImageData, Scenario], ClientPool]

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from fused_ray.config.fields import Constants
+from fused_ray.config.paths import expanded
 from fused_ray.core.removal import removal_hash
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays, state_hash
 from fused_ray.errors import RunDirectoryError
-from fused_ray.config.paths import expanded
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.handles import model_that_forgot
 from fused_ray.storage.files import encode_state, read_adapter, read_state
@@ -22,7 +22,7 @@ def apply_adapter(run: Path, out: Path) -> str:
 
     Raises RunDirectoryError if what is written is not the run's.
     """
-    directory = RunDirectory.open(run)
+    directory = RunDirectory.open(run, older=True)
     expected = directory.result["hash"]["unlearned"]
     return _write(out, model_that_forgot(directory.path), expected, directory.constants)
 
@@ -38,7 +38,7 @@ def restore_base(run: Path, out: Path | None) -> str:
     from fused_ray.models.anatomy import probing
     from fused_ray.models.rehearsal import memory_format, section_of
 
-    directory = RunDirectory.open(run)
+    directory = RunDirectory.open(run, older=True)
     expected: str = directory.result["hash"]["base"]
     state = read_state(directory.path / "base.safetensors")
     config = directory.config

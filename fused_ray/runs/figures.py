@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fused_ray.storage.folder import Folder
 from fused_ray.runs.screen import shown, size
+from fused_ray.storage.folder import Folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

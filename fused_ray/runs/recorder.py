@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fused_ray.config import schedule
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.rounds import RoundRecord, Saved
 from fused_ray.errors import ConfigError, Interrupted, RunDirectoryError
@@ -16,7 +17,6 @@ from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.events import ClientsDone, PhaseBegins, RoundBegins, RunBegins
 from fused_ray.runs.rows import Rows
 from fused_ray.runs.sinks import Sinks, Tables
-from fused_ray.config import schedule
 from fused_ray.types import FloatVector, ImageData, IntVector, PartialSum, Payload, Scenario
 
 

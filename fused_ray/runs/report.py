@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fused_ray.config.tasks import SCENARIOS
+from fused_ray.audit.rules import outdated
 from fused_ray.config import RunConfig, schedule
+from fused_ray.config.tasks import SCENARIOS
 from fused_ray.runs.remaining import told
 from fused_ray.runs.screen import make_screen, make_table, number, size
-from fused_ray.audit.rules import outdated
-from fused_ray.config import RunConfig
 from fused_ray.storage.folder import study_of
 
 COLOURS = {
@@ -113,7 +112,8 @@ def _in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
     if result["reversible"]:
         yield f"Reversible: with the adapter off, the model's hash is that from before, bit for bit: {hashes['base']}"
     elif not result["adapter"]:
-        yield f"Not reversible: the method {brief(result['method'])} changed the whole model; M_r is kept as base.safetensors."
+        method = brief(result["method"])
+        yield f"Not reversible: the method {method} changed the whole model; M_r is kept as base.safetensors."
     else:
         yield f"NOT REVERSIBLE: the hash is {hashes['restored']}, before it was {hashes['base']}"
     if not result["numerics"]["comparable"]:

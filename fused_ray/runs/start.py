@@ -11,15 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fused_ray.config import registry
 from fused_ray.config import DataConfig, RunConfig
-from fused_ray.errors import ConfigError, RunDirectoryError
+from fused_ray.config.callbacks import NEEDED, hears
 from fused_ray.config.kinds import COMMANDS
 from fused_ray.config.older_names import present_name
-from fused_ray.config.callbacks import NEEDED, hears
+from fused_ray.config.validation import validated
+from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.seeding import untouched
 from fused_ray.stopping import requested
-from fused_ray.config.validation import validated
 
 if TYPE_CHECKING:
     from fused_ray.runs.directory import RunDirectory
@@ -63,8 +62,9 @@ def resume(
 ) -> dict[str, Any]:
     """Go on with an interrupted run; the outcome has the same bits as an undisturbed run's.
 
-    `overrides` may change how it is executed (engine.*, federation.*_per_*) and who hears of it (output.callbacks), not
-    what is computed; output.plots draws the plots of a finished run anew. `callbacks` are as of `run`.
+    `overrides` may change how it is executed (engine.*, federation.clients_per_actor, actor_cpus and actor_gpus) and
+    who hears of it (output.callbacks), not what is computed; output.plots draws the plots of a finished run anew.
+    `callbacks` are as of `run`.
     """
     directory, config = prepare_resume(path, overrides)
     check_callbacks(config, callbacks)
@@ -91,8 +91,8 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
     again = f"fused-ray audit {shlex.quote(str(directory.path))}{' --full' if full else ''}"
     with untouched(), directory.attempt(again):
         if config.engine.backend == "ray" and settings.trains:
-            from fused_ray.runs.jobs import AuditJob
             from fused_ray.engine.submit import execute_on_ray
+            from fused_ray.runs.jobs import AuditJob
 
             return execute_on_ray(AuditJob(str(directory.path), directory.mark, config), config.engine, hear)
         from fused_ray.core.rounds import LocalPool
@@ -102,10 +102,13 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
 
 
 def load_run(path: str | Path) -> RunDirectory:
-    """A run directory for reading: `.config`, `.result`, `.table("rounds")`, `.table("clients")`."""
+    """A run directory for reading: `.config`, `.result`, `.table("rounds")`, `.table("clients")`.
+
+    One of the first release is read too, and has what was recorded then.
+    """
     from fused_ray.runs.directory import RunDirectory
 
-    return RunDirectory.open(path)
+    return RunDirectory.open(path, older=True)
 
 
 def load_to_audit(path: str | Path) -> RunDirectory:
@@ -171,6 +174,8 @@ def check_own_model(config: RunConfig, look: Look | None = None) -> None:
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunDirectory, RunConfig]:
     """The run directory to go on with and its configuration."""
     directory = load_run(path)
+    if directory.older and not directory.finished:
+        raise RunDirectoryError(f"{path} is not finished; {directory.how_to_go_on}")
     for override in overrides:
         if not present_name(override.partition("=")[0].strip()).startswith(MAY_CHANGE):
             raise ConfigError(
@@ -213,7 +218,7 @@ def execute(
             from fused_ray.runs.execute import execute as execute_here
 
             return execute_here(directory, config, LocalPool, hear, requested, callbacks=callbacks)
-        from fused_ray.runs.jobs import RunJob
         from fused_ray.engine.submit import execute_on_ray
+        from fused_ray.runs.jobs import RunJob
 
         return execute_on_ray(RunJob(str(directory.path), directory.mark, config), config.engine, hear)

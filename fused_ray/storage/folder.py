@@ -37,6 +37,8 @@ class Folder:
     """What a reader calls it."""
     FORMAT: ClassVar[str]
     """What environment.json says of it."""
+    OLDER: ClassVar[tuple[str, ...]] = ()
+    """What it says in folders of earlier versions that can still be read."""
     CONFIG: ClassVar[str]
     """The file that holds its configuration."""
     RESUME: ClassVar[str]
@@ -45,6 +47,8 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.mark: place.Mark | None = None
+        self.older = False
+        """Whether an earlier version made it."""
         self._made = self._withdrawn = False
         self._writer, self._command = Lock(WRITER), Lock(COMMAND)
 
@@ -92,10 +96,11 @@ class Folder:
         return made
 
     @classmethod
-    def open(cls: type[Kind], path: str | Path, mark: place.Mark | None = None) -> Kind:
+    def open(cls: type[Kind], path: str | Path, mark: place.Mark | None = None, older: bool = False) -> Kind:
         """An existing folder; with the mark of one that was open before, for that one alone.
 
-        Raises RunDirectoryError if it is not one of this kind. `lock` looks at the mark.
+        `older` takes one of an earlier version too, for reading what every version has. Raises RunDirectoryError if it
+        is not one of this kind. `lock` looks at the mark.
         """
         directory = cls(expanded(path).absolute())
         place.recover(directory.path)
@@ -104,7 +109,8 @@ class Folder:
             raise RunDirectoryError(f"{path} is no {cls.KIND}: there is no such folder{told}")
         directory.mark = mark or place.mark(directory.path)
         found = directory.read_json("environment.json").get("format")
-        if found != cls.FORMAT or not (directory.path / cls.CONFIG).is_file():
+        directory.older = found in cls.OLDER
+        if not (found == cls.FORMAT or (older and directory.older)) or not (directory.path / cls.CONFIG).is_file():
             raise RunDirectoryError(f"{path} is no {cls.KIND} of this version" + _what_else(cls.FORMAT, found, path))
         return directory
 
@@ -123,6 +129,8 @@ class Folder:
     @property
     def how_to_go_on(self) -> str:
         """How an unfinished one is gone on with, or what it was to replace brought back, if that is still there."""
+        if self.older:
+            return "an earlier version began it, and that one alone can go on with it; begin it anew with this one"
         return f"continue it with: {self.RESUME} {shlex.quote(str(self.path))}{place.told(self.path)}"
 
     def read_json(self, name: str) -> dict[str, Any]:

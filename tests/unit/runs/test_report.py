@@ -11,8 +11,6 @@ import pytest
 from fused_ray.audit.rules import RULES
 from fused_ray.config import RunConfig
 from fused_ray.config.schedule import PHASES
-from fused_ray.runs.report import show_result, totals, what
-from fused_ray.config.schedule import PHASES
 from fused_ray.runs.report import OUTDATED, show_result, totals, what
 
 HASH = "c" * 64

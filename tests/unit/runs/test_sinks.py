@@ -74,7 +74,10 @@ def test_all_is_told_in_order(undisturbed: Any) -> None:
     (begins,), (ends,) = heard.events("on_run"), heard.events("on_end")
     assert (begins.directory, begins.config, dict(begins.finished)) == (path, load_run(path).config, {})
     assert dict(begins.rounds) == {"pretrain": 2, "unlearn": 1}
-    assert [(e.phase, e.rounds, e.finished) for e in heard.events("on_phase")] == [("pretrain", 2, 0), ("unlearn", 1, 0)]
+    assert [(e.phase, e.rounds, e.finished) for e in heard.events("on_phase")] == [
+        ("pretrain", 2, 0),
+        ("unlearn", 1, 0),
+    ]
     assert (ends.result, ends.error) == (result, None)
 
 
@@ -84,7 +87,12 @@ def test_rows_are_those_of_the_tables(undisturbed: Any) -> None:
     assert [dict(event.row) for event in heard.events("on_round")] == tables.rounds.to_pylist()
     assert [dict(event.row) for event in heard.events("on_client")] == tables.clients.to_pylist()
     last = heard.events("on_round")[-1]
-    assert (last.phase, last.round, last.bytes_up, last.metrics["ra"]) == ("unlearn", 1, last.row["bytes_up"], last.row["ra"])
+    assert (last.phase, last.round, last.bytes_up, last.metrics["ra"]) == (
+        "unlearn",
+        1,
+        last.row["bytes_up"],
+        last.row["ra"],
+    )
     assert last.seconds == sum(last.row[f"{part}_seconds"] for part in ("train", "aggregate", "evaluate"))
 
 
@@ -257,9 +265,19 @@ def test_rows_by_hand() -> None:
     again = replace(report, client=1, examples=1, node="n", device="cuda", attempt=3)
     total = PartialSum(np.zeros(1, np.int64), np.zeros(0, np.int64), 3, (report, again))
     record = RoundRecord(
-        **{"phase": "unlearn", "round": 2, "train_seconds": 1.0, "aggregate_seconds": 2.0, "evaluate_seconds": 4.0},
-        **{"metrics": {"ra": 0.75}, "loss": 0.25, "bytes_up": 100, "bytes_down": 30, "once": {1: 5}},
-        **{"clients_expected": 2, "clients_received": 2, "clients_used": 2},
+        phase="unlearn",
+        round=2,
+        train_seconds=1.0,
+        aggregate_seconds=2.0,
+        evaluate_seconds=4.0,
+        metrics={"ra": 0.75},
+        loss=0.25,
+        bytes_up=100,
+        bytes_down=30,
+        once={1: 5},
+        clients_expected=2,
+        clients_received=2,
+        clients_used=2,
     )
     over = Rows(data, scenario).over(record, total, np.array([0, 2, 1, 1, 0, 0, 0, 0]), rounds=4, started_at=5.0)
     row, (first, second) = over.row, (client.row for client in over.clients)
@@ -268,6 +286,11 @@ def test_rows_by_hand() -> None:
     assert row["class_accuracy"] == [0.5, 1.0, None]
     assert (row["retries"], row["started_at"].timestamp(), over.seconds, over.rounds) == (2, 5.0, 7.0, 4)
     assert (first["bytes_up_client"], first["bytes_down_client"], second["bytes_down_client"]) == (100, 30, 35)
-    assert (first["node"], first["device"], first["attempt"], first["started_at"].timestamp()) == ("local", "cpu", 1, 10.0)
+    assert (first["node"], first["device"], first["attempt"], first["started_at"].timestamp()) == (
+        "local",
+        "cpu",
+        1,
+        10.0,
+    )
     assert (second["node"], second["device"], second["attempt"]) == ("n", "cuda", 3)
     assert (second["ra"], second["fa"]) == (1.0, None)

@@ -26,8 +26,8 @@ from fused_ray import (
     sweep,
 )
 from fused_ray.audit import rules, verdict
-from fused_ray.studies.comparisons.display import show_comparison
 from fused_ray.runs.report import OUTDATED, show_result
+from fused_ray.studies.comparisons.display import show_comparison
 from fused_ray.studies.sweeps.display import show_sweep
 
 
