@@ -19,7 +19,7 @@ from fused_ray.engine.cluster import alive
 from fused_ray.engine.crew import Crew
 from fused_ray.engine.dispatch import Call, Dispatch
 from fused_ray.engine.reason import reason
-from fused_ray.engine.recovery import Action, Budget, Recovery, moved
+from fused_ray.engine.recovery import Action, Budget, Recovery, late, moved
 from fused_ray.errors import ClientFailedError, FusedRayError
 
 _POLL = 0.5
@@ -137,10 +137,9 @@ class Calls:
 
     def _check_time(self, request: Request) -> None:
         """Raise ClientFailedError if a call has run for longer than its clients may take, one after the other."""
-        limit, now = self._engine.client_timeout, time.monotonic()
-        late = [call for call, since in self._running.values() if now - since > limit * max(1, len(call.items))]
-        if late:
-            missing = "; ".join(f"{list(call.items)} on node {self.node_of(call.slot)[:12]}" for call in late)
+        limit = self._engine.client_timeout
+        if found := late(self._running.values(), limit, time.monotonic()):
+            missing = "; ".join(f"{list(call.items)} on node {self.node_of(call.slot)[:12]}" for call in found)
             raise ClientFailedError(
                 f"{request.what}: these have run for longer than {limit:g} s each (engine.client_timeout): {missing}"
             )

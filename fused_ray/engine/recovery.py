@@ -110,6 +110,11 @@ class Recovery:
         return self.deaths.pop(slot).again
 
 
+def late(running: Iterable[tuple[Call, float]], limit: float, now: float) -> list[Call]:
+    """Of calls and the seconds at which they began, those that have run for longer than `limit` seconds an item."""
+    return [call for call, since in running if now - since > limit * max(1, len(call.items))]
+
+
 def moved(calls: Sequence[Call], ready: Collection[int], weight: Callable[[int], int]) -> list[Call]:
     """Calls of lost slots as calls of the slots that are left, spread by the weights of their items."""
     parts = [replace(call, items=part) for call in calls for part in split(call.items, len(ready))]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fused_ray.engine.dispatch import Call, Dispatch
-from fused_ray.engine.recovery import Action, Budget, Recovery, assigned, moved, split, spread
+from fused_ray.engine.recovery import Action, Budget, Recovery, assigned, late, moved, split, spread
 
 BUDGET = Budget(deaths=3, nodes=2, notice=20.0, start=180.0)
 ALL = {"a", "b", "c"}
@@ -130,6 +130,18 @@ def test_nodes_have_a_budget_of_their_own_over_all_rounds() -> None:
     recovery.died(Call(2, (0,)), (), "b", 5.0, "gone", False)
     assert recovery.step(2, [3], {"c"}, 6.0) is Action.GIVE_UP
     assert lost == {"x", "a", "b"}
+
+
+# -- how long
+
+
+def test_a_call_may_take_the_limit_for_each_of_its_clients() -> None:
+    one, three, none = Call(0, (1,)), Call(1, (2, 3, 4)), Call(2, ())
+    running = [(one, 100.0), (three, 100.0), (none, 101.5)]
+    assert late(running, 2.0, 102.0) == []
+    assert late(running, 2.0, 102.5) == [one]
+    assert late(running, 2.0, 106.0) == [one, none]
+    assert late(running, 2.0, 106.5) == [one, three, none]
 
 
 # -- to whom
