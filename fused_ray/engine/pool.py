@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray.util.placement_group import PlacementGroup
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from fused_ray.config import RunConfig
 from fused_ray.core.rounds import ClientDone
@@ -25,11 +25,11 @@ from fused_ray.core.work import Evaluation, Work
 from fused_ray.core.workspace import test_blocks
 from fused_ray.engine.calls import Answer, Calls, Request
 from fused_ray.engine.client import RemoteClient
+from fused_ray.engine.cluster import await_nodes, bundles, group_nodes, plan_beside_others
 from fused_ray.engine.cluster import cluster_nodes as cluster_nodes
-from fused_ray.engine.cluster import group_nodes
 from fused_ray.engine.crew import Crew
 from fused_ray.engine.dispatch import Call
-from fused_ray.engine.placement import Node, Plan, plan
+from fused_ray.engine.placement import Plan, plan, room
 from fused_ray.engine.recovery import assigned, split
 from fused_ray.errors import ClientFailedError, PlacementError
 from fused_ray.models.rehearsal import memory_format, section_of
@@ -62,25 +62,24 @@ class RayPool:
 
     def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
         """Place these clients; actors that are there stay if the new plan wants as many with the same resources."""
-        nodes = cluster_nodes() if self._group is None else group_nodes(self._group)
         examples = [len(held) for held in scenario.held]
-        wanted = plan(config.federation, examples, nodes)
+        wanted = self._planned(config, examples)
         crew = self._crew
-        kept = crew is not None and wanted.like(self._plan) and len(crew.ready) == len(wanted.clients)
+        kept = crew is not None and wanted.seats == self._plan.seats and len(crew.ready) == len(wanted.seats)
         if not kept:
             self.close()
         self._config, self._plan, self._blocks = config, wanted, test_blocks(data)
         self._examples = examples
         with standard():
             form = memory_format(section_of(config.model), data.shape, data.classes)
-        self._shared = (ray.put(config), ray.put(data), ray.put(scenario), form)
+        self._shared = (ray.put(_bounded(config, wanted)), ray.put(data), ray.put(scenario), form)
         self._base = None
-        self._room = {node.name: _room(node) for node in nodes}
+        self._room = dict(wanted.room)
         self._assigned: tuple[list[int], dict[int, int]] = ([], {})
         if kept:
             self._everywhere("assign", lambda call, last: self._shared)
         else:
-            self._crew = Crew(len(wanted.clients), self._create, config.engine.max_attempts)
+            self._crew = Crew(len(wanted.seats), self._create, config.engine.max_attempts)
             self._meet()
 
     @property
@@ -140,11 +139,27 @@ class RayPool:
 
     # -- actors
 
+    def _planned(self, config: RunConfig, examples: Sequence[int]) -> Plan:
+        """Where the actors go: into the placement group, or beside what others hold."""
+        if self._group is not None:
+            return plan(config.federation, examples, group_nodes(self._group))
+        await_nodes(config.engine)
+        ours = [] if self._crew is None else self.identities
+        return plan_beside_others(
+            lambda nodes: plan(config.federation, examples, nodes), ours, config.engine.start_timeout
+        )
+
     def _create(self, slot: int, anywhere: bool) -> Any:
-        where = "SPREAD" if self._group is None else PlacementGroupSchedulingStrategy(self._group)
-        actor: Any = RemoteClient.options(
-            num_cpus=self._plan.cpus, num_gpus=self._plan.gpus, scheduling_strategy=where
-        ).remote(*self._shared, self._plan.gpus)
+        seat = self._plan.seats[slot]
+        where: Any = "SPREAD"
+        if self._group is not None:
+            index = -1 if anywhere else bundles(self._group).get(seat.node, -1)
+            where = PlacementGroupSchedulingStrategy(self._group, index)
+        elif not anywhere:
+            where = NodeAffinitySchedulingStrategy(seat.node, soft=False)
+        actor: Any = RemoteClient.options(num_cpus=seat.cpus, num_gpus=seat.gpus, scheduling_strategy=where).remote(
+            *self._shared, seat.gpus
+        )
         if self._base is not None:
             actor.install.remote(self._base)
         return actor
@@ -153,7 +168,7 @@ class RayPool:
         """Wait until every actor has started, or no further one does: then those that have must do."""
         crew, limit = self._members, self._config.engine.start_timeout
         heard = time.monotonic()
-        while len(crew.ready) < len(self._plan.clients):
+        while len(crew.ready) < len(self._plan.seats):
             if crew.join(_POLL):
                 heard = time.monotonic()
             quiet = time.monotonic() - heard
@@ -165,7 +180,7 @@ class RayPool:
             if quiet > limit:
                 self.close()
                 raise PlacementError(
-                    f"none of {len(self._plan.clients)} client actors started within {limit:g} s "
+                    f"none of {len(self._plan.seats)} client actors started within {limit:g} s "
                     "(engine.start_timeout); others hold the cluster's CPUs or GPUs, or imports are slow there: free "
                     "resources or raise the limit"
                 )
@@ -176,7 +191,7 @@ class RayPool:
             return
         check_numerics(self._config, self.identities)
         if not {identity.node for identity in self.identities} <= self._room.keys():
-            self._room.update((node.name, _room(node)) for node in cluster_nodes() if node.name not in self._room)
+            self._room = {node.name: room(node, self._plan.on_gpus) for node in cluster_nodes()} | self._room
 
     def _await_one(self) -> None:
         """Until an actor is there. Raises ClientFailedError if none comes."""
@@ -235,6 +250,7 @@ class RayPool:
         return replace(part, reports=tuple(map(placed, part.reports)))
 
 
-def _room(node: Node) -> int:
-    """How many calls a node works on at once."""
-    return max(1, int(node.cpus))
+def _bounded(config: RunConfig, plan: Plan) -> RunConfig:
+    """The configuration for actors whose caches all fit into the memory of their nodes; that changes no result."""
+    cache = min(config.engine.prefix_cache_mb, max(0.0, plan.cache) / 1e6)
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"prefix_cache_mb": cache})})
