@@ -98,6 +98,9 @@ class Calls:
     def _wait(self) -> list[Any]:
         """The calls that have ended, after a while at most; it is over too when an actor has started."""
         refs = [*self._running, *self._crew.starting]
+        if not refs:  # only the loss of a node, or that there is none, can still show
+            time.sleep(_POLL)
+            return []
         ended, _ = ray.wait(refs, timeout=_POLL)
         if ended and len(refs) > 1:  # those that ended at the same time, in one go
             ended, _ = ray.wait(refs, num_returns=len(refs), timeout=0)

@@ -71,7 +71,7 @@ def plan(federation: FederationConfig, examples: Sequence[int], nodes: Sequence[
     if gpus is None and not _prefers_gpus(clients, nodes):
         gpus = 0.0
     if gpus != 0:  # an actor with a GPU cannot use another node's cores
-        nodes = [node for node in nodes if node.gpus > 0] or nodes
+        nodes = [node for node in nodes if node.gpus + node.others_gpus > 0] or nodes
     natural = [_natural(node, cpus, gpus) for node in nodes]
     memory = [int(node.memory / ACTOR_BYTES) for node in nodes]
     if federation.clients_per_actor == "auto":
@@ -133,9 +133,12 @@ def shares(nodes: Sequence[Node], count: int, with_gpus: bool) -> list[list[Node
 
 
 def _prefers_gpus(clients: int, nodes: Sequence[Node]) -> bool:
-    """Whether GPUs are used where nobody says: if there is one, and the nodes without any are not worth more."""
-    cards = sum(int(node.gpus) for node in nodes)
-    cores = sum(int(node.cpus) for node in nodes if node.gpus == 0)
+    """Whether GPUs are used where nobody says: if there is one, and the nodes without any are not worth more.
+
+    What others hold counts as well: a run's bits must not depend on who else is there.
+    """
+    cards = sum(int(node.gpus + node.others_gpus) for node in nodes)
+    cores = sum(int(node.cpus + node.others_cpus) for node in nodes if node.gpus + node.others_gpus == 0)
     return cards >= 1 and min(clients, cores) <= _CARD * cards
 
 

@@ -118,10 +118,7 @@ class RayPool:
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> IntVector:
         self._await_one()
         task, slots = ray.put((evaluation, payload)), self._evaluators()
-        calls = [
-            Call(slot, tuple(range(first, self._blocks, len(slots))))  #
-            for first, slot in enumerate(slots)
-        ]
+        calls = [Call(slot, tuple(range(at, self._blocks, len(slots)))) for at, slot in enumerate(slots)]
         request = Request("evaluate", lambda call, last: (task, call.items), "evaluation")
         found: dict[int, IntVector] = {}
         for answer in self._calls().answers(calls, request):

@@ -295,6 +295,11 @@ def named(offers):
     return [(f"node {i}", offer) for i, offer in enumerate(offers)]
 
 
+def test_nobody_computes_on_cores_because_others_hold_the_gpus():
+    with pytest.raises(PlacementError, match=r"8 CPU and 0.5 GPU .others hold 0 CPU and 1.5 GPU. hold 0 such"):
+        plan(federation(), EVEN, nodes((8, 0.5, 64 * GB, 0, 1.5)))
+
+
 def test_the_caches_of_a_nodes_actors_fit_into_its_memory():
     found = plan(federation(), EVEN, nodes((4, 0, 4 * GB), (2, 0, 6 * GB)))
     assert found.cache == 1 * GB - ACTOR_BYTES
