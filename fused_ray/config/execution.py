@@ -68,10 +68,16 @@ class EngineConfig(Section):
     """When actors' floating point differs: report it, or refuse to run (strict)."""
     max_attempts: Count = 3
     """How often a client's work may kill its actor before the run ends with that client's name."""
+    min_nodes: Count = 1
+    """Nodes of the cluster that a start waits for."""
+    wait_nodes: Annotated[Real, Field(gt=0)] = 600.0
+    """Seconds that it waits for them."""
+    max_lost_nodes: Annotated[int, Field(strict=True, ge=0)] = 8
+    """How many nodes a run may lose before it ends; what they had to do moves to the others."""
     start_timeout: Annotated[Real, Field(gt=0)] = 180.0
-    """Seconds after which a start is given up in which no further actor has started."""
+    """Seconds after which a start is given up in which no actor has started, or others leave no room for one."""
     client_timeout: Annotated[Real, Field(gt=0)] = 3600.0
-    """Seconds without any client finishing after which the run ends and names who is missing."""
+    """Seconds a client may take in a round, a call of several clients as many times as long; then the run ends."""
     aggregate_memory_mb: Annotated[Real, Field(gt=0)] = 4096.0
     """Most memory, in MB of 1e6 bytes, for single clients' updates where an aggregate needs each; more is refused."""
     prefix_cache_mb: Annotated[Real, Field(ge=0)] = 2048.0

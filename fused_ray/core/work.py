@@ -143,6 +143,24 @@ def compute(
     return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates, states, exact.high, fixed, changed)
 
 
+def together(one: PartialSum, other: PartialSum) -> PartialSum:
+    """The exact sum over both's clients, of which none is in both; it takes `one`'s memory."""
+    assert not {report.client for report in one.reports} & {report.client for report in other.reports}
+    np.add(one.total, other.total, out=one.total)
+    high = one.high + other.high if len(one.high) and len(other.high) else (one.high if len(one.high) else other.high)
+    return PartialSum(
+        one.total,
+        np.maximum(one.counters, other.counters),
+        one.weight + other.weight,
+        one.reports + other.reports,
+        one.updates | other.updates,
+        one.states | other.states,
+        high,
+        one.fixed or other.fixed,
+        np.union1d(one.changed, other.changed),
+    )
+
+
 def _checked(update: Update, payload: Payload, bits: int, who: str) -> tuple[FloatVector, IntVector]:
     """What is summed of an update, and where fixed values changed all the same. Raises NumericsError saying who."""
     if not np.isfinite(update.loss):

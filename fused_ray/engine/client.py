@@ -16,7 +16,7 @@ import torch
 from fused_ray.config import RunConfig
 from fused_ray.core import numerics
 from fused_ray.core.standard import standard
-from fused_ray.core.work import Evaluation, Work, compute
+from fused_ray.core.work import Evaluation, Work, compute, together
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import PlacementError
 from fused_ray.storage.environment import machine
@@ -29,7 +29,7 @@ _GPU_RESERVE = 0.9
 class ClientActor:
     """Computes its clients one at a time on one CPU thread, or on its share of a GPU.
 
-    Every method is a pure function of its arguments, so a new actor can repeat what a dead one did.
+    What it computes is a pure function of the arguments, so a new actor can repeat what a dead one did.
     """
 
     def __init__(
@@ -45,6 +45,8 @@ class ClientActor:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # sums in one order; the rest is in standard()
         if 0 < gpu_share < 1:
             torch.cuda.set_per_process_memory_fraction(gpu_share * _GPU_RESERVE)
+        self._kept: tuple[int, PartialSum] | None = None
+        """A round's number, and the sum over the clients that were computed in it and not handed over."""
         self.assign(config, data, scenario, form)
 
     @standard()
@@ -64,9 +66,20 @@ class ClientActor:
         self._space.install(base)
 
     @standard()
-    def train(self, task: tuple[Work, Payload], clients: Sequence[int], keep_updates: bool) -> PartialSum:
+    def train(
+        self, task: tuple[Work, Payload], clients: Sequence[int], keep_updates: bool, round: int, last: bool
+    ) -> PartialSum | None:
+        """Add clients to this round's sum, and hand it over if they are the last.
+
+        The sum leaves the actor once, so it dies with it: then all of its calls of this round are made again, on a
+        new actor or on others, and none of them is in any other sum.
+        """
         work, payload = task
-        return compute(self._space, work, payload, clients, keep_updates)
+        part = compute(self._space, work, payload, clients, keep_updates)
+        kept = self._kept[1] if self._kept is not None and self._kept[0] == round else None
+        total = part if kept is None else together(kept, part)
+        self._kept = None if last else (round, total)
+        return total if last else None
 
     @standard()
     def evaluate(self, task: tuple[Evaluation, Payload], blocks: Sequence[int]) -> list[IntVector]:

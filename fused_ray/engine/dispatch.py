@@ -30,16 +30,19 @@ class Dispatch:
     def __init__(self, calls: Iterable[Call], node_of: Callable[[int], str], room: Mapping[str, int]) -> None:
         self._waiting: dict[int, deque[Call]] = defaultdict(deque)
         self._idle: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        """By node, a heap of its idle slots for which something waits, those with most of it first."""
+        """By node, a heap of its idle slots for which something waits, those with most of it first. An entry that is
+        no longer true is passed over when it comes up."""
         self._changed: dict[str, None] = {}
         """Nodes on which something may have become free to start since it was last asked."""
         self._busy: dict[str, int] = defaultdict(int)
         self._node_of, self._room = node_of, room
+        self._home: dict[int, str] = {}
+        """The node for which a slot was last entered as idle."""
         self._at: dict[int, str] = {}
         """The node on which a slot's running call was started."""
         for call in calls:
             self._waiting[call.slot].append(call)
-        for slot in self._waiting:
+        for slot in [*self._waiting]:
             self._rest(slot)
 
     def start(self) -> Iterator[Call]:
@@ -47,21 +50,40 @@ class Dispatch:
         while self._changed:
             node, _ = self._changed.popitem()
             while self._idle[node] and self._busy[node] < self._room.get(node, 1):
-                _, slot = heapq.heappop(self._idle[node])
+                count, slot = heapq.heappop(self._idle[node])
+                if slot in self._at or self._home.get(slot) != node or -count != len(self._waiting[slot]):
+                    continue
                 self._busy[node] += 1
                 self._at[slot] = node
                 yield self._waiting[slot].popleft()
 
-    def end(self, call: Call, again: Iterable[Call] = ()) -> None:
-        """A call is over; `again` are calls of its slot that come before what waits for it."""
+    def more(self, slot: int) -> bool:
+        """Whether something waits for a slot."""
+        return bool(self._waiting[slot])
+
+    def end(self, call: Call) -> None:
+        """A call is over, however it ended."""
         node = self._at.pop(call.slot)
         self._busy[node] -= 1
         self._changed[node] = None
-        self._waiting[call.slot].extendleft(reversed([*again]))
         self._rest(call.slot)
 
+    def put(self, calls: Iterable[Call]) -> None:
+        """Further calls, in their order before what waits for their slots."""
+        by_slot: dict[int, list[Call]] = defaultdict(list)
+        for call in calls:
+            by_slot[call.slot].append(call)
+        for slot, further in by_slot.items():
+            self._waiting[slot].extendleft(reversed(further))
+            self._rest(slot)
+
+    def leave(self, slot: int) -> list[Call]:
+        """A slot lost its actor: what waited for it, and waits no longer."""
+        self._home.pop(slot, None)
+        return [*self._waiting.pop(slot, ())]
+
     def _rest(self, slot: int) -> None:
-        if waiting := len(self._waiting[slot]):
-            node = self._node_of(slot)
+        if slot not in self._at and (waiting := len(self._waiting[slot])):
+            node = self._home[slot] = self._node_of(slot)
             heapq.heappush(self._idle[node], (-waiting, slot))
             self._changed[node] = None

@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fused_ray.config import RunConfig
-from fused_ray.engine.pool import cluster_nodes
+from fused_ray.engine.cluster import cluster_nodes
 from fused_ray.errors import ConfigError
 from fused_ray.models import factory_of
 

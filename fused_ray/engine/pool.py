@@ -1,12 +1,11 @@
-"""RayPool: clients in Ray actors. What is shared is put once, calls return values, partial sums drain as they finish.
+"""RayPool: clients in Ray actors. What is shared is put once, calls return values, sums arrive as actors finish.
 
-An actor that dies is replaced by a new one, whose calls give the same bits, and its call is repeated, client by client
-so that a client whose work kills its actor again and again is named. Every wait has a bound.
+An actor adds its clients up and hands over one sum a round, however many calls that takes. When it dies, what it had
+not handed over is computed again (`engine.recovery`), with the same bits. Every wait has a bound.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-from ray.util.placement_group import PlacementGroup, placement_group_table
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from fused_ray.config import RunConfig
 from fused_ray.core.rounds import ClientDone
@@ -25,24 +23,29 @@ from fused_ray.core.simulation import check_numerics
 from fused_ray.core.standard import standard
 from fused_ray.core.work import Evaluation, Work
 from fused_ray.core.workspace import test_blocks
+from fused_ray.engine.calls import Answer, Calls, Request
 from fused_ray.engine.client import RemoteClient
-from fused_ray.engine.dispatch import Call, Dispatch
-from fused_ray.engine.placement import Node, Plan, plan
-from fused_ray.engine.reason import reason
-from fused_ray.errors import ClientFailedError, FusedRayError, PlacementError
+from fused_ray.engine.cluster import await_nodes, bundles, group_nodes, plan_beside_others
+from fused_ray.engine.cluster import cluster_nodes as cluster_nodes
+from fused_ray.engine.crew import Crew
+from fused_ray.engine.dispatch import Call
+from fused_ray.engine.placement import Plan, plan, room
+from fused_ray.engine.recovery import assigned, split
+from fused_ray.errors import ClientFailedError, PlacementError
 from fused_ray.models.rehearsal import memory_format, section_of
 from fused_ray.types import ClientReport, Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 
 _CALLS = 4
-"""Calls that an actor's clients are split into each round, for progress to be seen."""
+"""Calls that an actor's clients are split into each round, for progress to be seen and small losses."""
 _POLL = 0.5
-"""Seconds between two looks at whether the user wants to stop."""
+"""Seconds of one look at whether actors have started."""
+_SETTLE = 20.0
+"""Seconds without a further actor after which a run begins with those that it has; the others join as they come."""
 
 
 class RayPool:
     """A set of client actors on the Ray cluster that this process is connected to, or in a placement group of it."""
 
-    identities: list[Identity]
     _plan: Plan
     _base: ray.ObjectRef[Payload] | None
 
@@ -50,239 +53,201 @@ class RayPool:
         self, config: RunConfig, data: ImageData, scenario: Scenario, group: PlacementGroup | None = None
     ) -> None:
         self._group = group
-        self._actors: list[Any] = []
+        self._crew: Crew | None = None
+        self._lost: set[str] = set()
+        """Nodes that this pool has lost."""
+        self._rounds = 0
+        """Number of the last round: what an actor keeps of an earlier one is of no use."""
         self.assign(config, data, scenario)
 
     def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
         """Place these clients; actors that are there stay if the new plan wants as many with the same resources."""
-        nodes = cluster_nodes() if self._group is None else group_nodes(self._group)
-        wanted = plan(config.federation, [len(held) for held in scenario.held], nodes)
-        kept = bool(self._actors) and wanted.like(self._plan)
+        examples = [len(held) for held in scenario.held]
+        wanted = self._planned(config, examples)
+        crew = self._crew
+        kept = crew is not None and wanted.seats == self._plan.seats and len(crew.ready) == len(wanted.seats)
         if not kept:
             self.close()
         self._config, self._plan, self._blocks = config, wanted, test_blocks(data)
-        self._slot_of = {c: slot for slot, clients in enumerate(wanted.clients) for c in clients}
+        self._examples = examples
         with standard():
             form = memory_format(section_of(config.model), data.shape, data.classes)
-        self._shared = (ray.put(config), ray.put(data), ray.put(scenario), form)
+        self._shared = (ray.put(_bounded(config, wanted)), ray.put(data), ray.put(scenario), form)
         self._base = None
-        self._cores = {node.name: max(1, int(node.cpus)) for node in nodes}
+        self._room = dict(wanted.room)
+        self._assigned: tuple[list[int], dict[int, int]] = ([], {})
         if kept:
-            self._run("assign", self._everywhere(), lambda call: self._shared)
+            self._everywhere("assign", lambda call, last: self._shared)
         else:
-            self._actors = [self._create() for _ in wanted.clients]
-            self.identities = self._meet()
+            self._crew = Crew(len(wanted.seats), self._create, config.engine.max_attempts)
+            self._meet()
+
+    @property
+    def identities(self) -> list[Identity]:
+        """What the actors that are there say of themselves, by slot."""
+        return [self._members.identity(slot) for slot in self._members.ready]
 
     def install(self, base: Payload) -> None:
         self._base = ray.put(base)
-        self._run("install", self._everywhere(), lambda call: (self._base,))
+        self._everywhere("install", lambda call, last: (self._base,))
 
     def train(
         self, work: Work, payload: Payload, clients: Sequence[int], done: ClientDone, keep_updates: bool = False
     ) -> Iterator[PartialSum]:
-        by_slot: dict[int, list[int]] = defaultdict(list)
+        self._await_one()
+        slot_of, by_slot = self._slots(), defaultdict[int, list[int]](list)
         for client in clients:
-            by_slot[self._slot_of[client]].append(client)
-        calls = [Call(slot, part) for slot, held in by_slot.items() for part in _split(held, _CALLS)]
-        task = ray.put((work, payload))
-        what = f"{work.phase} round {work.round}"
-        for call, result in self._drain("train", calls, lambda call: (task, call.items, keep_updates), what, done):
-            done(len(call.items))
-            yield self._placed(call, result)
+            by_slot[slot_of[client]].append(client)
+        calls = [Call(slot, part) for slot, held in by_slot.items() for part in split(held, _CALLS)]
+        task, self._rounds = ray.put((work, payload)), self._rounds + 1
+        number, told = self._rounds, set[int]()
+        request = Request(
+            "train",
+            lambda call, last: (task, call.items, keep_updates, number, last),
+            f"{work.phase} round {work.round}",
+            self._examples.__getitem__,
+            done,
+        )
+        for answer in self._calls().answers(calls, request):
+            new = set(answer.call.items) - told  # what is computed again is no progress
+            told |= new
+            done(len(new))
+            if answer.result is not None:
+                yield self._placed(answer)
 
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> IntVector:
-        slots = min(len(self._actors), sum(self._cores.values()), self._blocks)
-        task = ray.put((evaluation, payload))
-        calls = [Call(slot, tuple(range(slot, self._blocks, slots))) for slot in range(slots)]
+        self._await_one()
+        task, slots = ray.put((evaluation, payload)), self._evaluators()
+        calls = [Call(slot, tuple(range(at, self._blocks, len(slots)))) for at, slot in enumerate(slots)]
+        request = Request("evaluate", lambda call, last: (task, call.items), "evaluation")
         found: dict[int, IntVector] = {}
-        for call, result in self._drain("evaluate", calls, lambda call: (task, call.items), "evaluation"):
-            found.update(zip(call.items, result, strict=True))
+        for answer in self._calls().answers(calls, request):
+            found.update(zip(answer.call.items, answer.result, strict=True))
         return np.concatenate([found[block] for block in range(self._blocks)])
 
     def base_hashes(self) -> list[list[str]]:
-        return self._run("base_hashes", self._everywhere(), lambda call: ())
+        return self._everywhere("base_hashes", lambda call, last: ())
 
     def close(self) -> None:
         """End every actor and drop every reference."""
-        for actor in self._actors:
-            ray.kill(actor)
-        self._actors.clear()
-        self._base = None
-
-    def _placed(self, call: Call, part: PartialSum) -> PartialSum:
-        """What a call gave, with where that was and which attempt it took in its clients' reports."""
-        where = self.identities[call.slot]
-
-        def placed(report: ClientReport) -> ClientReport:
-            return replace(report, node=where.node, device=where.device, attempt=call.attempt)
-
-        return replace(part, reports=tuple(map(placed, part.reports)))
+        if self._crew is not None:
+            self._crew.close()
+        self._crew, self._base = None, None
 
     # -- actors
 
-    def _create(self) -> Any:
-        where = "SPREAD" if self._group is None else PlacementGroupSchedulingStrategy(self._group)
-        actor: Any = RemoteClient.options(
-            num_cpus=self._plan.cpus, num_gpus=self._plan.gpus, scheduling_strategy=where
-        ).remote(*self._shared, self._plan.gpus)
+    def _planned(self, config: RunConfig, examples: Sequence[int]) -> Plan:
+        """Where the actors go: into the placement group, or beside what others hold."""
+        if self._group is not None:
+            return plan(config.federation, examples, group_nodes(self._group))
+        await_nodes(config.engine)
+        ours = [] if self._crew is None else self.identities
+        return plan_beside_others(
+            lambda nodes: plan(config.federation, examples, nodes), ours, config.engine.start_timeout
+        )
+
+    def _create(self, slot: int, anywhere: bool) -> Any:
+        seat = self._plan.seats[slot]
+        where: Any = "SPREAD"
+        if self._group is not None:
+            index = -1 if anywhere else bundles(self._group).get(seat.node, -1)
+            where = PlacementGroupSchedulingStrategy(self._group, index)
+        elif not anywhere:
+            where = NodeAffinitySchedulingStrategy(seat.node, soft=False)
+        actor: Any = RemoteClient.options(num_cpus=seat.cpus, num_gpus=seat.gpus, scheduling_strategy=where).remote(
+            *self._shared, seat.gpus
+        )
         if self._base is not None:
             actor.install.remote(self._base)
         return actor
 
-    def _meet(self) -> list[Identity]:
-        """Wait until every actor has started and said who it is, for as long as one after the other does."""
-        waiting = [actor.identity.remote() for actor in self._actors]
-        limit = self._config.engine.start_timeout
-        started = 0
-        while started < len(waiting):
-            ready = len(ray.wait(waiting, num_returns=started + 1, timeout=limit)[0])
-            if ready == started:
+    def _meet(self) -> None:
+        """Wait until every actor has started, or no further one does: then those that have must do."""
+        crew, limit = self._members, self._config.engine.start_timeout
+        heard = time.monotonic()
+        while len(crew.ready) < len(self._plan.seats):
+            if crew.join(_POLL):
+                heard = time.monotonic()
+            quiet = time.monotonic() - heard
+            if crew.failure is not None:
+                self.close()
+                raise ClientFailedError(f"a client actor could not start: {crew.failure}")
+            if crew.ready and quiet > min(limit, _SETTLE):
+                return
+            if quiet > limit:
                 self.close()
                 raise PlacementError(
-                    f"{ready} of {len(waiting)} client actors started, and no other within {limit:g} s "
+                    f"none of {len(self._plan.seats)} client actors started within {limit:g} s "
                     "(engine.start_timeout); others hold the cluster's CPUs or GPUs, or imports are slow there: free "
                     "resources or raise the limit"
                 )
-            started = ready
-        try:
-            return list(ray.get(waiting))
-        except RayError as error:
-            self.close()
-            raise ClientFailedError(f"a client actor could not start: {reason(error)}") from None
 
-    def _replace(self, slot: int) -> None:
-        """A new actor in a slot whose actor died or cannot be reached; it may come to another node."""
-        with contextlib.suppress(RayError):
-            ray.kill(self._actors[slot])
-        self._actors[slot] = self._create()
-        limit = self._config.engine.start_timeout
-        try:
-            self.identities[slot] = ray.get(self._actors[slot].identity.remote(), timeout=limit)
-        except GetTimeoutError:
-            raise ClientFailedError(
-                f"the actor of clients {list(self._plan.clients[slot])} died and no node could take a new one within "
-                f"{limit:g} s (engine.start_timeout); make room for it"
-            ) from None
-        except RayError:
-            return  # it died at once: its next call fails, which counts as an attempt
+    def _join(self) -> None:
+        """Take in actors that have started since, also on nodes that came late."""
+        if not self._members.join():
+            return
         check_numerics(self._config, self.identities)
+        if not {identity.node for identity in self.identities} <= self._room.keys():
+            self._room = {node.name: room(node, self._plan.on_gpus) for node in cluster_nodes()} | self._room
+
+    def _await_one(self) -> None:
+        """Until an actor is there. Raises ClientFailedError if none comes."""
+        self._join()
+        self._members.wait(self._config.engine.start_timeout)
+
+    @property
+    def _members(self) -> Crew:
+        assert self._crew is not None, "the pool is closed"
+        return self._crew
+
+    def _slots(self) -> dict[int, int]:
+        """Which slot computes each client now."""
+        ready = self._members.ready
+        if ready != self._assigned[0]:
+            self._assigned = ready, assigned(self._plan.clients, ready, self._examples.__getitem__)
+        return self._assigned[1]
+
+    def _evaluators(self) -> list[int]:
+        """Slots that evaluate at once: no more than a node has room for, or than there are blocks."""
+        busy: dict[str, int] = defaultdict(int)
+        found = []
+        for slot in self._members.ready:
+            node = self._members.identity(slot).node
+            busy[node] += 1
+            if busy[node] <= self._room.get(node, 1):
+                found.append(slot)
+        return found[: self._blocks]
 
     # -- calls
 
-    def _everywhere(self) -> list[Call]:
-        return [Call(slot, ()) for slot in range(len(self._actors))]
+    def _calls(self) -> Calls:
+        return Calls(self._members, self._room, self._config.engine, self._lost, self._join)
 
-    def _run(self, method: str, calls: list[Call], arguments: Callable[[Call], tuple[Any, ...]]) -> list[Any]:
-        """The calls' results in the order of their slots."""
-        results = {call.slot: result for call, result in self._drain(method, calls, arguments, method)}
-        return [results[slot] for slot in sorted(results)]
+    def _everywhere(self, method: str, arguments: Callable[[Call, bool], tuple[Any, ...]]) -> list[Any]:
+        """One call on every actor that is there when it is over; the results by slot."""
+        found: dict[int, Any] = {}
+        calls = self._calls()
+        while True:
+            self._await_one()
+            missing = [Call(slot, ()) for slot in self._members.ready if slot not in found]
+            if not missing:
+                return [found[slot] for slot in self._members.ready]
+            for answer in calls.answers(missing, Request(method, arguments, method)):
+                found[answer.call.slot] = answer.result
 
-    def _drain(
-        self,
-        method: str,
-        calls: Sequence[Call],
-        arguments: Callable[[Call], tuple[Any, ...]],
-        what: str,
-        done: ClientDone = lambda count: None,
-    ) -> Iterator[tuple[Call, Any]]:
-        """Make every call, one at a time per actor and no more than cores per node; yield results as they finish.
+    def _placed(self, answer: Answer) -> PartialSum:
+        """The sum of an actor, with where that was and which attempt it took in its clients' reports."""
+        where = self._members.identity(answer.call.slot)
+        attempt = {client: call.attempt for call in answer.covered for client in call.items}
 
-        Calls of an actor that dies are repeated on a new one, up to `engine.max_attempts` times each.
-        """
-        waiting = Dispatch(calls, self._node_of, self._cores)
-        running: dict[Any, Call] = {}
+        def placed(report: ClientReport) -> ClientReport:
+            return replace(report, node=where.node, device=where.device, attempt=attempt[report.client])
 
-        def submit() -> None:
-            for call in waiting.start():
-                running[getattr(self._actors[call.slot], method).remote(*arguments(call))] = call
-
-        quiet_since = time.monotonic()
-        submit()
-        while running:
-            ready, _ = ray.wait(list(running), timeout=_POLL)
-            done(0)
-            if not ready:
-                self._check_time(quiet_since, what, running.values())
-                continue
-            quiet_since = time.monotonic()
-            call = running.pop(ref := ready[0])
-            try:
-                result = ray.get(ref)
-            except RayTaskError as error:
-                raise self._explained(error, call, method, what) from None
-            except RayError as error:
-                if call.attempt >= self._config.engine.max_attempts:
-                    raise self._hopeless(error, call, method, what) from None
-                self._replace(call.slot)
-                parts = _split(call.items, len(call.items)) or [()]
-                waiting.end(call, [Call(call.slot, part, call.attempt + 1) for part in parts])
-                submit()
-                continue
-            del ref, ready
-            waiting.end(call)
-            submit()
-            yield call, result
-
-    def _check_time(self, since: float, what: str, running: Any) -> None:
-        limit = self._config.engine.client_timeout
-        if time.monotonic() - since > limit:
-            missing = "; ".join(f"{list(call.items)} on node {self._node_of(call.slot)[:12]}" for call in running)
-            raise ClientFailedError(
-                f"{what}: nothing finished for {limit:g} s (engine.client_timeout); still running: {missing}"
-            )
-
-    def _node_of(self, slot: int) -> str:
-        return self.identities[slot].node
-
-    def _explained(self, error: RayTaskError, call: Call, method: str, what: str) -> FusedRayError:
-        """The error that a call raised: ours as it is, any other with who and where."""
-        if isinstance(error.cause, FusedRayError):
-            return error.cause
-        kind = "clients" if method == "train" else "blocks"
-        cause = error.cause
-        return ClientFailedError(
-            f"{what}, {kind} {list(call.items)}, node {self._node_of(call.slot)[:12]}: {type(cause).__name__}: {cause}"
-        )
-
-    def _hopeless(self, error: RayError, call: Call, method: str, what: str) -> ClientFailedError:
-        who = (
-            f"client {call.items[0]}" if method == "train" and len(call.items) == 1 else f"{method} {list(call.items)}"
-        )
-        return ClientFailedError(
-            f"{what}, {who}, node {self._node_of(call.slot)[:12]}: its actor died {call.attempt} times "
-            f"({reason(error)}); if memory ran out, lower train.batch_size or engine.prefix_cache_mb, or raise "
-            "federation.clients_per_actor"
-        )
+        part: PartialSum = answer.result
+        return replace(part, reports=tuple(map(placed, part.reports)))
 
 
-def cluster_nodes() -> list[Node]:
-    """The live nodes of the cluster that this process is connected to."""
-    return [
-        Node(
-            n["NodeID"],
-            n["Resources"].get("CPU", 0.0),
-            n["Resources"].get("GPU", 0.0),
-            n["Resources"].get("memory", 0.0),
-        )
-        for n in ray.nodes()
-        if n["Alive"]
-    ]
-
-
-def group_nodes(group: PlacementGroup) -> list[Node]:
-    """The part of each live node that a placement group has reserved; memory is shared out by CPU cores."""
-    nodes = {node.name: node for node in cluster_nodes()}
-    held: dict[str, Node] = {}
-    for index, name in placement_group_table(group)["bundles_to_node_id"].items():
-        if name in nodes:  # a bundle of a lost node is being placed anew
-            bundle, node = group.bundle_specs[index], nodes[name]
-            had = held.get(name, Node(name, 0.0, 0.0, 0.0))
-            cpus = bundle.get("CPU", 0.0)
-            memory = node.memory * cpus / max(node.cpus, 1.0)
-            held[name] = Node(name, had.cpus + cpus, had.gpus + bundle.get("GPU", 0.0), had.memory + memory)
-    return list(held.values())
-
-
-def _split(items: Sequence[int], parts: int) -> list[tuple[int, ...]]:
-    size = -(-len(items) // parts) if parts else 0
-    return [tuple(items[at : at + size]) for at in range(0, len(items), size)] if size else []
+def _bounded(config: RunConfig, plan: Plan) -> RunConfig:
+    """The configuration for actors whose caches all fit into the memory of their nodes; that changes no result."""
+    cache = min(config.engine.prefix_cache_mb, max(0.0, plan.cache) / 1e6)
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"prefix_cache_mb": cache})})

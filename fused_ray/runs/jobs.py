@@ -37,5 +37,4 @@ class AuditJob:
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
         check_parts([self.config])
-        return audit(RunDirectory.open(self.path, self.mark), self.config, RayPool, hear, stopped)
         return audit(RunDirectory.open(self.path, self.mark, older=True), self.config, RayPool, hear, stopped)

@@ -33,7 +33,7 @@ def seconds_left(
 
 
 class Remaining:
-    """Runs of several kinds, one after the other or side by side. Times are seconds of a clock that only goes forward."""
+    """Runs of several kinds, one by one or side by side. Times are seconds of a clock that only goes forward."""
 
     def __init__(self, kinds: Sequence[str], cost: Mapping[str, float]) -> None:
         self._waiting, self._cost = Counter(kinds), cost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -16,12 +17,14 @@ from ray.util.placement_group import placement_group_table, remove_placement_gro
 from safetensors.numpy import save_file
 
 from fused_ray import FusedRayError, RunConfig, load_run, run
+from fused_ray.engine.cluster import await_nodes, cluster_nodes, free_nodes
 from fused_ray.engine.placement import Node
-from fused_ray.engine.pool import cluster_nodes
+from fused_ray.engine.pool import RayPool
 from fused_ray.engine.session import session
 from fused_ray.engine.submit import execute_on_ray
 from fused_ray.errors import PlacementError
 from fused_ray.studies.tune.shares import reserve
+from tests.contract.test_pools import make_case
 
 STORE = 200_000_000
 """Object store memory of a node, bytes."""
@@ -61,6 +64,33 @@ def test_actors_that_others_keep_from_starting_are_waited_for_with_a_bound(clust
     with pytest.raises(PlacementError, match=r"engine\.start_timeout"):
         run(small(tmp_path / "run", "engine.start_timeout=3"))
     ray.kill(hog)
+
+
+def test_a_run_takes_what_others_leave(cluster: Any) -> None:
+    @ray.remote(num_cpus=1)
+    class Hog:
+        def ready(self) -> bool:
+            return True
+
+    hog = Hog.remote()
+    assert ray.get(hog.ready.remote())
+    case = make_case(4, "class")
+    try:
+        deadline = time.monotonic() + 10
+        while free_nodes()[0].cpus != 1.0 and time.monotonic() < deadline:  # told every now and then
+            time.sleep(0.1)
+        assert [(node.cpus, node.others_cpus) for node in free_nodes()] == [(1.0, 1.0)]
+        with contextlib.closing(RayPool(case.config, case.data, case.scenario)) as pool:
+            assert [identity.cpus for identity in pool.identities] == [1.0]  # two, had it all
+    finally:
+        ray.kill(hog)
+
+
+def test_nodes_that_do_not_come_are_waited_for_with_a_bound(cluster: Any, tmp_path: Path) -> None:
+    engine = small(tmp_path / "run", "engine.min_nodes=2", "engine.wait_nodes=0.3").engine
+    with pytest.raises(PlacementError, match=r"1 of 2 nodes .engine\.min_nodes. are there after 0\.3 s"):
+        await_nodes(engine)
+    await_nodes(small(tmp_path / "run").engine)
 
 
 class Late:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -156,6 +157,15 @@ class Deadly(FullTraining):
 
 
 @dataclass(frozen=True)
+class Slow(FullTraining):
+    """Clients 0 and 1 take 1.2 s each, client 5 hangs."""
+
+    def update(self, space: Workspace, payload: Payload, client: int) -> Update:
+        time.sleep({0: 1.2, 1: 1.2, 5: 60.0}.get(client, 0.0))
+        return Update(payload, 0.0)
+
+
+@dataclass(frozen=True)
 class Careless(FullTraining):
     """Client 5's work leaves something behind in the base; the others' only use it."""
 
@@ -297,6 +307,21 @@ def test_a_client_that_kills_its_actor_again_and_again_is_named(cluster: Any, sm
             list(
                 pool.train(Deadly("pretrain", 1, 0, small.config.train, "held"), payload, range(8), lambda count: None)
             )
+
+
+def test_a_client_that_hangs_is_named_and_clients_that_share_a_call_have_their_time_each(
+    cluster: Any, small: Case
+) -> None:
+    fields = ["engine.client_timeout=2", "federation.clients_per_actor=8"]
+    config = RunConfig.from_dict(small.config.model_dump(mode="json", by_alias=True), fields)
+    done: list[int] = []
+    with contextlib.closing(RayPool(config, small.data, small.scenario)) as pool:
+        payload = state.read(models.initialise("lenet", (1, 28, 28), 10, 0, "init/test"))
+        work = Slow("pretrain", 1, 0, config.train, "held")
+        list(pool.train(work, payload, [4], lambda count: None))  # the first one waits for imports
+        with pytest.raises(ClientFailedError, match=r"longer than 2 s each .engine\.client_timeout.: \[5\] on node"):
+            list(pool.train(work, payload, (0, 1, 2, 3, 5), done.append))
+    assert [count for count in done if count] == [2, 2]  # the first call took 2.4 s
 
 
 def test_every_actor_proves_its_base_as_it_lies(cluster: Any, small: Case) -> None:

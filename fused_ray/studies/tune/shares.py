@@ -8,8 +8,8 @@ from typing import Literal
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from fused_ray.config import RunConfig
+from fused_ray.engine.cluster import cluster_nodes
 from fused_ray.engine.placement import Node, plan, shares
-from fused_ray.engine.pool import cluster_nodes
 from fused_ray.errors import PlacementError
 
 AUTO = 4

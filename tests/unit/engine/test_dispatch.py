@@ -35,9 +35,35 @@ def test_what_is_repeated_comes_before_what_waits_and_frees_the_node_that_was_lo
     calls = [Call(0, (0, 1)), Call(0, (2,)), Call(1, (3,))]
     dispatch = Dispatch(calls, nodes.__getitem__, {"lost": 1, "new": 1})
     assert list(dispatch.start()) == calls[:1]
+    dispatch.end(calls[0])
+    assert dispatch.leave(0) == calls[1:2]
+    assert [call.items for call in dispatch.start()] == [(3,)]  # nothing starts where there is no actor
     nodes[0] = "new"
-    dispatch.end(calls[0], [Call(0, (0,), 2), Call(0, (1,), 2)])
-    assert sorted(call.items for call in dispatch.start()) == [(0,), (3,)]
+    dispatch.put([Call(0, (0,), 2), Call(0, (1,), 2), calls[1]])
+    order = []
+    while started := list(dispatch.start()):
+        order += started
+        dispatch.end(started[0])
+    assert [call.items for call in order] == [(0,), (1,), (2,)]
+
+
+def test_a_slot_takes_over_what_another_left() -> None:
+    """What it has counts anew, whether it is idle or works; nothing starts twice."""
+    calls = [Call(0, (0,)), Call(0, (1,)), Call(1, (2,)), Call(2, (3,))]
+    dispatch = Dispatch(calls, {0: "a", 1: "b", 2: "b"}.__getitem__, {"a": 1, "b": 1})
+    first = list(dispatch.start())
+    assert [call.items for call in first] == [(2,), (0,)]  # slot 2 waits for room
+    dispatch.end(calls[0])
+    dispatch.put([Call(2, call.items, 2) for call in (calls[0], *dispatch.leave(0))])
+    assert list(dispatch.start()) == []
+    assert dispatch.more(2)
+    assert not dispatch.more(1)
+    dispatch.end(calls[2])
+    order = []
+    while started := list(dispatch.start()):
+        order += started
+        dispatch.end(started[0])
+    assert [call.items for call in order] == [(0,), (1,), (3,)]
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -21,12 +22,16 @@ def federation(**values):
 
 
 def nodes(*offers):
-    """Nodes of (cores, cards, bytes of memory), 64 GB where memory is left out."""
+    """Nodes of (cores, cards, bytes of memory, what others hold), 64 GB where memory is left out."""
     return [Node(f"node {i}", *([*offer, 64 * GB] if len(offer) == 2 else offer)) for i, offer in enumerate(offers)]
 
 
 def sizes(found):
     return sorted(len(clients) for clients in found.clients)
+
+
+def shares_of(found):
+    return {(seat.cpus, seat.gpus) for seat in found.seats}
 
 
 def assert_every_client_once(found, count):
@@ -39,7 +44,7 @@ def assert_every_client_once(found, count):
 def test_fifty_clients_on_two_cores_share_two_actors():
     found = plan(federation(), EVEN, nodes((2, 0)))
     assert sizes(found) == [25, 25]
-    assert (found.cpus, found.gpus) == (1.0, 0.0)
+    assert shares_of(found) == {(1.0, 0.0)}
     assert_every_client_once(found, 50)
 
 
@@ -54,7 +59,7 @@ def test_actors_hold_about_as_many_examples_each():
 def test_every_client_has_an_actor_where_there_are_cores_enough():
     found = plan(federation(), EVEN, nodes((32, 0), (32, 0)))
     assert sizes(found) == [1] * 50
-    assert found.cpus == 1.0
+    assert shares_of(found) == {(1.0, 0.0)}
 
 
 def test_the_cores_of_all_nodes_count_and_no_core_spans_two():
@@ -69,7 +74,7 @@ def test_a_given_number_of_clients_an_actor_is_kept_and_cores_are_shared(per_act
     found = plan(federation(clients_per_actor=per_actor), EVEN, nodes((2, 0)))
     assert len(found.clients) == actors
     assert max(sizes(found)) <= per_actor
-    assert found.cpus == share
+    assert shares_of(found) == {(share, 0.0)}
     assert_every_client_once(found, 50)
 
 
@@ -84,20 +89,20 @@ def test_more_cores_than_there_are_are_refused_with_the_sum():
 def test_the_cards_are_taken_where_there_are_any():
     found = plan(federation(), EVEN, nodes((64, 4)))
     assert sizes(found) == [12, 12, 13, 13]
-    assert found.gpus == 1.0
+    assert shares_of(found) == {(1.0, 1.0)}
 
 
 def test_fifty_actors_share_four_cards():
     found = plan(federation(clients_per_actor=1), EVEN, nodes((64, 4)))
     assert sizes(found) == [1] * 50
-    assert found.gpus == 0.0769  # 13 to a card
-    assert 4 * math.floor(1 / found.gpus) >= 50
+    assert shares_of(found) == {(1.0, 0.0769)}  # 13 to a card
+    assert 4 * math.floor(1 / 0.0769) >= 50
 
 
 def test_given_fractions_fill_each_card_by_itself():
     found = plan(federation(actor_gpus=0.25), EVEN, nodes((64, 2), (64, 1)))
     assert len(found.clients) == 12
-    assert found.gpus == 0.25
+    assert {gpus for _, gpus in shares_of(found)} == {0.25}
     assert_every_client_once(found, 50)
 
 
@@ -117,7 +122,7 @@ def test_one_and_a_half_cards_are_refused(per_actor):
 
 def test_whole_cards_are_granted():
     found = plan(federation(actor_gpus=2), EVEN, nodes((64, 4), (64, 3)))
-    assert (len(found.clients), found.gpus) == (3, 2.0)
+    assert (len(found.clients), shares_of(found)) == (3, {(1.0, 2.0)})
 
 
 @pytest.mark.parametrize("per_actor", ["auto", 1, 50])
@@ -128,7 +133,7 @@ def test_a_card_is_refused_where_there_is_none(per_actor):
 
 def test_cards_can_be_left_alone():
     found = plan(federation(actor_gpus=0), EVEN, nodes((2, 4)))
-    assert (len(found.clients), found.gpus) == (2, 0.0)
+    assert (len(found.clients), shares_of(found)) == (2, {(1.0, 0.0)})
 
 
 # -- memory
@@ -172,29 +177,32 @@ def test_a_plan_fits_and_holds_every_client_once(wanted, examples, offers):
     assert max(sizes(found)) <= math.ceil(len(examples) / len(found.clients))
     if wanted.clients_per_actor != "auto":
         assert max(sizes(found)) <= wanted.clients_per_actor
-    assert wanted.actor_cpus in ("auto", found.cpus)
-    assert wanted.actor_gpus in ("auto", found.gpus)
-    assert len(found.clients) <= packed(found, there)
-    assert len(found.clients) * ACTOR_BYTES <= sum(node.memory for node in there)
-
-
-def packed(found, there):
-    """How many actors of the plan can be put on the nodes, one after the other, card by card."""
-    count = 0
+    assert len(found.seats) == len(found.clients)
     for node in there:
-        cores, cards = node.cpus, [1.0] * int(node.gpus)
-        while cores >= found.cpus - 1e-6:
-            if found.gpus > 1:
-                if found.gpus != int(found.gpus) or len(cards) < found.gpus:
-                    break
-                cards = cards[int(found.gpus) :]
-            elif found.gpus:
-                free = [i for i, card in enumerate(cards) if card >= found.gpus - 1e-6]
-                if not free:
-                    break
-                cards[free[0]] -= found.gpus
-            cores -= found.cpus
-            count += 1
+        seats = [seat for seat in found.seats if seat.node == node.name]
+        assert len(set(seats)) <= 1
+        for seat in seats[:1]:
+            assert wanted.actor_cpus in ("auto", seat.cpus)
+            assert wanted.actor_gpus in ("auto", seat.gpus)
+            assert len(seats) <= packed(seat, node)
+            assert len(seats) * (ACTOR_BYTES + found.cache) <= node.memory * (1 + 1e-9)
+
+
+def packed(seat, node):
+    """How many actors with a seat's shares can be put on a node, one after the other, card by card."""
+    count, cores, cards = 0, node.cpus, [1.0] * int(node.gpus)
+    while cores >= seat.cpus - 1e-6:
+        if seat.gpus > 1:
+            if seat.gpus != int(seat.gpus) or len(cards) < seat.gpus:
+                break
+            cards = cards[int(seat.gpus) :]
+        elif seat.gpus:
+            free = [i for i, card in enumerate(cards) if card >= seat.gpus - 1e-6]
+            if not free:
+                break
+            cards[free[0]] -= seat.gpus
+        cores -= seat.cpus
+        count += 1
     return count
 
 
@@ -215,7 +223,86 @@ def test_equal_clients_are_spread_evenly(count, cores, examples):
 def test_cores_of_nodes_without_cards_do_not_count_where_actors_have_gpus():
     found = plan(federation(actor_gpus=0.1), [100] * 10, nodes((8, 0), (4, 1)))
     assert len(found.clients) == 10
-    assert found.cpus <= 0.4
+    assert shares_of(found) == {(0.4, 0.1)}
+
+
+# -- twelve clusters: actors and their shares by node, or why not
+
+HEAD = (4, 0)
+CLUSTERS = {
+    "one laptop": ([(8, 0)], {}, 50, {"node 0": (8, 1.0, 0.0)}),
+    "uneven nodes take actors by their cores": (
+        *([(4, 0), (16, 0), (2, 0)], {}, 11),
+        {"node 0": (2, 1.0, 0.0), "node 1": (8, 1.0, 0.0), "node 2": (1, 1.0, 0.0)},
+    ),
+    "fractions of cores, from the node itself": (
+        *([(2, 0), (6, 0)], {"clients_per_actor": 1}, 16),
+        {"node 0": (4, 0.5, 0.0), "node 1": (12, 0.5, 0.0)},
+    ),
+    "a GPU node among ten of cores: the cores": (
+        *([(8, 1)] + [(64, 0)] * 10, {}, 700),
+        {"node 0": (8, 1.0, 0.0)} | {f"node {i}": (64, 1.0, 0.0) for i in range(1, 11)},
+    ),
+    "GPUs that are worth more than the other nodes' cores": (
+        *([(8, 4), (32, 0)], {}, 50),
+        {"node 0": (4, 1.0, 1.0)},
+    ),
+    "a quarter of a GPU each, and fewer cores than actors": (
+        *([(4, 8)], {"actor_gpus": 0.25}, 32),
+        {"node 0": (32, 0.125, 0.25)},
+    ),
+    "GPUs with few and with many cores": (
+        *([(8, 4), (32, 4)], {"clients_per_actor": 1}, 50),
+        {"node 0": (25, 0.32, 0.1428), "node 1": (25, 1.0, 0.1428)},
+    ),
+    "a head without GPUs holds no actor": (
+        *([HEAD, (16, 2), (16, 2)], {}, 12),
+        {"node 1": (2, 1.0, 1.0), "node 2": (2, 1.0, 1.0)},
+    ),
+    "a head without cores": ([(0, 0), (4, 0)], {}, 12, {"node 1": (4, 1.0, 0.0)}),
+    "little memory on one node": (
+        *([(8, 0, 2.5 * ACTOR_BYTES), (8, 0)], {}, 16),
+        {"node 0": (2, 1.0, 0.0), "node 1": (8, 1.0, 0.0)},
+    ),
+    "what others hold is left to them": (
+        *([(1, 0, 64 * GB, 7, 0), (8, 0)], {}, 50),
+        {"node 0": (1, 1.0, 0.0), "node 1": (8, 1.0, 0.0)},
+    ),
+    "others hold all": (
+        *([(0, 0, 64 * GB, 8, 0), (0, 2, 64 * GB, 16, 2)], {"actor_gpus": 0}, 50),
+        "50 clients in 1 actors need 1 x (1 CPU + 0 GPU), but the 2 node(s) with 0 CPU and 2 GPU (others hold 24 CPU "
+        "and 2 GPU) hold 0 such actors",
+    ),
+}
+
+
+@pytest.mark.parametrize(("offers", "wanted", "clients", "expected"), CLUSTERS.values(), ids=CLUSTERS)
+def test_a_cluster(offers, wanted, clients, expected):
+    if isinstance(expected, str):
+        with pytest.raises(PlacementError) as refused:
+            plan(federation(**wanted), [100] * clients, nodes(*offers))
+        assert str(refused.value).startswith(expected)
+        return
+    found = plan(federation(**wanted), [100] * clients, nodes(*offers))
+    seats = Counter(found.seats)
+    assert {seat.node: (count, seat.cpus, seat.gpus) for seat, count in seats.items()} == expected
+    assert_every_client_once(found, clients)
+    for node, (count, _, gpus) in expected.items():  # all of a node's GPU actors work at once, else one a core
+        assert min(count, found.room[node]) == (count if gpus else min(count, int(dict(named(offers))[node][0])))
+
+
+def named(offers):
+    return [(f"node {i}", offer) for i, offer in enumerate(offers)]
+
+
+def test_nobody_computes_on_cores_because_others_hold_the_gpus():
+    with pytest.raises(PlacementError, match=r"8 CPU and 0.5 GPU .others hold 0 CPU and 1.5 GPU. hold 0 such"):
+        plan(federation(), EVEN, nodes((8, 0.5, 64 * GB, 0, 1.5)))
+
+
+def test_the_caches_of_a_nodes_actors_fit_into_its_memory():
+    found = plan(federation(), EVEN, nodes((4, 0, 4 * GB), (2, 0, 6 * GB)))
+    assert found.cache == 1 * GB - ACTOR_BYTES
 
 
 # -- even shares for trials that run at once
