@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fused_ray import RunConfig, load_comparison, load_run, run
+from fused_ray import CompareConfig, RunConfig, SweepConfig, compare, load_comparison, load_run, run, sweep
 from fused_ray.cli.app import main
 
 SMALL = [
@@ -60,3 +60,30 @@ def test_a_part_of_ones_own_names_its_folders_by_its_last_name() -> None:
     config = RunConfig.from_dict({}, ["unlearn.method=fused_ray_plugin.methods.ridge:METHOD"])
     (cell,) = over_seeds(config, [7]).cells
     assert cell.name == "class-7-ridge-METHOD"
+
+
+def test_a_comparison_finds_a_sweeps_models_again(tmp_path: Path) -> None:
+    """With a store, and the figures are those of a comparison that makes its own."""
+    base = {"base": RunConfig.from_dict({}, SMALL).model_dump(mode="json", by_alias=True)}
+    store = str(tmp_path / "store")
+    space = {"unlearn.layers": {"grid": [1]}}
+    output = {"dir": str(tmp_path / "sweep"), "store": store, "plots": "none"}
+    sweep(SweepConfig.from_dict({**base, "space": space, "output": output}))
+    made = {path: path.stat().st_mtime_ns for path in Path(store).glob("*/*/result.json")}
+    assert len(made) == 2
+    asked = {**base, "methods": ["retrain", "fused", "finetune"], "scenarios": ["class"], "audit": False}
+    heard: list[str] = []
+    compare(
+        CompareConfig.from_dict({**asked, "output": {"dir": str(tmp_path / "with"), "store": store}}),
+        listener=lambda progress: heard.append(progress.model),
+    )
+    assert not any(heard)
+    assert {path: path.stat().st_mtime_ns for path in Path(store).glob("*/*/result.json")} == made
+    compare(CompareConfig.from_dict({**asked, "output": {"dir": str(tmp_path / "without")}}))
+    rows = [load_comparison(tmp_path / name).rows for name in ("with", "without")]
+    for there, here in zip(*rows, strict=True):
+        for name in ("method", "status", "ra", "fa", "ra_before", "ra_retrained", "sha256", "bytes_up_total", "rounds"):
+            assert there[name] == here[name], (name, there["method"])
+    federaser = {**asked, "methods": ["federaser"], "scenarios": ["exclusive"]}
+    compare(CompareConfig.from_dict({**federaser, "output": {"dir": str(tmp_path / "history"), "store": store}}))
+    assert load_comparison(tmp_path / "history").rows[0]["status"] == "done"

@@ -31,6 +31,7 @@ from fused_ray.config.tasks import SCENARIO
 from fused_ray.config.validation import put, validated
 from fused_ray.config.yaml_text import dump, plain, read_yaml
 from fused_ray.errors import ConfigError
+from fused_ray.studies.store import pretraining, retraining
 
 _SHARED = ("data", "model", "federation", "pretrain", "forget")
 """Sections that shape the model which all methods of a scenario and seed begin with."""
@@ -78,6 +79,8 @@ class CompareOutput(Section):
 
     dir: Place = "runs/compare"
     """Its directory; an existing one is refused unless told otherwise."""
+    store: Place | None = None
+    """Folder of pre-trained and retrained models that studies share; unset: base runs in the comparison's directory."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ class Cell:
     """Label of the scenario."""
     seed: int
     base: RunConfig
-    """The base run: pre-trains, and retrains without the forgotten data."""
+    """The base run: pre-trains, and retrains without the forgotten data; with a store, it retrains only."""
+    model: RunConfig
+    """The run that pre-trains: the base run, or one of the store."""
     config: RunConfig | None
     """The run that unlearns; the base run itself where that is what the method asks for; None: not supported."""
     algorithm: str
@@ -190,10 +195,10 @@ class CompareConfig(Section):
     def cells(self) -> tuple[Cell, ...]:
         """Every cell, by scenario, then seed, then method. Raises ConfigError where one's configuration is wrong."""
         cells = (
-            self._cell(method, scenario, seed, base)
+            self._cell(method, scenario, seed, base, model)
             for scenario in self.scenarios
             for seed in self.seeds
-            for base in [self._base(scenario, seed)]
+            for model, base in [self._bases(scenario, seed)]
             for method in self.methods
         )
         return tuple(replace(cell, number=number) for number, cell in enumerate(cells))
@@ -217,13 +222,16 @@ class CompareConfig(Section):
         """The same with absolute paths of what is read, so that it means the same in any process."""
         values = self.model_dump(mode="json", by_alias=True)
         values["base"] = self.base.located().model_dump(mode="json", by_alias=True)
+        values["output"]["store"] = absolute(self.output.store)
         for entry in (*values["methods"], *values["scenarios"]):
             entry["set"] = {key: absolute(v) if key in INPUTS else v for key, v in entry["set"].items()}
         return validated(CompareConfig, values)
 
     def at(self, path: str | Path) -> CompareConfig:
         """The same comparison in another directory."""
-        return validated(CompareConfig, {**self.model_dump(mode="json", by_alias=True), "output": {"dir": str(path)}})
+        values = self.model_dump(mode="json", by_alias=True)
+        put(values, "output.dir", str(path), "output")
+        return validated(CompareConfig, values)
 
     def to_yaml(self) -> str:
         """The whole configuration as YAML, which `from_yaml` reads back to an equal object."""
@@ -272,25 +280,32 @@ class CompareConfig(Section):
 
     # -- inside
 
-    def _cell(self, method: Entry, scenario: Entry, seed: int, base: RunConfig) -> Cell:
+    def _cell(self, method: Entry, scenario: Entry, seed: int, base: RunConfig, model: RunConfig) -> Cell:
         algorithm = self._algorithm(method)
         asked = method.naming("unlearn.method", METHOD.names)
         config: RunConfig | None = None
         if asked == {"unlearn.method": "retrain"}:
             config = base
         elif _able(algorithm, base.kind):
-            fixed = {"pretrain.from": base.output.dir, "pretrain.history": False}
+            fixed = {"pretrain.from": model.output.dir, "pretrain.history": False}
             if algorithm != "retrain":
                 fixed["retrain.rounds"] = 0
             folder = f"cells/{scenario.label}-{seed}-{method.label}"
             config = self._config(scenario, seed, {**asked, **fixed}, folder, method)
-        return Cell(method.label, scenario.label, seed, base, config, algorithm)
+        return Cell(method.label, scenario.label, seed, base, model, config, algorithm)
 
-    def _base(self, scenario: Entry, seed: int) -> RunConfig:
+    def _bases(self, scenario: Entry, seed: int) -> tuple[RunConfig, RunConfig]:
+        """The run that pre-trains and the one that retrains, which are one where there is no store."""
         names = {self._algorithm(method) for method in self.methods}
         history = any(_found(name, lambda method: method.needs_history) for name in names)
         fixed = {"unlearn.method": "retrain", "pretrain.history": history}
-        return self._config(scenario, seed, fixed, f"bases/{scenario.label}-{seed}")
+        base = self._config(scenario, seed, fixed, f"bases/{scenario.label}-{seed}")
+        if self.output.store is None:
+            return base, base
+        store = Path(self.output.store).absolute()
+        retrained = retraining(store, base)
+        assert retrained is not None, "a base run retrains"
+        return pretraining(store, base), retrained
 
     def _algorithm(self, method: Entry) -> str:
         name: str = method.naming("unlearn.method", METHOD.names).get("unlearn.method", self.base.unlearn.method)

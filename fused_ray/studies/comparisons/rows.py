@@ -149,7 +149,6 @@ def finished(cell: Cell, run: RunDirectory, base: RunDirectory, audit: Mapping[s
         "started_at": started,
         "ended_at": ended,
         "config": json.dumps(run.config.model_dump(mode="json", by_alias=True)),
-        "directory": str(run.path.relative_to(base.path.parents[1])),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from fused_ray.audit.rules import outdated
-from fused_ray.config import schedule
+from fused_ray.config import RunConfig, schedule
 from fused_ray.errors import Interrupted, RunDirectoryError, in_one_line
 from fused_ray.runs import audits
 from fused_ray.runs.directory import RunDirectory
@@ -74,7 +74,7 @@ class Cells:
         return Against(
             config=cell.base,
             settings=self._config.audit,
-            before=own,
+            before=Path(cell.model.output.dir),
             retrained=own,
             others=tuple(path for path in others if (path / "result.json").exists()),
             shadows=f"shadows/{cell.group}",
@@ -119,15 +119,17 @@ class Comparison(Study):
         shadows: list[Model] = []
         for group, cell in {cell.group: cell for cell in self.left if cell.config is not None}.items():
             key, base = cell.base.output.dir, cell.base
-            if not (Path(key) / "result.json").exists():
-                cost = schedule.full_rounds(base)
-                bases.append(Model(key, f"{group} base", "base", cost, partial(Tools.finish, config=base)))
+            if cell.model != base:
+                bases.append(_made_by(cell.model, f"{group} model", "model"))
+            bases.append(_made_by(base, f"{group} base", "base", "" if cell.model == base else cell.model.output.dir))
             settings = self.config.audit
-            if settings.trains and not audits.are_trained(self.directory.path / "shadows" / group, base, settings):
+            folder = self.directory.path / "shadows" / group
+            if settings.enabled and settings.trains and not audits.are_trained(folder, base, settings):
                 cost = float((settings.shadows + settings.retrained - 1) * base.pretrain.rounds)
                 make = partial(self._train, cell)
                 shadows.append(Model(group, f"{group} shadows", "shadows", cost, make, needs=key))
-        return [*bases, *shadows]
+        missing = {model.key: model for model in bases if not (Path(model.key) / "result.json").exists()}
+        return [*missing.values(), *shadows]
 
     def _train(self, cell: Cell, tools: Tools) -> object:
         """What the audits of a cell's group need; its base is there by now."""
@@ -152,10 +154,10 @@ class Comparison(Study):
         return path.exists() and self.plan.auditor.is_current(RunDirectory.open(path), self.plan.against(cell))
 
     def rests_on(self, item: Cell) -> list[str]:
-        return [item.base.output.dir]
+        return [item.model.output.dir, item.base.output.dir]
 
     def lacking(self, key: str) -> str:
-        return "its base run"
+        return "its base run" if any(cell.base.output.dir == key for cell in self.config.cells) else "its model"
 
     def kind(self, item: Cell | None) -> str:
         assert item is not None, "no search proposes cells"
@@ -185,7 +187,12 @@ class Comparison(Study):
             return {**earlier, "status": status}
         run, base = RunDirectory.open(cell.config.output.dir), RunDirectory.open(cell.base.output.dir)
         report = run.read_json("audit.json") if status == DONE and self.config.audit.enabled else None
-        return rows.finished(cell, run, base, report) | {"status": status}
+        return rows.finished(cell, run, base, report) | {"status": status, "directory": self._place(run)}
+
+    def _place(self, run: RunDirectory) -> str:
+        """A run's directory from the comparison's; in full where it is in a store elsewhere."""
+        inside = run.path.is_relative_to(self.directory.path)
+        return str(run.path.relative_to(self.directory.path) if inside else run.path)
 
     def table(self, found: Iterable[Mapping[str, Any]]) -> pa.Table:
         """Rows as results.parquet has them."""
@@ -211,16 +218,25 @@ class Comparison(Study):
         return result
 
     def _equivalents(self) -> dict[str, float]:
-        """Full-round equivalents that it took, by what for."""
+        """Full-round equivalents of its runs, by what for; those of a store's models count, whoever made them."""
         parts = {"pretrain": 0.0, "retrain": 0.0, "methods": 0.0, "shadows": 0.0}
-        for folder in sorted((self.directory.path / "bases").glob("[!.]*")):
-            base = RunDirectory.open(folder)
-            for (phase, _), amount in rows.trained(base).items():
-                parts[phase] += amount
-            parts["shadows"] += audits.equivalents(self.directory.path / "shadows" / folder.name, base)
+        shared = {config.output.dir for cell in self.config.cells for config in (cell.model, cell.base)}
+        for path in sorted(path for path in shared if Path(path).exists()):
+            for (phase, _), amount in rows.trained(RunDirectory.open(path)).items():
+                if phase in parts:
+                    parts[phase] += amount
+        for group, cell in {cell.group: cell for cell in self.config.cells}.items():
+            shadows, base = self.directory.path / "shadows" / group, Path(cell.base.output.dir)
+            parts["shadows"] += audits.equivalents(shadows, RunDirectory.open(base)) if base.exists() else 0.0
         for folder in sorted((self.directory.path / "cells").glob("[!.]*")):
             parts["methods"] += sum(rows.trained(RunDirectory.open(folder)).values())
         return {**parts, "total": sum(parts.values())}
+
+
+def _made_by(config: RunConfig, name: str, kind: str, needs: str = "") -> Model:
+    """A model that a run makes."""
+    cost = schedule.full_rounds(config)
+    return Model(config.output.dir, name, kind, cost, partial(Tools.finish, config=config), needs)
 
 
 def redraw(directory: ComparisonDirectory, config: CompareConfig) -> None:

@@ -25,6 +25,7 @@ from fused_ray.config.suggest import did_you_mean
 from fused_ray.config.validation import put, validated, value_of
 from fused_ray.config.yaml_text import dump, plain, read_yaml
 from fused_ray.errors import ConfigError
+from fused_ray.studies.store import pretraining, retraining
 from fused_ray.studies.sweeps.dimension import Dimension, twice
 from fused_ray.studies.sweeps.trials import SweepSettings, Trial
 
@@ -157,21 +158,12 @@ class SweepConfig(SweepSettings):
         return Path(self.output.store or Path(self.output.dir) / "store").absolute()
 
     def model(self, config: RunConfig) -> RunConfig:
-        """The run that pre-trains for a trial, and ranks the layers, which is the same for all trials on its model."""
-        history = config.keeps_history
-        folder = config.pretrain_key()[:24] + ("-history" if history else "")
-        rank = {"layers": 1, "selection": "critical", "mask": "random", "start": "zero", "rounds": 0}
-        settings: dict[str, Any] = {"unlearn": rank, "retrain": {"rounds": 0}}
-        return self._shared(config, f"models/{folder}", settings, {"pretrain.history": history})
+        """The run that pre-trains and ranks for a trial."""
+        return pretraining(self.store, config)
 
     def reference(self, config: RunConfig) -> RunConfig | None:
         """The run that retrains without what a trial forgets; None where the trial leaves the comparison out."""
-        if config.retrain_rounds == 0:
-            return None
-        settings = {"unlearn": {"method": "retrain"}, "retrain": {"rounds": config.retrain_rounds}}
-        return self._shared(
-            config, f"retrained/{config.retrain_key()[:24]}", settings, {"pretrain.from": self.model(config).output.dir}
-        )
+        return retraining(self.store, config)
 
     def run(self, trial: Trial) -> RunConfig:
         """The run of a trial in the sweep's directory, on its shared model; the sweep draws its own plots."""
@@ -199,15 +191,6 @@ class SweepConfig(SweepSettings):
         for key, value in own.items():
             put(values, key, value, trial.name)
         return validated(RunConfig, values, source=f"trial {trial.name}")
-
-    def _shared(
-        self, config: RunConfig, folder: str, sections: Mapping[str, Any], fields: Mapping[str, Any]
-    ) -> RunConfig:
-        values = config.model_dump(mode="json", by_alias=True) | dict(sections)
-        own = {"audit.enabled": False, "output.plots": "none", "output.dir": str(self.store / folder)}
-        for key, value in {**fields, **own}.items():
-            put(values, key, value, folder)
-        return validated(RunConfig, values, source=folder)
 
     # -- files
 
