@@ -1,4 +1,4 @@
-"""`fused-ray sweep`: what a sweep leaves behind, and that neither Tune, concurrency, kills nor failures change it."""
+"""`fused-ray sweep`: what a sweep leaves behind, and that neither Tune nor a kill changes a figure."""
 
 from __future__ import annotations
 
@@ -13,44 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from fused_ray import FusedRayError, RunConfig, SweepConfig, load_run, load_sweep, resume_sweep, run, sweep
 from fused_ray.audit.verdict import WORDS
-from fused_ray.cli.app import main
 from fused_ray.storage.schemas import METRICS
-from fused_ray.studies.progress import Progress
-from fused_ray.studies.sweeps.display import show_sweep
 from fused_ray.studies.sweeps.rows import SCHEMA
+from tests.end_to_end.sweeps import SMALL, settings
 from tests.processes import family, kill, start, wait_until
 
-SMALL: dict[str, Any] = {
-    "base": {
-        "data": {"limit": 400},
-        "federation": {"clients": 4},
-        "train": {"lr": 0.02, "batch_size": 16},
-        "pretrain": {"rounds": 2},
-        "unlearn": {"rounds": 2, "selection": "critical", "mask": "random"},
-        "audit": {"enabled": False},
-        "engine": {"backend": "local"},
-    },
-    "space": {
-        "forget.scenario": {"grid": ["class", "exclusive"]},
-        "unlearn.layers": {"grid": [1, "all"]},
-        "unlearn.start": {"grid": ["reset"]},
-        "unlearn.sparsity": {"grid": [0, 0.9]},
-        "unlearn.lr": {"grid": [0.2, 900]},
-    },
-}
 TRIALS = 2 * 2 * 2 * 2
+
+
 DIVERGES, TOGETHER = 900, "would set 4 whole layers to zero"
-
-
-def settings(path: Path, *changes: str) -> SweepConfig:
-    return SweepConfig.from_dict(SMALL, [f"output.dir={path}", *changes])
 
 
 def figures(path: Path) -> list[dict[str, Any]]:
@@ -199,98 +176,6 @@ def test_a_later_sweep_takes_its_models_from_the_store(finished: Path, tmp_path:
     assert not any(heard)
     assert finished_at(finished) == before
     assert not (tmp_path / "later" / "store").exists()
-
-
-# -- audits
-
-AUDITED: dict[str, Any] = {
-    "base": {
-        "data": {"limit": 600},
-        "federation": {"clients": 2},
-        "forget": {"classes": [1]},
-        "train": {"batch_size": 16, "lr": 0.02},
-        "pretrain": {"rounds": 5},
-        "unlearn": {"rounds": 2, "layers": ["fc3"], "start": "reset", "mask": "random", "sparsity": 0.5, "lr": 0.05},
-        "audit": {"relearn_steps": 12, "relearn_repeats": 1},
-        "engine": {"backend": "local"},
-    },
-    "space": {"unlearn.method": {"grid": ["fused", "retrain"]}},
-    "seeds": [0, 1],
-    "ra_margin": 0.0,
-    "output": {"plots": False},
-}
-
-
-def kept_by_audits(path: Path) -> dict[str, int]:
-    """When each audit and each run to an earlier round was finished."""
-    found = (*path.glob("*/*/audit.json"), *path.glob("audited/*/result.json"))
-    return {str(file.relative_to(path)): file.stat().st_mtime_ns for file in found}
-
-
-def test_candidates_are_audited_best_first_until_one_is_forgotten(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A new last layer is the smallest upload, and shallow; retraining, by itself among the methods, is forgotten."""
-    path = tmp_path / "s"
-    heard: list[str] = []
-
-    def kill_in_the_second(progress: Progress) -> None:
-        heard.append(progress.now if progress.now.startswith("audit") else "")
-        if heard[-1] and heard[-1] != next(filter(None, heard)):
-            raise KeyboardInterrupt
-
-    with pytest.raises(FusedRayError, match=f"continue with: fused-ray sweep --resume {path}"):
-        sweep(SweepConfig.from_dict(AUDITED, [f"output.dir={path}"]), listener=kill_in_the_second)
-    before = kept_by_audits(path)
-    ends = min(int(name.partition("-r")[2].partition("/")[0]) for name in before)  # forgotten before the last round
-    assert sorted(before) == [f"audited/000{n}-r{ends}/{name}.json" for n in (0, 2) for name in ("audit", "result")]
-    show_sweep(load_sweep(path))
-    assert f"the smallest upload, not audited yet: method fused, I = {ends}" in capsys.readouterr().out
-
-    (case,) = resume_sweep(path)["cases"]
-    assert {name: when for name, when in kept_by_audits(path).items() if name in before} == before
-    shallow, forgotten = case["audited"]
-    assert (shallow["values"], shallow["rounds"]) == ({"unlearn.method": "fused"}, ends)
-    assert (shallow["verdict"], shallow["findings"][0]["name"]) == ("shallow", "head only")
-    assert shallow["verdict_sentence"].startswith("seed 0: its outputs forgot")
-    assert (forgotten["values"], forgotten["verdict"]) == ({"unlearn.method": "retrain"}, "forgotten")
-    assert case["recommended"] == forgotten
-    assert case["reason"].startswith("the smallest upload that is forgotten: ")
-
-    # what was audited is the model that the setting's figures are of
-    rows = load_sweep(path).rows
-    for trial in (0, 2):
-        (row,) = [row for row in rows if (row["trial"], row["round"]) == (trial, ends)]
-        after = load_run(path / "audited" / f"{trial:04d}-r{ends}").result["metrics"]["after"]
-        assert after == {name: row[name] for name in after}
-
-    table = pq.read_table(path / "front.parquet")
-    verdicts = {(row["values"], row["rounds"]): row["verdict"] for row in table.to_pylist()}
-    assert table.schema.field("verdict").type == pa.string()
-    assert verdicts['{"unlearn.method": "fused"}', ends] == "shallow"
-    assert set(verdicts.values()) <= {None, "shallow", "forgotten"}
-    assert None in verdicts.values()
-    assert f"- method fused, I = {ends} is shallow: seed 0: its outputs forgot" in (path / "table.md").read_text()
-    show_sweep(load_sweep(path))
-    said = capsys.readouterr().out
-    assert "Recommended: method retrain" in said
-    assert "TensorBoard" not in said  # Tune writes its curves, and ran no trial here
-
-    # fewer may be audited, and what is known is not found out again
-    everything = kept_by_audits(path)
-    (fewer,) = resume_sweep(path, ["audits=1"])["cases"]
-    assert (fewer["recommended"], fewer["audited"]) == (None, [shallow])
-    assert fewer["reason"].endswith(" more were not audited (audits: at most 1)")
-    assert resume_sweep(path)["cases"] == [fewer]
-    assert kept_by_audits(path) == everything
-
-    # an audit that fails is a verdict, too
-    for file in (*path.glob("*/*/audit.json"), *path.glob("store/retrained/*/retrained.safetensors")):
-        file.unlink()
-    (failing,) = resume_sweep(path, ["audits=2"])["cases"]
-    assert [found["verdict"] for found in failing["audited"]] == ["unjudged", "unjudged"]
-    assert failing["recommended"] is None
-    assert f"I = {ends} is unjudged: seed 0: the audit failed: there is no file" in (path / "table.md").read_text()
 
 
 @pytest.mark.slow
@@ -442,55 +327,6 @@ def test_what_does_not_fit_says_so_at_once(tmp_path: Path) -> None:
         )
 
 
-# -- bad input
-
-
-def test_a_sweep_of_which_nothing_can_run_says_why(tmp_path: Path) -> None:
-    with pytest.raises(FusedRayError, match="no trial could be run; failed: its models model: client 0, pretrain"):
-        sweep(settings(tmp_path / "s", "base.train.lr=900"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ([], "name a YAML file"),
-        (["nowhere.yaml"], "nowhere.yaml"),
-        (
-            ["s.yaml", "--set", "space.unlearn.layer={grid: [1]}"],
-            "did you mean unlearn.layers?",
-        ),
-        (["s.yaml", "--set", "space={}"], "space: it is empty"),
-        (["s.yaml", "--set", "space.seed=3"], "write it as space.unlearn.lr="),
-        (["s.yaml", "--set", "max_trials=3"], "more than the 3 allowed"),
-        (["s.yaml", "--set", "scheduler=asha"], "asha takes one objective"),
-        (["s.yaml", "--set", "base.data.root=/nowhere"], "data.root"),
-        (["s.yaml", "--set", "output.dir=."], "exists already"),
-        (["s.yaml", "--set", "output.dir=.", "--overwrite"], "no sweep directory"),
-        (["--resume", "nowhere"], "no such folder"),
-        (["--resume", "."], "no sweep directory"),
-        (["s.yaml", "--resume", "."], "give nothing but --set"),
-        (["--resume", ".", "--preset", "paper"], "give nothing but --set"),
-        (["s.yaml", "--preset", "nope"], "there is no preset 'nope'"),
-        (["show", "."], "no sweep directory"),
-    ],
-)
-def test_a_mistake_is_one_line(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    said: str,
-) -> None:
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as caught:
-        main(["sweep", *arguments])
-    assert caught.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert said in lines[0]
-
-
 def test_a_comparison_is_no_sweep_and_settings_stay(finished: Path) -> None:
     with pytest.raises(FusedRayError, match="no sweep directory"):
         load_sweep(finished / "trials" / "0000")
@@ -505,24 +341,3 @@ def test_without_optuna_the_error_says_what_to_install(tmp_path: Path, monkeypat
     )
     with pytest.raises(FusedRayError, match=r"optuna is not installed: pip install optuna$"):
         sweep(config)
-
-
-def test_a_plan_says_what_would_run_and_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
-    with pytest.raises(SystemExit) as caught:
-        main(["plan", str(tmp_path / "s.yaml"), "--set", f"output.dir={tmp_path / 'planned'}"])
-    assert caught.value.code == 0
-    said = capsys.readouterr().out
-    assert "16 trials (grid)" in said
-    assert "24 unlearning rounds in 12 trials; 4 trials train the input layer" in said
-    assert "; 4 to make (10 full rounds)." in said
-    assert re.search(r"About \d+ s on one core", said)
-    assert not (tmp_path / "planned").exists()
-    assert "are audited" not in said
-    proposed = ["search=optuna", "samples=5", "base.engine.backend=ray", "base.audit.enabled=true"]
-    with pytest.raises(SystemExit):
-        main(["plan", str(tmp_path / "s.yaml"), *[part for field in proposed for part in ("--set", field)]])
-    assert re.search(
-        r"one by one.*\n.*\nIn the end, of each case at most 5 candidates are audited.*\nAbout \d+ s on the \d+ core",
-        capsys.readouterr().out,
-    )

@@ -11,7 +11,7 @@ import torch
 
 from fused_ray.config import RunConfig
 from fused_ray.core.memory import MemoryRecorder
-from fused_ray.core.rounds import RoundRecord, Saved
+from fused_ray.core.rounds import Federation, LocalPool, RoundRecord, Saved
 from fused_ray.types import ImageData, PartialSum, Scenario, TestView
 
 FAST = {
@@ -114,3 +114,14 @@ def make_scenario() -> Callable[..., Scenario]:
 @pytest.fixture(scope="session")
 def scenario(data: ImageData, make_scenario: Callable[..., Scenario]) -> Scenario:
     return make_scenario(data)
+
+
+@pytest.fixture
+def federate(make_config, data, scenario, recorder):
+    """`federate("train.lr=1", ...)`: a federation on the local pool; `on` and `pool` replace its parts."""
+
+    def make(*overrides, on=scenario, wrap=lambda pool: pool):
+        config = make_config(*overrides)
+        return Federation(config, data, on, wrap(LocalPool(config, data, on)), recorder())
+
+    return make
