@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from fused_ray import FusedRayError, RunConfig, run
-from fused_ray.studies.comparisons.rows import UNSUPPORTED
+from fused_ray.studies.status import UNSUPPORTED
 from tests.cluster.test_ray_job import RAY, environment, head
 from tests.processes import kill, start, wait_until
 
