@@ -73,11 +73,11 @@ class ImageData:
     @cached_property
     def sha256(self) -> str:
         """Hash over all inputs and labels, training and test."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            found.update(f"{array.dtype.str} {array.shape}\n".encode())
-            found.update(np.ascontiguousarray(array).data)
-        return found.hexdigest()
+            digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ FORGOT = 0.05
 
 def output_bias(state: Arrays, layer: str) -> FloatVector | None:
     """The bias [C] of the output layer, whose name is given; None if it has none."""
-    found = state.get(f"{layer}.bias")
-    return None if found is None else np.array(found, np.float32)
+    bias = state.get(f"{layer}.bias")
+    return None if bias is None else np.array(bias, np.float32)
 
 
 def control(space: Workspace, outputs: Logits, bias: FloatVector | None) -> Logits:

@@ -59,14 +59,14 @@ def measured(metrics: Sequence[Metric], yardstick: Yardstick, after: Arrays, see
     for metric in metrics:
         try:
             with kept(), untouched():
-                found = _figures(metric, metric.function(_evidence(metric, yardstick, after, seen)))
+                numbers = _figures(metric, metric.function(_evidence(metric, yardstick, after, seen)))
         except Interrupted:
             raise
         except (Exception, SystemExit) as error:  # whatever the user's code does
             failed.append(f"metric {metric.name}: {in_one_line(error)}; it is left out")
             continue
         figures += [
-            {"name": n, "value": v, "better": metric.better, "meaning": metric.legend} for n, v in found.items()
+            {"name": n, "value": v, "better": metric.better, "meaning": metric.legend} for n, v in numbers.items()
         ]
     return {"audit_metrics": figures, "audit_metrics_failed": failed}
 
@@ -75,7 +75,7 @@ def _evidence(metric: Metric, yardstick: Yardstick, after: Arrays, seen: Seen) -
     given, views = yardstick.space, yardstick.space.scenario.views
 
     def known(weights: Arrays, seen: Seen) -> Known:
-        outputs = {view: seen.outputs[found.indices] for view, found in views.items()}
+        outputs = {view: seen.outputs[asked.indices] for view, asked in views.items()}
         return Known(weights={name: _guarded(array) for name, array in weights.items()}, outputs=outputs)
 
     retrained = yardstick.retrained, yardstick.seen_retrained
@@ -84,7 +84,7 @@ def _evidence(metric: Metric, yardstick: Yardstick, after: Arrays, seen: Seen) -
         before=known(yardstick.before, yardstick.seen_before),
         after=known(after, seen),
         retrained=None if retrained[0] is None or retrained[1] is None else known(retrained[0], retrained[1]),
-        labels={view: found.labels.copy() for view, found in views.items()},
+        labels={view: asked.labels.copy() for view, asked in views.items()},
         rng=generator(given.config.seed, f"metric {metric.name}"),
     )
 
@@ -95,12 +95,12 @@ def _guarded(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return view
 
 
-def _figures(metric: Metric, found: float | Mapping[str, float]) -> dict[str, float]:
+def _figures(metric: Metric, returned: float | Mapping[str, float]) -> dict[str, float]:
     """One figure, or several by name. Raises ValueError where they are no finite numbers."""
     named = (
-        {f"{metric.name}_{key}": value for key, value in found.items()}
-        if isinstance(found, Mapping)
-        else {metric.name: found}
+        {f"{metric.name}_{key}": value for key, value in returned.items()}
+        if isinstance(returned, Mapping)
+        else {metric.name: returned}
     )
     figures = {name: float(value) for name, value in named.items()}
     for name, value in figures.items():

@@ -98,8 +98,8 @@ def _mean_loss(space: Workspace, indices: IntVector, gradient: bool = True) -> t
             rows = indices[start : start + BLOCK]
             part = F.cross_entropy(space.suffix(0, space.images("train", rows)), space.labels(rows), reduction="sum")
             if gradient:
-                for p, found in zip(learned, torch.autograd.grad(part, learned, materialize_grads=True), strict=True):
-                    sums[p] += found
+                for p, slope in zip(learned, torch.autograd.grad(part, learned, materialize_grads=True), strict=True):
+                    sums[p] += slope
             loss += part.item()
     return loss / len(indices), torch.cat([total.reshape(-1) for total in sums.values()]).cpu().numpy() / len(indices)
 

@@ -103,16 +103,16 @@ def information(space: Workspace, payload: Payload, draws: int = 5) -> Informati
     if inapplicable(space):
         return None
     space.load(payload)
-    found: list[tuple[float, ...]] = []
+    gains: list[tuple[float, ...]] = []
     control: list[tuple[float, ...]] = []
     for draw in range(draws):
         (pixels, y), (tested, truth) = samples(space, draw)
         pairs = list(zip(stage_outputs(space, pixels), stage_outputs(space, tested), strict=True))
-        found.append(tuple(gain(fitted(x, y).log_odds(t), truth) for x, t in pairs))
+        gains.append(tuple(gain(fitted(x, y).log_odds(t), truth) for x, t in pairs))
         y, truth = (one[permutation(len(one), space.config.seed, f"information/shuffled/{draw}")] for one in (y, truth))
         control.append(tuple(gain(fitted(x, y).log_odds(t), truth) for x, t in pairs))
     names = tuple((stage.layers or (str(number),))[-1] for number, stage in enumerate(below(space)))
-    return Information(names, entropy(truth), tuple(found), tuple(control))
+    return Information(names, entropy(truth), tuple(gains), tuple(control))
 
 
 def index(before: Information, retrained: Sequence[Information], after: Information) -> Index:

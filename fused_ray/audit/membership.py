@@ -156,8 +156,8 @@ def attack(scores: Vector, member: NDArray[np.bool_]) -> Attack:
 
     others = np.sort(scores[~member])
     alarms = len(others) - np.searchsorted(others, scores[member])  # non-members with at least a member's score
-    found = (1 + alarms) / (1 + len(others)) <= LOW_FPR
-    return Attack(float(roc_auc_score(member, scores)), float(found.mean()) if len(others) >= FEWEST else None)
+    hits = (1 + alarms) / (1 + len(others)) <= LOW_FPR
+    return Attack(float(roc_auc_score(member, scores)), float(hits.mean()) if len(others) >= FEWEST else None)
 
 
 def _judge(scores: Vector, n: int) -> Attack:
@@ -167,14 +167,14 @@ def _judge(scores: Vector, n: int) -> Attack:
 
 def _pairs(left: IntVector, right: IntVector, seed: int) -> IntVector:
     """Positions [k, 2] of random pairs of the same kind, each used once, as many as there are."""
-    found = [np.zeros((0, 2), np.int64)]
+    pairs = [np.zeros((0, 2), np.int64)]
     for kind in np.intersect1d(left, right).tolist():
         a, b = np.flatnonzero(left == kind), np.flatnonzero(right == kind)
         count = min(len(a), len(b))
         a = a[permutation(len(a), seed, "membership/members", client=kind)[:count]]
         b = b[permutation(len(b), seed, "membership/others", client=kind)[:count]]
-        found.append(np.column_stack([a, b]))
-    return np.concatenate(found)
+        pairs.append(np.column_stack([a, b]))
+    return np.concatenate(pairs)
 
 
 def _features(space: Workspace, payload: Payload, sample: Sample) -> Vector:
@@ -206,8 +206,8 @@ def _learn(space: Workspace, shadows: Sequence[Shadow]) -> Any:
         for member, indices in zip((True, False), side, strict=True):
             order = permutation(len(indices), space.config.seed, f"membership/shadow/{member}", number)
             chosen = np.sort(indices[order[:count]])
-            found = logits(space, shadow.payload, "train", chosen)
-            rows.append(features(found, space.scenario.train_labels[chosen]))
+            answers = logits(space, shadow.payload, "train", chosen)
+            rows.append(features(answers, space.scenario.train_labels[chosen]))
             truth.append(np.full(count, member))
     if not rows:
         return None

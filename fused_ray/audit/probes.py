@@ -85,18 +85,18 @@ def head_recovery(space: Workspace, payload: Payload, draws: int = 5) -> Recover
     space.load(payload)
     with penultimate(space) as features:
         x = features(data.test_images[view.indices])
-        found = []
+        accuracies = []
         for draw in range(draws):
             rows = two_percent(space, draw)
             head = fitted(features(data.train_images[rows]), scenario.train_labels[rows])
-            found.append(float(np.mean(head.classes(x) == view.labels)))
-    return Recovery(float(np.mean(found)), tuple(found))
+            accuracies.append(float(np.mean(head.classes(x) == view.labels)))
+    return Recovery(float(np.mean(accuracies)), tuple(accuracies))
 
 
 def output_layer(space: Workspace) -> str:
     """The name of the last layer that the logits depend on."""
-    found = anatomy.anatomy(space.config.model, space.data.shape, space.data.classes)
-    return next(name for name in reversed(found.layers) if name not in found.idle)
+    known = anatomy.anatomy(space.config.model, space.data.shape, space.data.classes)
+    return next(name for name in reversed(known.layers) if name not in known.idle)
 
 
 def below(space: Workspace) -> list[Stage]:
@@ -186,8 +186,8 @@ def _features(
         for start in range(0, len(pixels), BLOCK):
             part = pixels[start : start + BLOCK]
             filled = np.resize(part, (BLOCK, *part.shape[1:]))  # rows once more: a short block could have other bits
-            found = (x.flatten(1)[: len(part)].cpu().numpy() for x in run(space.normalised(filled)))
-            blocks.append([_reduced(x, space.config.seed) for x in found])
+            features = (x.flatten(1)[: len(part)].cpu().numpy() for x in run(space.normalised(filled)))
+            blocks.append([_reduced(x, space.config.seed) for x in features])
     return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
 
 

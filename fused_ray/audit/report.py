@@ -151,7 +151,7 @@ def _weighted(seen: Seen, view: str) -> float:
 
 
 def _accuracy(seen: Seen | None) -> dict[str, Any] | None:
-    return None if seen is None else {view: asdict(found) for view, found in seen.accuracy.items()}
+    return None if seen is None else {view: asdict(accuracy) for view, accuracy in seen.accuracy.items()}
 
 
 def _relearning(subject: Subject, relearned: Relearning) -> dict[str, Any]:
@@ -175,10 +175,10 @@ def _index(yardstick: Yardstick, inside: tuple[Index, Information] | None) -> di
     if inside is None:
         why = inapplicable(yardstick.space) or "cannot be told: there is no retrained model"
         return {"value": None, "told": False, "why": why}
-    found, after = inside
+    figures, after = inside
     before, retrained = yardstick.information_before, yardstick.information_retrained
     return {
-        **asdict(found),
+        **asdict(figures),
         "before": before and asdict(before),
         "after": asdict(after),
         "retrained": [asdict(each) for each in retrained],
@@ -192,8 +192,8 @@ def _membership(after: Membership | None, yardstick: Yardstick) -> dict[str, Any
     retrained = yardstick.membership_retrained
     gaps = {}
     for name in ATTACKS:
-        found, standard = getattr(after, name), getattr(retrained, name, None)
-        gaps[name] = None if found is None or standard is None else abs(found.auc - standard.auc)
+        ours, standard = getattr(after, name), getattr(retrained, name, None)
+        gaps[name] = None if ours is None or standard is None else abs(ours.auc - standard.auc)
     return {
         "after": asdict(after),
         "retrained": None if retrained is None else asdict(retrained),
@@ -217,7 +217,7 @@ def _distance(after: dict[str, Distance] | None, floor: dict[str, Distance] | No
     if after is None:
         return None
     return {
-        **{name: asdict(found) for name, found in after.items()},
-        "floor": None if floor is None else {name: asdict(found) for name, found in floor.items()},
+        **{name: asdict(distance) for name, distance in after.items()},
+        "floor": None if floor is None else {name: asdict(distance) for name, distance in floor.items()},
         "ratio": None if floor is None else {n: after[n].js / floor[n].js if floor[n].js else None for n in after},
     }

@@ -83,9 +83,9 @@ class Yardstick:
         """How far FA of retrained models differs by itself: a standard deviation."""
         if self.seen_retrained is None:
             return 0.0
-        found = [seen.accuracy["fa"].weighted for seen in (self.seen_retrained, *self.seen_others)]
-        p, examples = found[0], len(self.space.scenario.views["fa"].indices)
-        return _spread(found, (p * (1 - p) / examples) ** 0.5)
+        of_retrained = [seen.accuracy["fa"].weighted for seen in (self.seen_retrained, *self.seen_others)]
+        p, examples = of_retrained[0], len(self.space.scenario.views["fa"].indices)
+        return _spread(of_retrained, (p * (1 - p) / examples) ** 0.5)
 
     @cached_property
     def auc_floor(self) -> float:
@@ -93,8 +93,8 @@ class Yardstick:
         if self.membership_retrained is None:
             return 0.0
         n = self.membership_retrained.examples
-        found = [self.membership_retrained, *filter(None, map(self.attack, self.others))]
-        return _spread([each.strongest.auc for each in found], ((2 * n + 1) / 12) ** 0.5 / n)
+        attacks = [self.membership_retrained, *filter(None, map(self.attack, self.others))]
+        return _spread([each.strongest.auc for each in attacks], ((2 * n + 1) / 12) ** 0.5 / n)
 
     @cached_property
     def adversary(self) -> Adversary | None:
@@ -127,8 +127,8 @@ class Yardstick:
     @cached_property
     def information_retrained(self) -> list[Information]:
         models = () if self.retrained is None else (self.retrained, *self.others)
-        found = (information(self.space, flatten(model)) for model in models)
-        return [each for each in found if each is not None]
+        measured = (information(self.space, flatten(model)) for model in models)
+        return [each for each in measured if each is not None]
 
     @cached_property
     def gradients(self) -> Gradients:
@@ -160,9 +160,9 @@ class Yardstick:
         """What is left inside a model; None where it was not asked for, does not apply, or nothing is retrained."""
         if self.information_before is None or not self.information_retrained:
             return None
-        found = information(self.space, flatten(model))
-        assert found is not None
-        return index(self.information_before, self.information_retrained, found), found
+        after = information(self.space, flatten(model))
+        assert after is not None
+        return index(self.information_before, self.information_retrained, after), after
 
     def changed_head_alone(self, model: Arrays) -> bool:
         """Whether a model differs from M_r in the output layer and nowhere else."""
@@ -187,6 +187,6 @@ class Yardstick:
         return {name: distance(model.outputs[part], reference[part]) for name, part in rows.items()}
 
 
-def _spread(found: Sequence[float], chance: float) -> float:
+def _spread(values: Sequence[float], chance: float) -> float:
     """The standard deviation of three figures or more; of fewer, `chance`."""
-    return statistics.stdev(found) if len(found) > 2 else chance
+    return statistics.stdev(values) if len(values) > 2 else chance

@@ -11,9 +11,9 @@ HOOKS = ("on_run", "on_phase", "on_round", "on_client", "on_audit", "on_end")
 """The methods that a callback may have (`fused_ray.api.Callback`)."""
 
 
-def hears(found: Any) -> bool:
+def hears(listener: Any) -> bool:
     """Whether an object, or a class of objects, has one of these methods."""
-    return any(callable(getattr(found, name, None)) for name in HOOKS)
+    return any(callable(getattr(listener, name, None)) for name in HOOKS)
 
 
 NEEDED = f"an object or class with one of the methods {', '.join(HOOKS)}"

@@ -43,7 +43,7 @@ def read_by_pretraining(config: Settings) -> dict[str, Any]:
     sections = {"data": read["data"], "model": read["model"], "train": config.train.model_dump(mode="json")}
     sections["federation"] = config.federation.model_dump(mode="json", include={"clients", *_SERVER})
     sections["forget"] = _shaping(config)
-    fields = {f"{section}.{name}": value for section, found in sections.items() for name, value in found.items()}
+    fields = {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
     return {"seed": config.seed, **fields, "pretrain.rounds": config.pretrain.rounds}
 
 
@@ -142,8 +142,8 @@ def _digest(file: Path) -> str:
 @lru_cache(maxsize=4096)
 def _digest_once(file: Path, size: int, changed: int) -> str:
     """SHA-256 of a file, which is read again only when its size or its time of change is another."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with file.open("rb") as content:
         while block := content.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()

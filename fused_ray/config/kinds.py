@@ -27,9 +27,9 @@ def kind_of(values: Mapping[str, Any]) -> str | None:
 
 def check_kind(values: Mapping[str, Any], wanted: str, source: str | Path) -> None:
     """Raises ConfigError naming the command where the values from a file are for another one."""
-    found = kind_of(values)
-    if found not in (wanted, None):
-        raise ConfigError(f"{source} describes a {found}, not a {wanted}: {COMMANDS[str(found)]} {source}")
+    kind = kind_of(values)
+    if kind not in (wanted, None):
+        raise ConfigError(f"{source} describes a {kind}, not a {wanted}: {COMMANDS[str(kind)]} {source}")
 
 
 def base_of(base: Any, source: str | Path = "") -> Any:

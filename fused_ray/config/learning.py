@@ -34,8 +34,8 @@ class Part:
     def function(self) -> Callable[..., Any]:
         """The function itself."""
         assert self.entry is not None
-        found: Callable[..., Any] = imported(self.entry) if isinstance(self.entry, str) else self.entry
-        return found
+        function: Callable[..., Any] = imported(self.entry) if isinstance(self.entry, str) else self.entry
+        return function
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,11 @@ class Door(Generic[P]):
     def _installed(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.group)}
 
-    def _fitting(self, where: str, found: Any) -> P:
-        fits = isinstance(found, self.takes) if isinstance(self.takes, type) else self.takes(found)
+    def _fitting(self, where: str, loaded: Any) -> P:
+        fits = isinstance(loaded, self.takes) if isinstance(self.takes, type) else self.takes(loaded)
         if not fits:
-            raise ValueError(f"{where} is of type {type(found).__name__}, not {self.must_be}")
-        part: P = found
+            raise ValueError(f"{where} is of type {type(loaded).__name__}, not {self.must_be}")
+        part: P = loaded
         return part
 
 
@@ -84,16 +84,16 @@ def imported(where: str) -> Any:
     if (here := os.getcwd()) not in sys.path and "" not in sys.path:
         sys.path.append(here)  # as under `python -m`: an installed command has its own folder there instead
     try:
-        found: Any = import_module(module)
+        loaded: Any = import_module(module)
     except Exception as error:  # whatever the module does when it is imported
         raise ValueError(
             f"cannot import {module}: {type(error).__name__}: {error}; it must be importable here and on every node"
         ) from error
     for part in name.split("."):
-        if not hasattr(found, part):
+        if not hasattr(loaded, part):
             raise ValueError(f"{module} has no {name}")
-        found = getattr(found, part)
-    return found
+        loaded = getattr(loaded, part)
+    return loaded
 
 
 def options(section: type[BaseModel] | None, args: Mapping[str, Any], part: str, key: str = "args") -> BaseModel | None:
@@ -128,11 +128,11 @@ def chosen(door: Door[S], name: str, args: Mapping[str, Any], key: str) -> tuple
 def found_by(door: Door[Any]) -> AfterValidator:
     """Of a field: that it names a part."""
 
-    def found(name: str) -> str:
+    def checked(name: str) -> str:
         door.find(name)
         return name
 
-    return AfterValidator(found)
+    return AfterValidator(checked)
 
 
 def function(entry: str | Callable[..., Any]) -> Callable[..., Any]:

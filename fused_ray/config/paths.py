@@ -22,10 +22,10 @@ def home_expanded(where: str) -> str:
             raise ValueError("a path has no NUL character")
     except UnicodeEncodeError:
         raise ValueError("a path cannot have such characters here") from None
-    found = os.path.expanduser(where)
-    if where.startswith("~") and found == where:
+    whole = os.path.expanduser(where)
+    if where.startswith("~") and whole == where:
         raise ValueError(f"the home folder {where.partition('/')[0]} is not known here; write the whole path")
-    return found
+    return whole
 
 
 def local(where: str) -> str:

@@ -32,7 +32,7 @@ def title(phase: str) -> str:
 
 def main_phase(sent: Mapping[str, Mapping[str, int]]) -> str:
     """Of the phases of a method's run, the one that makes its model: unlearning, or what sent most lately before it."""
-    made = [phase for phase, found in sent.items() if phase != "pretrain" and found["up_total"]]
+    made = [phase for phase, size in sent.items() if phase != "pretrain" and size["up_total"]]
     return "unlearn" if "unlearn" in made or not made else made[-1]
 
 
@@ -41,13 +41,13 @@ def rounds(config: Settings) -> dict[str, int]:
 
     An audit counts as one.
     """
-    found = {
+    counts = {
         "pretrain": config.pretrain.rounds if config.pretrain.from_ is None else 0,
         **config.method.phases(config),
         "retrain": config.retrain_rounds,
         "audit": int(config.audit.enabled),
     }
-    return {phase: count for phase, count in found.items() if count}
+    return {phase: count for phase, count in counts.items() if count}
 
 
 def cost(config: Settings) -> dict[str, float]:
@@ -63,7 +63,7 @@ def on_shared(config: Settings) -> dict[str, int]:
     return {phase: count for phase, count in rounds(config).items() if phase not in given}
 
 
-def full_rounds(config: Settings, found: Mapping[str, int] | None = None) -> float:
-    """What the rounds of a whole run, or those found, cost, in rounds of pre-training."""
+def full_rounds(config: Settings, counts: Mapping[str, int] | None = None) -> float:
+    """What the rounds of a whole run, or so many of each phase, cost, in rounds of pre-training."""
     each = cost(config)
-    return sum(count * each[phase] for phase, count in (rounds(config) if found is None else found).items())
+    return sum(count * each[phase] for phase, count in (rounds(config) if counts is None else counts).items())

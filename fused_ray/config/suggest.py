@@ -16,5 +16,5 @@ def did_you_mean(given: object, known: Iterable[str]) -> str:
         last = name.lower().rpartition(".")[2]  # the field without its section
         alike[name] = 1.0 if last == word else SequenceMatcher(None, word, name.lower()).ratio()
     best = max(alike.values(), default=0.0)
-    near = [name for name, found in alike.items() if found >= max(_ALIKE, best - _AS_GOOD)]
+    near = [name for name, likeness in alike.items() if likeness >= max(_ALIKE, best - _AS_GOOD)]
     return f"; did you mean {' or '.join(near[:3])}?" if near else ""

@@ -168,11 +168,11 @@ def _unknown(root: type[BaseModel], names: list[str], key: str, known: list[str]
 
 def dotted(model: type[BaseModel], prefix: str = "") -> list[str]:
     """The dotted keys of a model's sections and fields."""
-    found: list[str] = []
+    keys: list[str] = []
     for name, field in model.model_fields.items():
         key, below = prefix + (field.alias or name), section_of(field.annotation)
-        found += [key, *(dotted(below, f"{key}.") if below else [])]
-    return found
+        keys += [key, *(dotted(below, f"{key}.") if below else [])]
+    return keys
 
 
 def _hint(item: Any, given: Any) -> str:

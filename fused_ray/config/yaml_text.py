@@ -127,10 +127,10 @@ def plain(values: Any, where: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):  # such as 1 and "1"
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):  # such as 1 and "1"
         raise ValueError("two keys are the same when they are written out")
-    return found
+    return mapping
 
 
 def dump(values: Any) -> str:

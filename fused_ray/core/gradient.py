@@ -33,8 +33,8 @@ def mean_gradient(
         for start in range(0, len(indices), BLOCK):
             rows = indices[start : start + BLOCK]
             part = loss(space.suffix(0, space.images("train", rows)), space.labels(rows))
-            found = torch.autograd.grad(part, wanted, materialize_grads=True)  # it may use some of them only
-            for summed, gradient in zip(sums, found, strict=True):
+            gradients = torch.autograd.grad(part, wanted, materialize_grads=True)  # it may use some of them only
+            for summed, gradient in zip(sums, gradients, strict=True):
                 summed += gradient
             total += part.item()
     return [summed / len(indices) for summed in sums], total / len(indices)
@@ -43,8 +43,8 @@ def mean_gradient(
 def model_gradient(space: Workspace, indices: IntVector, loss: Loss = cross_entropy) -> tuple[FloatVector, float]:
     """The same for all that learns, laid out like a payload's values [P], where buffers and frozen values read zero."""
     named = {name: parameter for name, parameter in space.model.named_parameters() if parameter.requires_grad}
-    found, mean = mean_gradient(space, list(named.values()), indices, loss)
-    by_name = dict(zip(named, found, strict=True))
+    gradients, mean = mean_gradient(space, list(named.values()), indices, loss)
+    by_name = dict(zip(named, gradients, strict=True))
     parts = [
         by_name.get(name, torch.zeros_like(tensor)).contiguous().reshape(-1).cpu().numpy()
         for name, tensor in sorted(space.model.state_dict().items())

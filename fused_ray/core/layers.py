@@ -75,22 +75,22 @@ def sensitivities(
     return result
 
 
-def rank(found: Sequence[Sensitivity], by: Ranking, input_layer: str | None) -> list[Sensitivity]:
+def rank(measured: Sequence[Sensitivity], by: Ranking, input_layer: str | None) -> list[Sensitivity]:
     """Most sensitive first; `input_layer`, if given, is no candidate and comes last. Ties keep the model's order."""
-    return sorted(found, key=lambda item: (item.layer == input_layer, -float(getattr(item, by))))
+    return sorted(measured, key=lambda item: (item.layer == input_layer, -float(getattr(item, by))))
 
 
-def allocate(budget: int, found: Sequence[Sensitivity], by: Ranking, entries: Mapping[str, int]) -> dict[str, int]:
+def allocate(budget: int, measured: Sequence[Sensitivity], by: Ranking, entries: Mapping[str, int]) -> dict[str, int]:
     """One budget of values over several layers, by sensitivity: how many each gets, by layer.
 
     A layer's share is its reading times its entries, so its density follows its reading; none gets more than it has
     entries, and what is left over goes to the others. Shares are rounded by largest remainder, ties to the earlier
     layer, so that the total is the budget exactly, or all entries if these are fewer.
     """
-    sizes = [entries[item.layer] for item in found]
-    weights = [Fraction(getattr(item, by)) * size for item, size in zip(found, sizes, strict=True)]  # exact
-    open_, left = list(range(len(found))), min(budget, sum(sizes))
-    counts = [0] * len(found)
+    sizes = [entries[item.layer] for item in measured]
+    weights = [Fraction(getattr(item, by)) * size for item, size in zip(measured, sizes, strict=True)]  # exact
+    open_, left = list(range(len(measured))), min(budget, sum(sizes))
+    counts = [0] * len(measured)
     while True:
         total = sum(weights[i] for i in open_)
         # layers that did not move at all share what the others cannot take
@@ -109,7 +109,7 @@ def allocate(budget: int, found: Sequence[Sensitivity], by: Ranking, entries: Ma
     remainders = sorted(open_, key=lambda i: (counts[i] - shares[i], i))
     for i in remainders[: left - sum(counts[i] for i in open_)]:
         counts[i] += 1
-    return {item.layer: count for item, count in zip(found, counts, strict=True)}
+    return {item.layer: count for item, count in zip(measured, counts, strict=True)}
 
 
 def choose(

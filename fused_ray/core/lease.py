@@ -92,10 +92,10 @@ class _Lent:
 
     def base_hashes(self) -> list[list[str]]:
         with self._lease.using():
-            found = self._pool.base_hashes()
+            hashes_of_workers = self._pool.base_hashes()
         # workers that do not agree on their base are not lent again
-        self._lease.in_use = len({digest for hashes in found for digest in hashes}) > 1
-        return found
+        self._lease.in_use = len({digest for hashes in hashes_of_workers for digest in hashes}) > 1
+        return hashes_of_workers
 
     def close(self) -> None:
         """Give the pool back; its workers stay."""

@@ -34,13 +34,13 @@ def halves(scenario: Scenario, classes: IntVector, seed: int) -> dict[str, TestV
     order = np.lexsort((permutation(count, seed, "halves"), classes[:count], shown))
     second = np.zeros(count, np.int64)
     second[order[1::2]] = 1
-    found = {}
+    parts = {}
     for name, view in scenario.views.items():
         for number, half in enumerate(HALVES):
             inside = second[image[view.indices]] == number
             part = TestView(view.indices[inside], view.labels[inside])
-            found[f"{name}_{half}"] = part if inside.any() else view
-    return found
+            parts[f"{name}_{half}"] = part if inside.any() else view
+    return parts
 
 
 def accuracies(views: dict[str, TestView], predictions: IntVector) -> Metrics:

@@ -22,18 +22,18 @@ def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatom
     Raises ConfigError in one line: no such factory, nothing usable from it, layers that it lacks, weights that do not
     fit.
     """
-    found = anatomy(config.model, shape, classes)
-    check_memory(config, found.parameters)
+    known = anatomy(config.model, shape, classes)
+    check_memory(config, known.parameters)
     try:
-        stuck = never_reset(config, shape, classes, found)
-        consistency.check_layers(config, found.layers, found.ranked, found.barred(config.model.label), stuck)
+        stuck = never_reset(config, shape, classes, known)
+        consistency.check_layers(config, known.layers, known.ranked, known.barred(config.model.label), stuck)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    check_reset(config, shape, classes, _covered(config, found))
+    check_reset(config, shape, classes, _covered(config, known))
     if config.model.weights is not None:
         like = state.arrays(models.build(config.model, tuple(shape), classes))
         pretrained.read(Path(config.model.weights), like, config.model.label)
-    return found
+    return known
 
 
 def never_reset(config: RunConfig, shape: Sequence[int], classes: int, model: Anatomy) -> Sequence[str]:

@@ -23,26 +23,26 @@ def read(path: Path, like: Mapping[str, NDArray[np.generic]], model: str) -> Arr
         raise ConfigError(f"model.weights: there is no file {file}") from None
     except (OSError, SafetensorError, ValueError) as error:
         raise ConfigError(f"model.weights: {file} is not a readable safetensors file: {error}") from None
-    found = {name: (t.float() if t.is_floating_point() else t).numpy() for name, t in tensors.items()}
+    given = {name: (t.float() if t.is_floating_point() else t).numpy() for name, t in tensors.items()}
     try:
-        return fitted(found, like, str(file), model)
+        return fitted(given, like, str(file), model)
     except ValueError as error:
         raise ConfigError(f"model.weights: {error}") from None
 
 
 def fitted(
-    found: Mapping[str, NDArray[np.generic]], like: Mapping[str, NDArray[np.generic]], file: str, model: str
+    given: Mapping[str, NDArray[np.generic]], like: Mapping[str, NDArray[np.generic]], file: str, model: str
 ) -> Arrays:
     """The tensors of a file in the dtypes of `like`. Raises ValueError naming the one that does not fit."""
     for name, array in like.items():
-        if name not in found:
+        if name not in given:
             raise ValueError(f"{file} has no tensor {name}, which {model} needs")
-        if found[name].shape != array.shape:
-            raise ValueError(f"{name} in {file} is {list(found[name].shape)}, {model} needs {list(array.shape)}")
+        if given[name].shape != array.shape:
+            raise ValueError(f"{name} in {file} is {list(given[name].shape)}, {model} needs {list(array.shape)}")
         # the model itself may have some: a mask of -inf
-        if not (np.isfinite(found[name]) | (found[name] == array)).all():
+        if not (np.isfinite(given[name]) | (given[name] == array)).all():
             raise ValueError(f"{name} in {file} has values that are not finite")
-    unknown = sorted(set(found) - set(like))
+    unknown = sorted(set(given) - set(like))
     if unknown:
         raise ValueError(f"{file} has tensors that {model} lacks: {', '.join(unknown)}")
-    return {name: found[name].astype(array.dtype) for name, array in like.items()}
+    return {name: given[name].astype(array.dtype) for name, array in like.items()}

@@ -32,11 +32,11 @@ def removal_hash(model: nn.Module, base: Arrays, adapter: Adapter, values: Float
     before = answers()
     with attached(model, adapter, values):
         worn = answers()
-    found = state.state_hash(state.arrays(model))
+    digest = state.state_hash(state.arrays(model))
     if worn != merged:
         raise NumericsError("with the adapter on, the model does not answer as M_r + A_f: a fault of this program")
-    if found != state.state_hash(base):
+    if digest != state.state_hash(base):
         raise NumericsError("with the adapter off, the model is not M_r: a fault of this program")
     if answers() != before:
         raise NumericsError("with the adapter off, the model does not answer as M_r: a fault of this program")
-    return found
+    return digest

@@ -43,8 +43,8 @@ class Gradient:
         indices = self.indices(space.scenario, client)
         named = dict(space.model.named_parameters())
         wanted = [named[name] for layer in self.layers for name in layer_parameters(named, layer)]
-        found, loss = mean_gradient(space, wanted, indices)
-        flat = torch.cat([gradient.contiguous().reshape(-1) for gradient in found])
+        gradients, loss = mean_gradient(space, wanted, indices)
+        flat = torch.cat([gradient.contiguous().reshape(-1) for gradient in gradients])
         return Update(Payload(flat.cpu().numpy()), loss)
 
     def upload_bytes(self, payload: Payload) -> int:

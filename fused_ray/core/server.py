@@ -70,9 +70,9 @@ def _aggregated(config: RunConfig, round: Round, learns: NDArray[np.bool_]) -> P
     clients = sorted(round.updates)
     whole = learns.all()  # then nothing need be copied
     updates = [round.updates[client] if whole else round.updates[client][learns] for client in clients]
-    found: FloatVector = aggregate.function(updates, [round.examples[client] for client in clients], settings)
+    combined: FloatVector = aggregate.function(updates, [round.examples[client] for client in clients], settings)
     values = round.mean.values.copy()
-    values[learns] = found
+    values[learns] = combined
     return Payload(values, round.mean.counters)
 
 

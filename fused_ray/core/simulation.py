@@ -105,9 +105,9 @@ def check_numerics(config: RunConfig, identities: Sequence[Identity]) -> bool:
 
 def _prove_frozen(pool: ClientPool, expected: str, phase: str) -> None:
     """Raise NumericsError unless every worker has M_r, wherever it has it."""
-    found = pool.base_hashes()
-    assert len(found) == len(pool.identities)
-    if any(set(hashes) != {expected} for hashes in found):
+    held = pool.base_hashes()
+    assert len(held) == len(pool.identities)
+    if any(set(hashes) != {expected} for hashes in held):
         raise NumericsError(
             f"after {phase}, a worker's base model is not the one it was given: a fault of this program"
         )

@@ -84,9 +84,9 @@ def kept() -> Iterator[None]:
                 write(value)
 
 
-def _set(before: ExitStack, found: Any, write: Callable[[Any], object], wanted: Any) -> None:
-    if found != wanted:
-        before.callback(write, found)
+def _set(before: ExitStack, present: Any, write: Callable[[Any], object], wanted: Any) -> None:
+    if present != wanted:
+        before.callback(write, present)
         write(wanted)
 
 
@@ -100,9 +100,9 @@ def _exact_products(before: ExitStack) -> None:
             _set(before, read(), write, wanted)
     for owner, name in _PRODUCTS:
         part: Any = getattr(owner, name, None)
-        found = getattr(part, "fp32_precision", "none")  # unknown to older versions
-        if found not in ("none", "ieee"):
-            before.callback(setattr, part, "fp32_precision", found)
+        precision = getattr(part, "fp32_precision", "none")  # unknown to older versions
+        if precision not in ("none", "ieee"):
+            before.callback(setattr, part, "fp32_precision", precision)
             part.fp32_precision = "ieee"
 
 

@@ -89,13 +89,13 @@ def write(model: nn.Module, payload: Payload) -> None:
 def spans(model: nn.Module) -> list[slice]:
     """Where each parameter that learns lies in a payload's values [P]; the rest are buffers and frozen parameters."""
     parameters = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad}
-    found, at = [], 0
+    places, at = [], 0
     for name, tensor in sorted(model.state_dict().items()):
         if tensor.is_floating_point():
             if name in parameters:
-                found.append(slice(at, at + tensor.numel()))
+                places.append(slice(at, at + tensor.numel()))
             at += tensor.numel()
-    return found
+    return places
 
 
 def parameters(model: nn.Module) -> IntVector:

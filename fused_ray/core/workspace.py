@@ -119,14 +119,14 @@ class Workspace:
         """
         assert self._base is not None, "no base is installed"
         live = state.arrays(self.model)
-        found = [state.state_hash(state.unflatten(self._base, live))]
+        hashes = [state.state_hash(state.unflatten(self._base, live))]
         if self._holds_base:
-            found.append(state.state_hash(live))
+            hashes.append(state.state_hash(live))
         if self._live is not None:
             self.use_base()
             self._live[1].remove()
-            found.append(state.state_hash(state.arrays(self.model)))
-        return found
+            hashes.append(state.state_hash(state.arrays(self.model)))
+        return hashes
 
     # -- inputs
 

@@ -32,12 +32,12 @@ def read(path: Path) -> Source:
 
     Nothing is unpickled. Raises DataError naming the file, the array and, for a label, the row.
     """
-    found = _load(path)
-    names = found.get("class_names")
+    arrays = _load(path)
+    names = arrays.get("class_names")
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise DataError(f"{path}, class_names: {names.dtype} {list(names.shape)}, not a vector of words")
-    images = [_images(found[f"{split}_images"], f"{path}, {split}_images") for split in _SPLITS]
-    told = {f"{path}, {split}_labels": found[f"{split}_labels"] for split in _SPLITS}
+    images = [_images(arrays[f"{split}_images"], f"{path}, {split}_images") for split in _SPLITS]
+    told = {f"{path}, {split}_labels": arrays[f"{split}_labels"] for split in _SPLITS}
     columns = {where: _labels(array, where) for where, array in told.items()}
     labels, class_names = numbered(columns, None if names is None else tuple(map(str, names)))
     for split, shown, classes in zip(_SPLITS, images, labels, strict=True):
@@ -56,11 +56,11 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             missing = [name for name in _ARRAYS if name not in file.files]
             if missing:
                 raise DataError(f"{path} has the arrays {', '.join(file.files)}; it lacks {', '.join(missing)}")
-            found = {name: file[name] for name in (*_ARRAYS, "class_names") if name in file.files}
-    for name, array in found.items():
+            arrays = {name: file[name] for name in (*_ARRAYS, "class_names") if name in file.files}
+    for name, array in arrays.items():
         if not isinstance(array, np.ndarray):  # a file in the archive that is none of NumPy's comes as its bytes
             raise DataError(f"{path}: {name} is no array")
-    return found
+    return arrays
 
 
 def _images(array: NDArray[Any], where: str) -> Pixels:

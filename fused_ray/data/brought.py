@@ -31,10 +31,10 @@ def read(config: DataConfig, part: DataSet, seed: int) -> Source:
     read = []
     for split, (inputs, labels) in splits.items():
         _check_inputs(inputs, part.images, f"{where}, {split}_inputs")
-        found = _labels(labels, classes, where, split)
-        if len(found) != len(inputs):
-            raise DataError(f"{where}: there are {len(inputs)} {split}_inputs, but {len(found)} {split}_labels")
-        read.append(in_memory(inputs, found))
+        numbers = _labels(labels, classes, where, split)
+        if len(numbers) != len(inputs):
+            raise DataError(f"{where}: there are {len(inputs)} {split}_inputs, but {len(numbers)} {split}_labels")
+        read.append(in_memory(inputs, numbers))
     columns = {name: np.asarray(column) for name, column in loaded.columns.items()}
     for name, column in columns.items():
         if column.shape != (len(read[0].labels),):

@@ -55,18 +55,18 @@ def joined(columns: Mapping[str, Column]) -> tuple[list[IntVector], tuple[str, .
 
     Columns are by where they come from, for the message. Raises DataError.
     """
-    texts = sorted({word for found in columns.values() for word in found.words or ()})
+    texts = sorted({word for column in columns.values() for word in column.words or ()})
     if texts and all(_NUMBER.fullmatch(word) for word in texts):  # numbers that somebody wrote as text
-        columns = {where: _as_numbers(found) for where, found in columns.items()}
-    worded = [where for where, found in columns.items() if found.words is not None]
+        columns = {where: _as_numbers(column) for where, column in columns.items()}
+    worded = [where for where, column in columns.items() if column.words is not None]
     if not worded:
-        return [found.values for found in columns.values()], None
-    for where, found in columns.items():
-        if found.words is None:
+        return [column.values for column in columns.values()], None
+    for where, column in columns.items():
+        if column.words is None:
             raise DataError(f"{where}: numbers, but {worded[0]} has words")
     place = {word: at for at, word in enumerate(texts)}
-    placed = [np.array([place[word] for word in found.words or ()], np.int64) for found in columns.values()]
-    return [at[found.values] for at, found in zip(placed, columns.values(), strict=True)], tuple(texts)
+    placed = [np.array([place[word] for word in column.words or ()], np.int64) for column in columns.values()]
+    return [at[column.values] for at, column in zip(placed, columns.values(), strict=True)], tuple(texts)
 
 
 def numbers(cells: pa.ChunkedArray, where: str, what: str) -> IntVector:
@@ -93,14 +93,14 @@ def _words(cells: pa.ChunkedArray, where: str, what: str) -> Column:
 
 def _rounded(cells: pa.ChunkedArray, where: str, what: str) -> Column:
     refuse(pc.is_null(cells, nan_is_null=True).to_numpy(), where, f"there is no {what}")
-    found = cells.to_numpy()
-    broken = (np.floor(found) != found) | (np.abs(found) >= 2.0**53)
-    refuse(broken, where, f"{what} {{}} is no whole number", found)
-    return Column(found.astype(np.int64), None)
+    numbers = cells.to_numpy()
+    broken = (np.floor(numbers) != numbers) | (np.abs(numbers) >= 2.0**53)
+    refuse(broken, where, f"{what} {{}} is no whole number", numbers)
+    return Column(numbers.astype(np.int64), None)
 
 
-def _as_numbers(found: Column) -> Column:
-    if found.words is None:
-        return found
-    meant = np.array([int(word.partition(".")[0]) for word in found.words], np.int64)
-    return Column(meant[found.values], None)
+def _as_numbers(column: Column) -> Column:
+    if column.words is None:
+        return column
+    meant = np.array([int(word.partition(".")[0]) for word in column.words], np.int64)
+    return Column(meant[column.values], None)

@@ -12,19 +12,19 @@ from fused_ray.config.tasks import Kind
 from fused_ray.types import Forgotten, ImageData, IntVector, TestView
 
 
-def checked(found: Any, like: Kind, data: ImageData, held: Sequence[IntVector]) -> Forgotten:
+def checked(forgotten: Any, like: Kind, data: ImageData, held: Sequence[IntVector]) -> Forgotten:
     """The same with indices in order and, of whole classes, which they are. Raises ValueError: what does not hold."""
-    if not isinstance(found, Forgotten):
-        raise ValueError(f"returns {type(found).__name__}, not fused_ray.api.Forgotten")
-    if len(found.retained) != len(held):
-        raise ValueError(f"says what {len(found.retained)} clients keep, not {len(held)}")
-    retained = tuple(np.unique(np.asarray(part, np.int64)) for part in found.retained)
+    if not isinstance(forgotten, Forgotten):
+        raise ValueError(f"returns {type(forgotten).__name__}, not fused_ray.api.Forgotten")
+    if len(forgotten.retained) != len(held):
+        raise ValueError(f"says what {len(forgotten.retained)} clients keep, not {len(held)}")
+    retained = tuple(np.unique(np.asarray(part, np.int64)) for part in forgotten.retained)
     for client, (kept, own) in enumerate(zip(retained, held, strict=True)):
         if not np.isin(kept, own).all():
             raise ValueError(f"lets client {client} keep examples that it does not hold")
         if like in ("client", "exclusive") and 0 < len(kept) < len(own):
             raise ValueError(f"is like {like}, but client {client} keeps {len(kept)} of its {len(own)} examples")
-    labels = found.train_labels
+    labels = forgotten.train_labels
     if labels is not None:
         labels = np.asarray(labels)
         if labels.shape != data.train_labels.shape or labels.dtype.kind not in "iu":
@@ -34,12 +34,12 @@ def checked(found: Any, like: Kind, data: ImageData, held: Sequence[IntVector]) 
         if labels.size and not 0 <= labels.min() <= labels.max() < data.classes:
             raise ValueError(f"has train_labels from {labels.min()} to {labels.max()}, not 0 to {data.classes - 1}")
         labels = labels.astype(np.int64)
-    if labels is not None and "fa" not in found.views:
+    if labels is not None and "fa" not in forgotten.views:
         raise ValueError("changes labels, so it must say the test view fa: what counts as not forgotten")
-    if found.trigger or found.poisoned is not None:
+    if forgotten.trigger or forgotten.poisoned is not None:
         raise ValueError("changes inputs; a scenario of another package may change train_labels alone")
-    classes = tuple(sorted(map(int, found.classes))) or _classes(like, data, held, retained)
-    return replace(found, retained=retained, train_labels=labels, classes=classes, views=_views(found, data))
+    classes = tuple(sorted(map(int, forgotten.classes))) or _classes(like, data, held, retained)
+    return replace(forgotten, retained=retained, train_labels=labels, classes=classes, views=_views(forgotten, data))
 
 
 def _classes(like: Kind, data: ImageData, held: Sequence[IntVector], retained: Sequence[IntVector]) -> tuple[int, ...]:
@@ -55,9 +55,9 @@ def _classes(like: Kind, data: ImageData, held: Sequence[IntVector], retained: S
     return tuple(classes.tolist())
 
 
-def _views(found: Forgotten, data: ImageData) -> dict[str, TestView]:
+def _views(forgotten: Forgotten, data: ImageData) -> dict[str, TestView]:
     views, tests = {}, len(data.test_labels)
-    for name, view in found.views.items():
+    for name, view in forgotten.views.items():
         indices, labels = np.asarray(view.indices), np.asarray(view.labels)
         if name not in ("ra", "fa", "ca"):
             raise ValueError(f"has a test view {name}; there are ra, fa and ca")

@@ -18,10 +18,10 @@ def locate(where: str, field: str) -> tuple[FileSystem, str]:
     if "://" not in where:
         return LocalFileSystem(), str(Path(where).expanduser().absolute())
     try:
-        found: tuple[FileSystem, str] = FileSystem.from_uri(where)
+        located: tuple[FileSystem, str] = FileSystem.from_uri(where)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{field}: {where} is no URI that can be read: {error}") from None
-    return found
+    return located
 
 
 def is_file(where: str, field: str) -> bool:

@@ -47,11 +47,11 @@ class _Part:
 
 def read(root: str, image_column: str | None = None, label_column: str | None = None) -> Source:
     """The data set below a folder or URI. Raises DataError naming file, column and row."""
-    found = splits.find(root)
-    source = read_files(found.train, found.test, image_column, label_column)
-    if found.test_name == "test":
+    split = splits.find(root)
+    source = read_files(split.train, split.test, image_column, label_column)
+    if split.test_name == "test":
         return source
-    return replace(source, notes=(f"there is no split called test: {found.test_name} is the test set",))
+    return replace(source, notes=(f"there is no split called test: {split.test_name} is the test set",))
 
 
 def read_files(

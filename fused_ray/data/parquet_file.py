@@ -43,8 +43,8 @@ class ParquetFile:
     def features(self) -> dict[str, dict[str, Any]]:
         """What its Hugging Face metadata say of its columns; nothing where there are none."""
         try:
-            found = json.loads(self.schema.metadata[b"huggingface"])["info"]["features"]
-            return {name: feature for name, feature in found.items() if isinstance(feature, dict)}
+            features = json.loads(self.schema.metadata[b"huggingface"])["info"]["features"]
+            return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
         except (TypeError, KeyError, ValueError, AttributeError, RecursionError):
             return {}
 
@@ -73,8 +73,8 @@ class ParquetFile:
                     column = self._group(group, name).filter(pa.array(wanted))
                     if pa.types.is_struct(column.type):
                         column = pc.struct_field(column, "bytes")
-                    found = column.to_pylist()
-                yield inside, found
+                    values = column.to_pylist()
+                yield inside, values
             at = end
 
     def _rows(self, group: int) -> int:

@@ -54,7 +54,7 @@ def owners(config: DataConfig, clients: int, examples: int) -> Owners:
     else:
         where, name = str(config.root), str(config.client_column)  # a valid configuration has both
         cells = training_columns(where, name)
-    columns = {place: column(found, place, "client") for place, found in cells.items()}
+    columns = {place: column(cell, place, "client") for place, cell in cells.items()}
     values, names = joined(columns)
     client = np.concatenate(values)
     if example is None and len(client) != examples:

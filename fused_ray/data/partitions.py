@@ -106,17 +106,17 @@ def _brought(
     where = f"data.partition: {config.partition}"
     settings = dict(config.partition_settings or ())
     try:
-        found = [np.asarray(own) for own in function(part.split)(labels.copy(), clients, seed, columns, **settings)]
+        given = [np.asarray(own) for own in function(part.split)(labels.copy(), clients, seed, columns, **settings)]
     except DataError:
         raise
     except Exception as error:  # whatever the function does
         raise DataError(f"{where} fails: {type(error).__name__}: {error}") from error
-    if len(found) != clients:
-        raise DataError(f"{where} gives the examples of {len(found)} clients, not of {clients} (federation.clients)")
-    for client, own in enumerate(found):
+    if len(given) != clients:
+        raise DataError(f"{where} gives the examples of {len(given)} clients, not of {clients} (federation.clients)")
+    for client, own in enumerate(given):
         if own.ndim != 1 or (own.size and own.dtype.kind not in "iu"):
             raise DataError(f"{where} gives client {client} {own.dtype} {list(own.shape)}, not a vector of indices")
-    parts = tuple(np.sort(own).astype(np.int64) for own in found)
+    parts = tuple(np.sort(own).astype(np.int64) for own in given)
     try:
         check(parts, len(labels), config.min_examples, "change data.partition_args, or lower data.min_examples")
     except DataError as error:

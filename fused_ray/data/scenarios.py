@@ -34,9 +34,9 @@ def build(config: RunConfig, data: ImageData) -> Scenario:
     """
     if config.data.known is None:
         sizes = len(data.train_labels), len(data.test_labels)
-        found = registry.DatasetInfo(data.classes, *sizes, data.shape, data.class_names, data.mean, data.std)
+        about = registry.DatasetInfo(data.classes, *sizes, data.shape, data.class_names, data.mean, data.std)
         try:
-            consistency.check_data(config, found)
+            consistency.check_data(config, about)
         except ValueError as error:
             raise ConfigError(str(error)) from None
     who = _partition(config, data)
@@ -63,13 +63,13 @@ def _forgotten(config: RunConfig, data: ImageData, who: Partition) -> Forgotten:
         forgotten: Forgotten = function(part.forget)(config, data, who)
         return forgotten
     try:
-        found = function(part.forget)(config, data, who)
+        returned = function(part.forget)(config, data, who)
     except FusedRayError:
         raise
     except Exception as error:  # whatever the function does
         raise DataError(f"forget.scenario: {name} fails: {type(error).__name__}: {error}") from error
     try:
-        return checked(found, part.like, data, who.parts)
+        return checked(returned, part.like, data, who.parts)
     except ValueError as error:
         raise DataError(f"forget.scenario: {name} {error}") from None
 
@@ -240,10 +240,10 @@ def _partition(config: RunConfig, data: ImageData) -> Partition:
     )
     others = np.setdiff1d(np.arange(len(labels)), owners)
     columns = {name: column[others] for name, column in data.columns.items()}
-    found = partition(config.data, config.federation.clients - 1, labels[others], config.seed, columns)
-    held: list[IntVector] = [others[part] for part in found.parts]
+    rest = partition(config.data, config.federation.clients - 1, labels[others], config.seed, columns)
+    held: list[IntVector] = [others[part] for part in rest.parts]
     held.insert(config.forget.owner, owners)
-    return replace(found, parts=tuple(held))
+    return replace(rest, parts=tuple(held))
 
 
 def _concerned(config: RunConfig, names: tuple[str, ...]) -> tuple[int, ...]:

@@ -61,20 +61,20 @@ def numbered(labels: Mapping[str, Column], names: tuple[str, ...] | None) -> tup
     names, or, without names, as large as there are examples (such numbers are ids).
     """
     given, words = joined(labels)
-    count = sum(len(found) for found in given)
+    count = sum(len(numbers) for numbers in given)
     if words is not None:
         known = {name: at for at, name in enumerate(names or words)}
         places = np.array([known.get(word, -1) for word in words], np.int64)
-        for where, found in zip(labels, given, strict=True):
+        for where, numbers in zip(labels, given, strict=True):
             why = f"{{}} is no class; {len(known)} classes have other names"
-            refuse(places[found] < 0, where, why, [words[at] for at in found])
-        return [places[found] for found in given], names or words
+            refuse(places[numbers] < 0, where, why, [words[at] for at in numbers])
+        return [places[numbers] for numbers in given], names or words
     limit = count if names is None else len(names)
     known_to = f"{limit} classes have names" if names is not None else f"there are only {count} examples"
-    for where, found in zip(labels, given, strict=True):
+    for where, numbers in zip(labels, given, strict=True):
         why = f"{{}} is no class; {known_to}, and classes count from 0"
-        refuse((found < 0) | (found >= limit), where, why, found)
+        refuse((numbers < 0) | (numbers >= limit), where, why, numbers)
     if names is None:
-        largest = max((int(found.max(initial=-1)) for found in given), default=-1)
+        largest = max((int(numbers.max(initial=-1)) for numbers in given), default=-1)
         names = tuple(str(label) for label in range(1 + largest))
     return given, names

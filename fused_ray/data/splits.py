@@ -71,9 +71,9 @@ class _Tree:
 
     def split(self, name: str, places: Sequence[str]) -> list[ParquetFile]:
         """The files of a split, in the order of their names; none if it is not there. Raises DataError."""
-        holding = [found for place in places for found in self._of_split(place, name)]
+        holding = [shards for place in places for shards in self._of_split(place, name)]
         if len(holding) > 1:
-            first = " and ".join(next(iter(found)) for found in holding)
+            first = " and ".join(next(iter(shards)) for shards in holding)
             raise DataError(f"data.root: {self._root} holds {name} more than once ({first}); keep one")
         files = dict(sorted(holding[0].items())) if holding else {}
         _check_shards(self._root, name, list(files))
@@ -85,26 +85,26 @@ class _Tree:
         if not files and not folders and self._filesystem.get_file_info(self._folder).type is FileType.NotFound:
             return "there is no such folder"
         names = sorted([*files, *(f"{folder}/" for folder in folders)])
-        found = f"there is {some(names) or 'nothing'}"
+        said = f"there is {some(names) or 'nothing'}"
         if not names or any(file.endswith(_PARQUET) for file in files):
-            return found
-        return f"{found}; images go into Parquet files first (docs/data.md, A folder of pictures)"
+            return said
+        return f"{said}; images go into Parquet files first (docs/data.md, A folder of pictures)"
 
     def _of_split(self, place: str, name: str) -> list[dict[str, str]]:
         """The files of a split in one place: those that are called so, and those in a folder that is."""
         files, folders = self._list(place)
         named = {file: path for file, path in files.items() if re.match(rf"{name}[-.]", file.rpartition("/")[2])}
         inside = self._list(f"{place}{name}/")[0] if name in folders else {}
-        parquet = [{file: path for file, path in found.items() if file.endswith(_PARQUET)} for found in (named, inside)]
-        return [found for found in parquet if found]
+        parquet = [{file: path for file, path in here.items() if file.endswith(_PARQUET)} for here in (named, inside)]
+        return [here for here in parquet if here]
 
     def _list(self, place: str) -> tuple[dict[str, str], list[str]]:
         """The files in a folder, by name below the root, and the names of its folders. Raises DataError."""
         if place not in self._listed:
             selector = FileSelector(f"{self._folder}/{place}".rstrip("/") or "/", allow_not_found=True)
             with reading(f"data.root: {self._root}", "cannot be read"):
-                found = self._filesystem.get_file_info(selector)
-            shown = sorted((info for info in found if info.base_name[:1] not in "._"), key=lambda info: info.base_name)
+                infos = self._filesystem.get_file_info(selector)
+            shown = sorted((info for info in infos if info.base_name[:1] not in "._"), key=lambda info: info.base_name)
             self._listed[place] = (
                 {place + info.base_name: info.path for info in shown if info.is_file},
                 [info.base_name for info in shown if not info.is_file],
@@ -127,7 +127,7 @@ def _check_shards(root: str, split: str, names: Sequence[str]) -> None:
     files: dict[int, list[str]] = {}
     for name, shard in zip(names, shards, strict=True):
         files.setdefault(int(shard[1]) if shard else 0, []).append(name)
-    twice = next((found for found in files.values() if len(found) > 1), None)
+    twice = next((paths for paths in files.values() if len(paths) > 1), None)
     if twice is not None:
         raise DataError(
             f"data.root: {root} holds a shard of {split} more than once, as after two uploads ({some(twice)}); keep "

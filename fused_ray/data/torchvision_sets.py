@@ -87,14 +87,14 @@ def read(name: str, folder: Path | None) -> Source:
 
 def _read_cifar(wanted: _Set, folder: Path, training: bool) -> Split:
     try:
-        found = getattr(import_torchvision().datasets, wanted.loader)(str(folder.parent), train=training)
+        loaded = getattr(import_torchvision().datasets, wanted.loader)(str(folder.parent), train=training)
     except Exception as error:  # RuntimeError where a checksum differs, and whatever importing torchvision raises
         raise DataError(
             f"{folder}: torchvision does not take these files for {wanted.title} as it was published ({error}); get "
             "them anew"
         ) from None
-    images = np.ascontiguousarray(found.data.transpose(0, 3, 1, 2))  # it turns them into [n, height, width, channels]
-    return in_memory(images, np.array(found.targets, np.int64))
+    images = np.ascontiguousarray(loaded.data.transpose(0, 3, 1, 2))  # it turns them into [n, height, width, channels]
+    return in_memory(images, np.array(loaded.targets, np.int64))
 
 
 def _download(name: str) -> Path:

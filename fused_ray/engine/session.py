@@ -75,14 +75,14 @@ def same_address(one: str, other: str) -> bool:
     (host, _, port), (other_host, _, other_port) = one.strip().rpartition(":"), other.strip().rpartition(":")
     if port != other_port:
         return False
-    found, others = _addresses(host), _addresses(other_host)
-    return host == other_host or bool(found & others) or (_is_here(found) and _is_here(others))
+    ours, others = _addresses(host), _addresses(other_host)
+    return host == other_host or bool(ours & others) or (_is_here(ours) and _is_here(others))
 
 
 def _addresses(host: str) -> set[str]:
     """The IP addresses of a host; none where nobody knows it."""
     try:
-        return {str(found[4][0]) for found in socket.getaddrinfo(host.strip("[]"), None)}
+        return {str(info[4][0]) for info in socket.getaddrinfo(host.strip("[]"), None)}
     except (OSError, UnicodeError):
         return set()
 

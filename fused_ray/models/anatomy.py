@@ -86,7 +86,7 @@ def _anatomy(section: str, entry: str, shape: Shape, classes: int) -> Anatomy:
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     frozen_values = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
     layers, idle = _in_order(config, model, shape, classes, form)
-    found, cut = staged(model, shape, form)
+    pieces, cut = staged(model, shape, form)
     if isinstance(model, Staged) and cut != "declared":
         raise ConfigError(
             f"{config.where}: the model's stages() one after the other give other logits than its forward(), or not "
@@ -101,7 +101,7 @@ def _anatomy(section: str, entry: str, shape: Shape, classes: int) -> Anatomy:
         frozen=tuple(name for name in layers if frozen & set(layer_parameter_names(model, name))),
         derived=_derived(model),
         entries=entries,
-        stages=len(found),
+        stages=len(pieces),
         cut=cut,
         parameters=sum(p.numel() for p in model.parameters()),
         frozen_values=frozen_values,
@@ -262,7 +262,7 @@ def _in_order(
 def _reached(config: ModelConfig, model: nn.Module, logits: torch.Tensor) -> set[str]:
     """The layers to which a gradient leads from the logits. Raises ConfigError if there is none."""
     owned = {name: _parameters(model, name) for name in layer_names(model)}
-    found: set[str] = set()
+    names: set[str] = set()
     if logits.requires_grad:
         every = [parameter for parameters in owned.values() for parameter in parameters]
         try:
@@ -270,13 +270,13 @@ def _reached(config: ModelConfig, model: nn.Module, logits: torch.Tensor) -> set
         except RuntimeError as error:
             raise ConfigError(f"{config.where}: the model cannot learn: its backward pass fails: {error}") from error
         led = {id(parameter) for parameter, g in zip(every, gradients, strict=True) if g is not None}
-        found = {name for name, parameters in owned.items() if led & {id(parameter) for parameter in parameters}}
-    if not found:
+        names = {name for name, parameters in owned.items() if led & {id(parameter) for parameter in parameters}}
+    if not names:
         raise ConfigError(
             f"{config.where}: no gradient leads from the model's logits to any of its layers, so nothing can be "
             "learned; look for torch.no_grad or detach in its forward()"
         )
-    return found
+    return names
 
 
 def _check_tensors(config: ModelConfig, model: nn.Module) -> None:

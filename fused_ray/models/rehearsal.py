@@ -229,12 +229,12 @@ def outside(model: nn.Module) -> dict[str, Any]:
     Tensors that carry a gradient's graph are left out: they come from this step, and the next one makes them anew.
     """
     saved = set(model.state_dict())
-    found = {name: _content(buffer) for name, buffer in model.named_buffers() if name not in saved}
+    contents = {name: _content(buffer) for name, buffer in model.named_buffers() if name not in saved}
     for path, module in model.named_modules():
         for key, value in vars(module).items():
             if key not in _PLAIN:
-                found[f"{path}.{key}" if path else key] = _content(value)
-    return found
+                contents[f"{path}.{key}" if path else key] = _content(value)
+    return contents
 
 
 def _content(value: Any, around: frozenset[int] = frozenset()) -> Any:

@@ -227,9 +227,9 @@ def examine(
             metrics=settings.further,
         )
     )
-    found = about | report | {"seconds": time.perf_counter() - started}
-    run.write_json("audit.json", found)
-    return found
+    whole = about | report | {"seconds": time.perf_counter() - started}
+    run.write_json("audit.json", whole)
+    return whole
 
 
 def current(
@@ -272,9 +272,9 @@ def judged(
         took.append(report["seconds"])
         return report
 
-    found = concluded(work)
+    conclusion = concluded(work)
     seconds = took[0] if took else time.perf_counter() - started
-    return {**result, **found, "verdict_rules": rules.RULES, "seconds": {**result["seconds"], "audit": seconds}}
+    return {**result, **conclusion, "verdict_rules": rules.RULES, "seconds": {**result["seconds"], "audit": seconds}}
 
 
 def concluded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

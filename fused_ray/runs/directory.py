@@ -70,8 +70,8 @@ class RunDirectory(Folder):
         try:
             parts = sorted((self.path / f"{name}.parquet").glob("[!._]*.parquet"))
             # parts of an earlier version may lack a column: it is null there
-            found = [pq.read_table(part) for part in parts]
-            return pa.concat_tables(found, promote_options="default") if found else pa.table({})
+            tables = [pq.read_table(part) for part in parts]
+            return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
         except (OSError, pa.ArrowException) as error:
             raise RunDirectoryError(f"{self.path / name}.parquet cannot be read: {error}") from None
 

@@ -52,8 +52,8 @@ def restore_base(run: Path, out: Path | None) -> str:
     model = models.build(config.model, shape, classes)
     adapter, values = read_adapter(directory.path / "adapter.safetensors")
     with probing(model, shape, form) as images:
-        found = removal_hash(model, state, adapter, values, images)
-    if found != expected:
+        digest = removal_hash(model, state, adapter, values, images)
+    if digest != expected:
         raise RunDirectoryError(f"{run}: with the adapter off, the model is not the one from before unlearning")
     if out is not None:
         return _write(out, state, expected, directory.constants)
@@ -61,10 +61,10 @@ def restore_base(run: Path, out: Path | None) -> str:
 
 
 def _write(out: Path, state: Arrays, expected: str, constants: Constants) -> str:
-    out, found = expanded(out), state_hash(state)
-    if found != expected:
+    out, digest = expanded(out), state_hash(state)
+    if digest != expected:
         raise RunDirectoryError(
-            f"the model has the hash {found}, but result.json says {expected}: the files were changed"
+            f"the model has the hash {digest}, but result.json says {expected}: the files were changed"
         )
     if os.path.exists(out):
         raise RunDirectoryError(f"{out} exists already; name another file with --out")
@@ -74,4 +74,4 @@ def _write(out: Path, state: Arrays, expected: str, constants: Constants) -> str
         os.replace(temporary, out)
     except OSError as error:
         raise RunDirectoryError(f"cannot write {out}: {error.strerror}") from None
-    return found
+    return digest

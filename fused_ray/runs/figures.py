@@ -89,13 +89,13 @@ def _signs() -> frozenset[int]:
     """What the fonts that are set have, the ones to fall back on among them."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    found: set[int] = set()
+    codes: set[int] = set()
     for family in FontProperties().get_family():
         try:
-            found.update(get_font(findfont(FontProperties(family=[family]), fallback_to_default=False)).get_charmap())
+            codes.update(get_font(findfont(FontProperties(family=[family]), fallback_to_default=False)).get_charmap())
         except ValueError:  # a font that is named, but not installed
             continue
-    return frozenset(found)
+    return frozenset(codes)
 
 
 def legend_below(figure: Figure, entries: Mapping[str, Any]) -> None:
@@ -111,11 +111,11 @@ def legend_below(figure: Figure, entries: Mapping[str, Any]) -> None:
 
 def entries_of(panels: Iterable[Axes]) -> dict[str, Any]:
     """The legend of several panels, each label once."""
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
-        found = dict(zip(labels, handles, strict=True)) | found
-    return found
+        entries = dict(zip(labels, handles, strict=True)) | entries
+    return entries
 
 
 def accuracy_limits(values: Iterable[float]) -> tuple[float, float]:

@@ -55,10 +55,10 @@ def read_adapter_handle(folder: Path) -> AdapterHandle | None:
 
 def model_that_forgot(folder: Path) -> Arrays:
     """M_f of a finished run. Raises RunDirectoryError if its files are damaged."""
-    found = read_adapter_handle(folder)
-    return (
-        read_state(folder / "unlearned.safetensors") if found is None else found.adapter.apply(found.base, found.values)
-    )
+    handle = read_adapter_handle(folder)
+    if handle is None:
+        return read_state(folder / "unlearned.safetensors")
+    return handle.adapter.apply(handle.base, handle.values)
 
 
 def built(folder: Path, config: RunConfig, about_data: Mapping[str, Any], which: Which) -> nn.Module:

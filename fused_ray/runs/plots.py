@@ -125,7 +125,7 @@ def _named(axes: Axes, label: str, **style: Any) -> None:
 
 def _bytes(phases: Mapping[str, Mapping[str, int]]) -> Figure | None:
     """A bar per phase on a log scale, labelled in words."""
-    sent = {phase: found["up_per_client_per_round"] for phase, found in phases.items()}
+    sent = {phase: sums["up_per_client_per_round"] for phase, sums in phases.items()}
     sent = {phase: count for phase, count in sent.items() if count > 0}
     if not sent:
         return None

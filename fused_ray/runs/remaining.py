@@ -19,7 +19,7 @@ def seconds_left(
     of those that are done. A kind that was not measured yet takes as long as the measured one whose `cost` is nearest
     to its own, in proportion to both costs.
     """
-    measured = {kind: statistics.median(found[-RECENT:]) for kind, found in took.items() if found}
+    measured = {kind: statistics.median(seconds[-RECENT:]) for kind, seconds in took.items() if seconds}
     if not measured:
         return None
 

@@ -74,12 +74,12 @@ def _table(config: RunConfig, result: Mapping[str, Any]) -> tuple[tuple[str, ...
         ("retrained without the data", metrics["retrained"], "retrain"),
     ]
     body = []
-    for title, found, phase in rows:
-        if found is not None:
+    for title, accuracies, phase in rows:
+        if accuracies is not None:
             told_of = phase is not None and sizes[phase]["up_total"] > 0
             sent = size(sizes[phase]["up_per_client_per_round"]) if told_of else "-"
             took = f"{seconds[phase]['train']:.1f} s" if told_of else "-"
-            body.append((title, *(number(found[name]) for name in names), sent, took))
+            body.append((title, *(number(accuracies[name]) for name in names), sent, took))
     head = ("model", *(_COLUMNS[name] for name in names), "sent up\nby a client\nin a round", "training\ntime")
     return head, body
 
@@ -123,20 +123,20 @@ def _in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
 
 def _further(result: Mapping[str, Any]) -> Iterator[str]:
     """Further metrics of the audit, and why one has no figure; a run of an earlier version has none."""
-    for found in result.get("audit_metrics", ()):
-        yield f"{found['name']} {found['value']:.4g}: {found['meaning']}"
+    for figure in result.get("audit_metrics", ()):
+        yield f"{figure['name']} {figure['value']:.4g}: {figure['meaning']}"
     yield from result.get("audit_metrics_failed", ())
 
 
 def totals(result: Mapping[str, Any]) -> Iterator[str]:
     """What all clients sent and received in all rounds of the method, against retraining where there was any."""
     sent = result["bytes"]
-    own = [found for phase, found in sent.items() if phase not in ("pretrain", "retrain")]
+    own = [sums for phase, sums in sent.items() if phase not in ("pretrain", "retrain")]
     if result["method"] == "retrain":
         return
     about = "All clients, all rounds: "
     for way in ("up", "down"):
-        ours, retrained = sum(found[f"{way}_total"] for found in own), sent["retrain"][f"{way}_total"]
+        ours, retrained = sum(sums[f"{way}_total"] for sums in own), sent["retrain"][f"{way}_total"]
         against = f" against {size(retrained)} to retrain: {_times(ours, retrained)}" if retrained else ""
         yield f"{about}{way} {size(ours)}{against}"
         about = " " * len(about)

@@ -108,10 +108,10 @@ class Folder:
             told = place.told(directory.path)
             raise RunDirectoryError(f"{path} is no {cls.KIND}: there is no such folder{told}")
         directory.mark = mark or place.mark(directory.path)
-        found = directory.read_json("environment.json").get("format")
-        directory.older = found in cls.OLDER
-        if not (found == cls.FORMAT or (older and directory.older)) or not (directory.path / cls.CONFIG).is_file():
-            raise RunDirectoryError(f"{path} is no {cls.KIND} of this version" + _what_else(cls.FORMAT, found, path))
+        stated = directory.read_json("environment.json").get("format")
+        directory.older = stated in cls.OLDER
+        if not (stated == cls.FORMAT or (older and directory.older)) or not (directory.path / cls.CONFIG).is_file():
+            raise RunDirectoryError(f"{path} is no {cls.KIND} of this version" + _what_else(cls.FORMAT, stated, path))
         return directory
 
     @property
@@ -286,8 +286,8 @@ def _kind(format: object) -> str | None:
     return kind if kind in COMMANDS else None
 
 
-def _what_else(wanted: str, found: object, path: str | Path) -> str:
-    kind = _kind(found)
+def _what_else(wanted: str, stated: object, path: str | Path) -> str:
+    kind = _kind(stated)
     if kind in (None, _kind(wanted)):
         return f": {wanted!r} is not in environment.json, or its configuration is gone"
     return f", but of a {kind}: fused-ray show {path}, or to go on with it, {COMMANDS[kind]} --resume {path}"

@@ -17,21 +17,21 @@ Row = Mapping[str, Any]
 
 def columns(figures: Iterable[Row]) -> dict[str, float]:
     """A report's `audit_metrics` as columns of a row."""
-    return {f"{PREFIX}{found['name']}": found["value"] for found in figures}
+    return {f"{PREFIX}{figure['name']}": figure["value"] for figure in figures}
 
 
 def means(reports: Sequence[Sequence[Row]]) -> list[Row]:
     """Several reports' `audit_metrics` as one: each figure's mean over the reports that have it."""
-    found: dict[str, list[Row]] = {}
+    by_name: dict[str, list[Row]] = {}
     for figure in (figure for report in reports for figure in report):
-        found.setdefault(figure["name"], []).append(figure)
-    return [{**each[0], "value": statistics.fmean(figure["value"] for figure in each)} for each in found.values()]
+        by_name.setdefault(figure["name"], []).append(figure)
+    return [{**each[0], "value": statistics.fmean(figure["value"] for figure in each)} for each in by_name.values()]
 
 
 def names(rows: Iterable[Row]) -> list[str]:
     """The columns that some of these rows have a figure in, in their order."""
-    found = (name for row in rows for name, value in row.items() if name.startswith(PREFIX) and value is not None)
-    return list(dict.fromkeys(found))
+    all_names = (name for row in rows for name, value in row.items() if name.startswith(PREFIX) and value is not None)
+    return list(dict.fromkeys(all_names))
 
 
 def heading(column: str) -> str:

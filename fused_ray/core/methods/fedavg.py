@@ -64,9 +64,9 @@ class FullTraining:
 
 def initial(federation: Federation, phase: str) -> Arrays:
     """The model that a phase's training begins with: `model.weights`, else random ones, others for each phase."""
-    found = random_model(federation, f"init/{phase}")
+    drawn = random_model(federation, f"init/{phase}")
     weights = federation.config.model.weights
-    return found if weights is None else pretrained.read(Path(weights), found, federation.config.model.label)
+    return drawn if weights is None else pretrained.read(Path(weights), drawn, federation.config.model.label)
 
 
 def random_model(federation: Federation, purpose: str) -> Arrays:

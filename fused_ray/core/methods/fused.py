@@ -203,9 +203,9 @@ def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> l
 
     def conclude(total: PartialSum) -> Saved:
         entries = {name: layers.layer_vector(base, name).size for name in names}
-        found = layers.sensitivities(total.reports, names, entries)
+        sensitivities = layers.sensitivities(total.reports, names, entries)
         nothing = Payload(np.zeros(0, np.float32))
-        return Saved(round=1, payload=nothing, metrics={}, figures={"layers": [asdict(item) for item in found]})
+        return Saved(round=1, payload=nothing, metrics={}, figures={"layers": [asdict(item) for item in sensitivities]})
 
     saved = federation.ask(work, state.flatten(base), federation.scenario.clients("held"), conclude)
     return [Sensitivity(**item) for item in saved.figures["layers"]]

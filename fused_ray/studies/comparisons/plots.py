@@ -50,11 +50,11 @@ def _forgetting(rows: Rows) -> Figure | None:
             before = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "color": "black"}
             _point(axes, _mean(fa), _mean(ra), {"label": "before: it remembers", **before})
         for line, name in ((axes.axvline, "fa"), (axes.axhline, "ra")):
-            if found := _once(here, f"{name}_retrained"):
-                line(_mean(found)[0], color="black", linestyle="--", linewidth=1, label="retrained without the data")
+            if values := _once(here, f"{name}_retrained"):
+                line(_mean(values)[0], color="black", linestyle="--", linewidth=1, label="retrained without the data")
         for name, limit in (("fa", axes.set_xlim), ("ra", axes.set_ylim)):
             spreads = [x if name == "fa" else y for _, x, y in _means(here, "fa", "ra")]
-            spreads += [_mean(found) for kind in ("before", "retrained") if (found := _once(here, f"{name}_{kind}"))]
+            spreads += [_mean(values) for kind in ("before", "retrained") if (values := _once(here, f"{name}_{kind}"))]
             limit(figures.accuracy_limits(mean + side for mean, dev in spreads for side in (-dev, dev)))
 
     return _panels(rows, "forgotten data (FA), lower is better", "kept data (RA), higher is better", panel)

@@ -157,12 +157,12 @@ def trained(run: RunDirectory) -> dict[tuple[str, int], float]:
 
     1 is a pass over all examples that all clients hold, whether the whole model learns from it or an adapter alone.
     """
-    config, found = run.config, run.table("clients").to_pylist()
-    if not found:
+    config, clients = run.config, run.table("clients").to_pylist()
+    if not clients:
         return {}
     everything = sum(run.read_json("scenario.json")["examples"])
     rounds: dict[tuple[str, int], float] = {}
-    for row in found:
+    for row in clients:
         key = row["phase"], row["round"]
         rounds[key] = rounds.get(key, 0.0) + config.method.shown(config, *key, row["examples"]) / everything
     return rounds
@@ -181,7 +181,7 @@ def _audited(audit: Mapping[str, Any]) -> dict[str, Any]:
     ratio = relearning["ratio"] or {"low": None, "high": None, "text": "blind"}
     return {
         "trivial": audit["trivial"],
-        **_figures({view: found["weighted"] for view, found in accuracy["control"].items()}, "_control"),
+        **_figures({view: accuracies["weighted"] for view, accuracies in accuracy["control"].items()}, "_control"),
         "ra_macro": accuracy["after"]["ra"]["macro"],
         "fa_macro": accuracy["after"]["fa"]["macro"],
         "rea": relearning["after"]["accuracy"],
@@ -206,12 +206,12 @@ def _audited(audit: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _membership(found: Mapping[str, Any] | None) -> dict[str, Any]:
-    if found is None:
+def _membership(attacks: Mapping[str, Any] | None) -> dict[str, Any]:
+    if attacks is None:
         return {}
-    attack = "shadow" if found["after"]["shadow"] else "loss"
+    attack = "shadow" if attacks["after"]["shadow"] else "loss"
     return {
-        "mia_auc": found["after"][attack]["auc"],
-        "mia_tpr": found["after"][attack]["tpr"],
-        "mia_auc_retrained": found["retrained"][attack]["auc"],
+        "mia_auc": attacks["after"][attack]["auc"],
+        "mia_tpr": attacks["after"][attack]["tpr"],
+        "mia_auc_retrained": attacks["retrained"][attack]["auc"],
     }

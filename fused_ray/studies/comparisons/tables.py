@@ -114,7 +114,7 @@ def layouts(rows: Rows, config: CompareConfig) -> list[Layout]:
     """A table for each scenario that has rows, in the order of the rows."""
     bases = {cell.scenario: cell.base for cell in config.cells}
     grouped = groupby(rows, key=lambda row: str(row["scenario"]))
-    return [_layout(scenario, list(found), bases[scenario]) for scenario, found in grouped]
+    return [_layout(scenario, list(group), bases[scenario]) for scenario, group in grouped]
 
 
 def _layout(label: str, rows: Rows, base: RunConfig) -> Layout:
@@ -132,10 +132,10 @@ def _layout(label: str, rows: Rows, base: RunConfig) -> Layout:
             body.append((name, *(_cell(renamed, column) for column in columns)))
             paper.append(("",) * (len(columns) + 1))
     by_method = {method: [row for row in rows if row["method"] == method] for method in _methods(rows)}
-    for method, found in by_method.items():
-        mark = f" {TRIVIAL}" if any(row.get("trivial") for row in found) else ""
-        body.append((method + mark, *(_cell(found, column) for column in columns)))
-        theirs = published.get(found[0]["algorithm"], {})
+    for method, runs in by_method.items():
+        mark = f" {TRIVIAL}" if any(row.get("trivial") for row in runs) else ""
+        body.append((method + mark, *(_cell(runs, column) for column in columns)))
+        theirs = published.get(runs[0]["algorithm"], {})
         paper.append(("", *(_theirs(theirs.get(column.published)) for column in columns)))
     shown = any(text for line in paper for text in line)
     return Layout(
@@ -160,17 +160,17 @@ def _cell(rows: Rows, column: _Column) -> str:
 
 
 def _notes(by_method: Mapping[str, Rows]) -> Iterable[str]:
-    rows = [row for found in by_method.values() for row in found]
+    rows = [row for own in by_method.values() for row in own]
     vacuous = sorted({row["seed"] for row in rows if row.get("vacuous")})
     if vacuous:
         seeds = ", ".join(map(str, vacuous))
         yield f"VACUOUS with seed {seeds}: before unlearning, the model knew no more of it than a retrained one."
     if any(row.get("trivial") for row in rows):
         yield f"{TRIVIAL} trivial: changing one output bias does as well on RA and FA; ReA and MIA decide."
-    for method, found in by_method.items():
-        if all(row["status"] == UNSUPPORTED for row in found):
+    for method, own in by_method.items():
+        if all(row["status"] == UNSUPPORTED for row in own):
             yield f"{method} cannot do this scenario."
-        for row in found:
+        for row in own:
             if row["status"] not in (DONE, UNSUPPORTED):
                 yield f"{method}, seed {row['seed']}: {row['status']}"
             if row.get("metrics_failed"):
@@ -220,8 +220,8 @@ def _why(base: RunConfig) -> Iterable[str]:
 
 def show(screen: Screen, rows: Rows, config: CompareConfig) -> None:
     """The tables in a terminal, each in two halves where it is too narrow, and what their columns mean."""
-    found = layouts(rows, config)
-    for layout in found:
+    tables = layouts(rows, config)
+    for layout in tables:
         screen.tell(layout.title)
         whole = make_table(layout.head, layout.body, _LEFT)
         for number, table in enumerate([whole] if fits(screen, whole) else _halves(layout)):
@@ -231,7 +231,7 @@ def show(screen: Screen, rows: Rows, config: CompareConfig) -> None:
         for note in layout.notes:
             screen.tell(note)
         screen.say("")
-    for meaning in _meanings(found, config):
+    for meaning in _meanings(tables, config):
         screen.tell(meaning)
 
 
@@ -243,9 +243,9 @@ def _halves(layout: Layout) -> Iterator[Table]:
         yield make_table([layout.head[i] for i in kept], body, _LEFT)
 
 
-def _meanings(found: Sequence[Layout], config: CompareConfig) -> Iterator[str]:
+def _meanings(tables: Sequence[Layout], config: CompareConfig) -> Iterator[str]:
     """A line for each column of the tables."""
-    heads = dict.fromkeys(name for layout in found for name in layout.head)
+    heads = dict.fromkeys(name for layout in tables for name in layout.head)
     for name in heads:
         if name in _MEANINGS:
             yield f"{name}: {_MEANINGS[name].format(steps=min(FIXED, config.audit.relearn_steps))}"
@@ -256,8 +256,8 @@ def _meanings(found: Sequence[Layout], config: CompareConfig) -> Iterator[str]:
 
 def markdown(rows: Rows, config: CompareConfig) -> str:
     """The tables with the paper's figures in brackets, and the reasons for differences."""
-    parts, found = [], layouts(rows, config)
-    for layout in found:
+    parts, tables = [], layouts(rows, config)
+    for layout in tables:
         lines = [f"## {layout.title}", "", _pipes(layout.head), _pipes(["---"] * len(layout.head))]
         for ours, theirs in zip(layout.body, layout.paper, strict=True):
             lines.append(_pipes(f"{a} [{b}]" if b else a for a, b in zip(ours, theirs, strict=True)))
@@ -268,19 +268,19 @@ def markdown(rows: Rows, config: CompareConfig) -> str:
         parts.append("\n".join(lines).rstrip())
     seeds = ", ".join(map(str, config.seeds))
     about = f"Mean and standard deviation over the seeds {seeds}." if len(config.seeds) > 1 else f"Seed {seeds}."
-    meanings = "\n".join(f"- {meaning}" for meaning in _meanings(found, config))
+    meanings = "\n".join(f"- {meaning}" for meaning in _meanings(tables, config))
     return "\n\n".join([about, *([meanings] if meanings else []), *parts]) + "\n"
 
 
 def latex(rows: Rows, config: CompareConfig) -> str:
     """The tables for LaTeX with the package booktabs."""
-    parts, found = [], layouts(rows, config)
-    for layout in found:
+    parts, tables = [], layouts(rows, config)
+    for layout in tables:
         lines = [r"\begin{table}", rf"\caption{{{_tex(layout.title)}}}", r"\centering"]
         lines += [rf"\begin{{tabular}}{{l{'r' * (len(layout.head) - 1)}}}", r"\toprule"]
         lines += [_ampersands(layout.head), r"\midrule", *map(_ampersands, layout.body)]
         lines += [r"\bottomrule", r"\end{tabular}"]
-        told = (*layout.notes, *(_meanings(found, config) if layout is found[0] else ()))
+        told = (*layout.notes, *(_meanings(tables, config) if layout is tables[0] else ()))
         lines += [rf"\par {_tex(line)}" for line in told]
         parts.append("\n".join([*lines, r"\end{table}"]))
     return "\n\n".join(parts) + "\n"

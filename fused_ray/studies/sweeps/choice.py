@@ -26,15 +26,15 @@ def choose(case: Case, judge: Callable[[Candidate], Audited], most: int) -> Case
     waiting = left(case.candidates)
     while waiting and len(audited) < most:
         candidate, layers = waiting[0], waiting[0].setting.layers
-        found = judge(candidate)
-        audited.append(found)
-        if recommended(found.verdict, [finding["name"] for finding in found.findings]):
-            reason = f"{case.best} that is {found.verdict}: {candidate.why}; {found.sentence}"
-            return replace(case, audited=audited, recommended=found.setting, reason=reason)
-        if len(layers.split()) == 1 and any(finding["name"] == HEAD_ONLY for finding in found.findings):
+        judged = judge(candidate)
+        audited.append(judged)
+        if recommended(judged.verdict, [finding["name"] for finding in judged.findings]):
+            reason = f"{case.best} that is {judged.verdict}: {candidate.why}; {judged.sentence}"
+            return replace(case, audited=audited, recommended=judged.setting, reason=reason)
+        if len(layers.split()) == 1 and any(finding["name"] == HEAD_ONLY for finding in judged.findings):
             heads.add(layers)
-        if found.verdict == "vacuous":
-            vacuous.add(found.setting.seeds)
+        if judged.verdict == "vacuous":
+            vacuous.add(judged.setting.seeds)
         waiting = left(waiting[1:])
     if not audited:
         return case

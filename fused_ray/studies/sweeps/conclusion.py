@@ -33,8 +33,8 @@ def front_table(cases: Sequence[Case], metrics: Sequence[Metric]) -> pa.Table:
     front = pa.Table.from_pylist(
         [{"case": case.name} | plain(s) | {"values": json.dumps(s.values)} for case, s, _ in listed]
     )
-    front = front.append_column("verdict", pa.array([found and found.verdict for *_, found in listed], pa.string()))
-    rows = [further.columns(found.metrics) if found else {} for *_, found in listed]
+    front = front.append_column("verdict", pa.array([judged and judged.verdict for *_, judged in listed], pa.string()))
+    rows = [further.columns(audited.metrics) if audited else {} for *_, audited in listed]
     for field_ in further.fields(rows, metrics):
         front = front.append_column(field_, pa.array([row.get(field_.name) for row in rows], pa.float64()))
     return front
@@ -43,12 +43,12 @@ def front_table(cases: Sequence[Case], metrics: Sequence[Metric]) -> pa.Table:
 def verdict_of(case: Case, setting: Setting) -> dict[str, Any]:
     """What the audit said of a setting, for result.json."""
     judged = case.verdict(setting)
-    found = judged or Audited(setting, NOT_AUDITED, "base.audit.enabled is false")
+    audited = judged or Audited(setting, NOT_AUDITED, "base.audit.enabled is false")
     return {
-        "verdict": found.verdict,
-        "verdict_sentence": found.sentence,
+        "verdict": audited.verdict,
+        "verdict_sentence": audited.sentence,
         "verdict_rules": rules.RULES if judged else None,
-        "findings": list(found.findings),
-        "audit_metrics": list(found.metrics),
-        "audit_metrics_failed": list(found.metrics_failed),
+        "findings": list(audited.findings),
+        "audit_metrics": list(audited.metrics),
+        "audit_metrics_failed": list(audited.metrics_failed),
     }

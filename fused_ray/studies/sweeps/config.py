@@ -50,13 +50,13 @@ class SweepConfig(SweepSettings):
         if self.seeds is not None and (not self.seeds or twice(self.seeds)):
             raise ValueError(f"seeds: {list(self.seeds)} names none, or one twice; leave it unset, or name each once")
         kinds = {key: kind for key, kind, *_ in describe()}
-        for key, found in self.space.items():
-            self._field(key, found, kinds)
+        for key, dimension in self.space.items():
+            self._field(key, dimension, kinds)
         self._search()
         self._list()
         return self
 
-    def _field(self, key: str, found: Dimension, kinds: Mapping[str, str]) -> None:
+    def _field(self, key: str, dimension: Dimension, kinds: Mapping[str, str]) -> None:
         """Whether a dimension is that of a field which may vary, and draws what the field takes."""
         if any(kind == "mapping" and key.startswith(f"{name}.") for name, kind in kinds.items()):
             return  # a part's own setting, of which the part itself says what it takes
@@ -68,15 +68,15 @@ class SweepConfig(SweepSettings):
                 f"space.{key}: this is no dimension: it changes no result, or the sweep sets it; set base.{key}"
             )
         takes = set(re.findall(r"\w+", kinds[key]))
-        if found.values is None and not takes & {"int", "float"}:
-            raise ValueError(f"space.{key}: it takes no numbers; write grid or choice instead of {found.kind}")
-        if found.values is None and "float" not in takes and not found.whole:
-            whole = found.kind.replace("uniform", "randint")
-            raise ValueError(f"space.{key}: it takes whole numbers, and {found.kind} draws others; write {whole}")
+        if dimension.values is None and not takes & {"int", "float"}:
+            raise ValueError(f"space.{key}: it takes no numbers; write grid or choice instead of {dimension.kind}")
+        if dimension.values is None and "float" not in takes and not dimension.whole:
+            whole = dimension.kind.replace("uniform", "randint")
+            raise ValueError(f"space.{key}: it takes whole numbers, and {dimension.kind} draws others; write {whole}")
 
     def _search(self) -> None:
         """Whether search, samples, scheduler and objectives go together."""
-        drawn = [key for key, found in self.space.items() if found.grid is None]
+        drawn = [key for key, dimension in self.space.items() if dimension.grid is None]
         if self.search != "grid" and self.samples is None:
             raise ValueError(f"samples: say how many trials {self.search} may draw")
         if self.search == "grid" and not drawn and (self.samples or 1) > 1:
@@ -92,10 +92,11 @@ class SweepConfig(SweepSettings):
                 f"scheduler: asha takes one objective, not {', '.join(self.objectives)}; for example objectives: "
                 "{score: max}"
             )
-        for key, found in self.space.items() if self.search == "optuna" else ():
-            if found.values is None and found.step is not None and found.logarithmic:
-                kind = found.kind.removeprefix("q")
-                raise ValueError(f"space.{key}: optuna has no {found.kind}; write {kind}, or a choice of the values")
+        for key, dimension in self.space.items() if self.search == "optuna" else ():
+            if dimension.values is None and dimension.step is not None and dimension.logarithmic:
+                kind = dimension.kind
+                whole = kind.removeprefix("q")
+                raise ValueError(f"space.{key}: optuna has no {kind}; write {whole}, or a choice of the values")
         if self.base.engine.backend == "local" and (self.scheduler == "asha" or self.search == "optuna"):
             raise ValueError(
                 "base.engine.backend: local runs grid and random in a plain loop; optuna and asha need ray"
@@ -109,9 +110,9 @@ class SweepConfig(SweepSettings):
         trials = self.trials if self.search != "optuna" else self.corners
         good = {(key, json.dumps(v)) for t in trials if t.config is not None for key, v in t.values.items()}
         wrong: list[tuple[str, Any, str]] = []
-        everything = self.search == "grid" and all(found.grid is not None for found in self.dimensions.values())
-        for key, found in self.dimensions.items():
-            alone = {json.dumps(value): self.trial(0, {key: value}) for value in found.samples}
+        everything = self.search == "grid" and all(dimension.grid is not None for dimension in self.dimensions.values())
+        for key, dimension in self.dimensions.items():
+            alone = {json.dumps(value): self.trial(0, {key: value}) for value in dimension.samples}
             self._distinct(key, alone)
             for text, trial in alone.items():
                 if (key, text) in good:
@@ -136,7 +137,7 @@ class SweepConfig(SweepSettings):
 
     def _possible(self, key: str, value: Any) -> bool:
         """Whether a value that is wrong with the base alone goes with a value of another dimension."""
-        others = ((name, v) for name, found in self.dimensions.items() if name != key for v in found.samples)
+        others = ((name, v) for name, dimension in self.dimensions.items() if name != key for v in dimension.samples)
         return any(self.trial(0, {name: v, key: value}).config is not None for name, v in others)
 
     def _blamed_value(self, key: str, value: Any, reason: str) -> str:
@@ -199,9 +200,9 @@ class SweepConfig(SweepSettings):
         values = self.model_dump(mode="json", by_alias=True)
         values["base"] = self.base.located().model_dump(mode="json", by_alias=True)
         values["output"]["store"] = absolute(self.output.store)
-        for key, found in self.space.items():
-            if key in INPUTS and found.values is not None:
-                values["space"][key] = {found.kind: [absolute(value) for value in found.values]}
+        for key, dimension in self.space.items():
+            if key in INPUTS and dimension.values is not None:
+                values["space"][key] = {dimension.kind: [absolute(value) for value in dimension.values]}
         return validated(SweepConfig, values)
 
     def at(self, path: str | Path) -> SweepConfig:
@@ -257,8 +258,8 @@ def _first_reason(trials: Sequence[Trial], key: str, text: str) -> str:
 def _override_space(values: dict[str, Any], override: str) -> None:
     """`space.unlearn.lr={...}`: what stands behind `space.` is one key, dots and all; null takes it out."""
     key, equals, text = override.strip().partition("=")
-    found = value_of(override, text) if equals else ""
-    if not isinstance(found, dict | None):
+    dimension = value_of(override, text) if equals else ""
+    if not isinstance(dimension, dict | None):
         raise ConfigError(f"--set {override!r}: write it as space.unlearn.lr={{grid: [0.1, 0.2]}}, or =null to drop it")
     if values.get("space") is None:
         values["space"] = {}
@@ -266,7 +267,7 @@ def _override_space(values: dict[str, Any], override: str) -> None:
     if not isinstance(space, dict):
         raise ConfigError("space: it must map dotted fields to their values")
     name = key.removeprefix("space.").strip()
-    if found is None:
+    if dimension is None:
         space.pop(name, None)
     else:
-        space[name] = found
+        space[name] = dimension

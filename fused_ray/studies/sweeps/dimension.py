@@ -51,8 +51,8 @@ class Dimension(Section):
         if isinstance(self.values, tuple):
             if not self.values:
                 raise ValueError(f"{self.kind}: name at least one value")
-            if found := twice(self.values):
-                raise ValueError(f"{self.kind}: {found} is there twice")
+            if value := twice(self.values):
+                raise ValueError(f"{self.kind}: {value} is there twice")
             return self
         low, high = self.range[:2]
         if not low < high or (self.logarithmic and low <= 0):
@@ -78,8 +78,8 @@ class Dimension(Section):
     @property
     def range(self) -> tuple[float, ...]:
         """A range as it was given: low, high, and the step of a quantised one."""
-        found: tuple[float, ...] = getattr(self, self.kind)
-        return found
+        ends: tuple[float, ...] = getattr(self, self.kind)
+        return ends
 
     @property
     def logarithmic(self) -> bool:
@@ -132,10 +132,10 @@ class Dimension(Section):
             count = min(last, first + int(chance * (last - first + 1)))
             return self._multiple(count) if self.step is not None else count
         beyond = high + 1 if self.whole and self.step is None else high
-        found = min(high, max(low, math.exp(math.log(low) + chance * (math.log(beyond) - math.log(low)))))
+        drawn = min(high, max(low, math.exp(math.log(low) + chance * (math.log(beyond) - math.log(low)))))
         if self.step is not None:
-            return min(high, max(low, self._multiple(round(found / self.step))))
-        return math.floor(found) if self.whole else found
+            return min(high, max(low, self._multiple(round(drawn / self.step))))
+        return math.floor(drawn) if self.whole else drawn
 
 
 KINDS = tuple(Dimension.model_fields)

@@ -67,8 +67,8 @@ def seconds(config: RunConfig, rounds: Mapping[str, int], costs: Costs) -> float
 def _passes(config: RunConfig, phase: str, round: int) -> float:
     """What clients are shown in a round, against the epochs of a miniature; 1 unless there are `train.local_steps`."""
     in_epochs = config.model_copy(update={"train": config.train.in_epochs(config.train.local_epochs)})
-    found, usual = (config.method.shown(c, phase, round, _visit(config)) for c in (config, in_epochs))
-    return found / usual if usual else 1.0
+    asked, usual = (config.method.shown(c, phase, round, _visit(config)) for c in (config, in_epochs))
+    return asked / usual if usual else 1.0
 
 
 def kept(config: RunConfig) -> float:
@@ -85,9 +85,9 @@ def kept(config: RunConfig) -> float:
 
 
 def _data(config: RunConfig) -> DatasetInfo:
-    found = config.data.known
-    assert found is not None, "own data have no estimate"
-    return found
+    known = config.data.known
+    assert known is not None, "own data have no estimate"
+    return known
 
 
 def key(config: RunConfig, layers: tuple[str, ...] | None) -> object:
@@ -122,12 +122,12 @@ def measure(config: RunConfig, layers: tuple[str, ...] | None) -> Costs:
         if time.thread_time() - began > _QUICK:
             break
     train, evaluate, prefix = {}, {}, 0.0
-    for phase in dict.fromkeys(found.phase for found in rounds):
-        own = [found for found in rounds if found.phase == phase]
-        train[phase] = min(found.train / found.examples for found in own[1:] or own)
+    for phase in dict.fromkeys(each.phase for each in rounds):
+        own = [each for each in rounds if each.phase == phase]
+        train[phase] = min(each.train / each.examples for each in own[1:] or own)
         if phase == "unlearn" and config.unlearn.method == "fused":
             prefix = max(0.0, own[0].train / own[0].examples - train[phase])
-        evaluate[phase] = min(found.evaluate for found in own) / _TESTS
+        evaluate[phase] = min(each.evaluate for each in own) / _TESTS
     return Costs(train, prefix, evaluate)
 
 

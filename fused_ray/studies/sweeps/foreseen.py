@@ -51,10 +51,10 @@ def foresee(config: RunConfig, ranking: Sequence[Sensitivity] = ()) -> Foreseen 
         choices = [tuple(open_)]
     elif unlearn.selection != "critical" or ranking or unlearn.layers >= len(open_):
         ordered = layers.rank(ranking or [Sensitivity(name, 0.0, 0.0, 0.0) for name in names], unlearn.ranking, closed)
-        found = layers.choose(
+        chosen = layers.choose(
             unlearn.selection, names, unlearn.layers, ordered, closed, config.seed, unlearn.draw, never
         )
-        choices = [tuple(found)]
+        choices = [tuple(chosen)]
     else:
         choices = [_from(open_, unlearn.layers, share) for share in _QUANTILES]
         return Foreseen(tuple(choices), _below(model.layers, open_[-unlearn.layers :]))

@@ -60,15 +60,15 @@ class Setting:
         return ", ".join(filter(None, (self.text, f"I = {self.round}")))
 
     def __getitem__(self, name: str) -> float:
-        found = self.mean[name]
-        assert found is not None
-        return found
+        mean = self.mean[name]
+        assert mean is not None
+        return mean
 
     def by(self, name: str) -> float:
         """An accuracy that it is chosen by."""
-        found = self.choosing[name]
-        assert found is not None
-        return found
+        mean = self.choosing[name]
+        assert mean is not None
+        return mean
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Case:
 
     def verdict(self, setting: Setting) -> Audited | None:
         """What the audit said of a setting; None where it was not audited."""
-        return next((found for found in self.audited if found.setting is setting), None)
+        return next((audited for audited in self.audited if audited.setting is setting), None)
 
 
 def short(key: str) -> str:
@@ -134,7 +134,7 @@ def rounded(value: Any) -> str:
 
 def cases(rows: Rows, ra_margin: float, fa_margin: float, seeds: int = 1) -> list[Case]:
     """What the finished trials say, case by case. Settings that lack some of their seeds are listed, no more."""
-    found: list[Case] = []
+    all_cases: list[Case] = []
     settings = _settings(rows)
     for name in dict.fromkeys(setting.case for setting in settings):
         here = [setting for setting in settings if setting.case == name]
@@ -143,8 +143,8 @@ def cases(rows: Rows, ra_margin: float, fa_margin: float, seeds: int = 1) -> lis
         reason = f"{NOTHING}: {best}"
         if listed:
             reason = f"{best}, not audited yet: {listed[0].setting.title} ({listed[0].why})"
-        found.append(Case(name, here, pareto(whole), listed, best, reason=reason))
-    return found
+        all_cases.append(Case(name, here, pareto(whole), listed, best, reason=reason))
+    return all_cases
 
 
 def settled(case: Case, concluded: Iterable[Mapping[str, Any]]) -> Case:
@@ -153,7 +153,7 @@ def settled(case: Case, concluded: Iterable[Mapping[str, Any]]) -> Case:
     def setting(said: Mapping[str, Any]) -> Setting:
         return next(s for s in case.settings if (s.values, s.round) == (said["values"], said["rounds"]))
 
-    told = next((found for found in concluded if found["case"] == case.name), None)
+    told = next((earlier for earlier in concluded if earlier["case"] == case.name), None)
     if told is None:  # of a trial that failed when the sweep ended, and was tried again since
         return case
     audited = [
@@ -194,14 +194,14 @@ def _setting(case: str, values: Mapping[str, Any], round: int, rows: Sequence[Ma
         trials=tuple(row["trial"] for row in rows),
         choosing=_means(choosing),
         mean=_means(reported),
-        spread={name: statistics.stdev(found) for name, found in reported.items() if len(found) > 1},
+        spread={name: statistics.stdev(numbers) for name, numbers in reported.items() if len(numbers) > 1},
         last=all(row["last"] for row in rows),
         layers=" / ".join(dict.fromkeys(row["layers"] or "" for row in rows)),
     )
 
 
 def _means(columns: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
-    return {name: statistics.fmean(found) if found else None for name, found in columns.items()}
+    return {name: statistics.fmean(values) if values else None for name, values in columns.items()}
 
 
 def pareto(settings: Sequence[Setting]) -> list[Setting]:
@@ -241,7 +241,7 @@ def candidates(settings: Sequence[Setting], ra_margin: float, fa_margin: float) 
     if good:
         good.sort(key=lambda setting: (setting["bytes_up_total"], setting.by("fa"), -setting.by("ra")))
         why = f"with {within}, as {len(good)} of {len(compared)} settings"
-        return SMALLEST, [Candidate(found, f"{size(found['bytes_up_total'])} in all, {why}") for found in good]
+        return SMALLEST, [Candidate(each, f"{size(each['bytes_up_total'])} in all, {why}") for each in good]
     compared.sort(key=lambda setting: (missing(setting), setting["bytes_up_total"]))
     why = f"no setting has {within}; this one misses by"
-    return NEAREST, [Candidate(found, f"{why} {100 * missing(found):.1f} points in all") for found in compared]
+    return NEAREST, [Candidate(each, f"{why} {100 * missing(each):.1f} points in all") for each in compared]

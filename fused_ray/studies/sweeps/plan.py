@@ -65,35 +65,35 @@ def _show_trials(screen: Screen, config: SweepConfig, trials: Sequence[Trial]) -
     names = list(map(short, config.dimensions))
     values = [list(map(rounded, trial.values.values())) for trial in trials]
     ends = [_says(trial, _foresee(config, trial.config)) for trial in trials]
-    whole = [(str(t.number), *found, *end) for t, found, end in zip(trials, values, ends, strict=True)]
+    whole = [(str(t.number), *told, *end) for t, told, end in zip(trials, values, ends, strict=True)]
     left = ("setting", "frozen prefix")
     table = make_table(("trial", *names, "rounds", "frozen prefix"), whole, left)
     if not fits(screen, table):
-        settings = [", ".join(f"{name} {value}" for name, value in zip(names, found, strict=True)) for found in values]
+        settings = [", ".join(f"{name} {value}" for name, value in zip(names, told, strict=True)) for told in values]
         joined = [(str(t.number), text, *end) for t, text, end in zip(trials, settings, ends, strict=True)]
         table = make_table(("trial", "setting", "rounds", "frozen prefix"), joined, left)
     screen.print(table)
 
 
-def _says(trial: Trial, found: Foreseen | None) -> tuple[str, str]:
+def _says(trial: Trial, layers: Foreseen | None) -> tuple[str, str]:
     """Rounds, and what lies below the adapter."""
     if trial.config is None:
         return "-", f"not run: {trial.reason}"
     rounds = str(_unlearning(trial.config))
-    if found is None or trial.config.model.known is None:
+    if layers is None or trial.config.model.known is None:
         return rounds, "known when the model is built"
-    if not found.below:
+    if not layers.below:
         return rounds, "none: full rounds"
     norms = trial.config.model.known.norms
-    below = [name for name in found.below if name not in norms]
+    below = [name for name in layers.below if name not in norms]
     said = ", ".join(below) if len(below) < 6 else f"{below[0]} ... {below[-1]}"
-    return rounds, said if found.known else f"at most {said}"
+    return rounds, said if layers.known else f"at most {said}"
 
 
 def _unlearning(config: RunConfig) -> int:
     """Rounds in which a trial forgets."""
-    found = schedule.on_shared(config)
-    return found.get("unlearn", 0) + found.get("retrain", 0)
+    rounds = schedule.on_shared(config)
+    return rounds.get("unlearn", 0) + rounds.get("retrain", 0)
 
 
 def _foresee(config: SweepConfig, run: RunConfig | None) -> Foreseen | None:
@@ -108,8 +108,8 @@ def _foresee(config: SweepConfig, run: RunConfig | None) -> Foreseen | None:
 
 
 def _rounds_of(config: SweepConfig, runs: Sequence[RunConfig]) -> str:
-    found = [_foresee(config, run) for run in runs if run.model.known is not None]
-    full = sum(layers is not None and layers.known and not layers.below for layers in found)
+    foreseen = [_foresee(config, run) for run in runs if run.model.known is not None]
+    full = sum(layers is not None and layers.known and not layers.below for layers in foreseen)
     return (
         f"{sum(map(_unlearning, runs))} unlearning rounds in {len(runs)} trials; {full} trials train the input layer, "
         "have no frozen prefix and cost full rounds."
@@ -145,7 +145,7 @@ def _store(config: SweepConfig, wanted: dict[str, RunConfig]) -> str:
     """What of the shared models is there, and what is to be made."""
     missing = {path: left for path, shared in wanted.items() if (left := _left(shared))}
     begun = sum(Path(path).exists() for path in missing)
-    ranges = [key for key, found in config.dimensions.items() if found.values is None]
+    ranges = [key for key, dimension in config.dimensions.items() if dimension.values is None]
     unknown = config.search == "optuna" and any(key.partition(".")[0] not in METHOD_SECTIONS for key in ranges)
     least = "at least " if unknown else ""  # what optuna will propose of them is not known
     parts = [f"{len(wanted) - len(missing)} of {least}{len(wanted)} are in {config.store}"]
@@ -168,8 +168,8 @@ def _estimate(config: SweepConfig, runs: Sequence[RunConfig], wanted: dict[str, 
     work = 0.0
     try:
         for run in runs:
-            found = _foresee(config, run)
-            choices = found.choices if found else (None,)
+            foreseen = _foresee(config, run)
+            choices = foreseen.choices if foreseen else (None,)
             for layers in choices:
                 kind = estimate.key(run, layers)
                 if kind not in costs:

@@ -115,7 +115,7 @@ def _heat(case: Case, base: RunConfig) -> Figure | None:
     for axes, name in zip(figure.subplots(1, 2), _LABELS, strict=True):
         cells = [[[s[name] for s in last if json.dumps(s.values[_K]) == k and s.values[_SPARSITY] == c]
                   for c in columns] for k in rows]  # fmt: skip
-        means = [[sum(found) / len(found) if found else float("nan") for found in line] for line in cells]
+        means = [[sum(values) / len(values) if values else float("nan") for values in line] for line in cells]
         _cells(axes, means)
         axes.set_xticks(range(len(columns)), [f"{column:g}" for column in columns])
         axes.set_yticks(range(len(rows)), [figures.text(row.strip('"')) for row in rows])
@@ -142,8 +142,8 @@ def _cells(axes: Axes, values: Sequence[Sequence[float]]) -> None:
 
 def _standards(axes: Axes, case: Case, name: str) -> list[float]:
     """Lines where the retrained model and the one before are, and these values."""
-    found = {kind: case.settings[0].mean[f"{name}_{kind}"] for kind in _STANDARDS}
-    known = {kind: value for kind, value in found.items() if value is not None}
+    accuracies = {kind: case.settings[0].mean[f"{name}_{kind}"] for kind in _STANDARDS}
+    known = {kind: value for kind, value in accuracies.items() if value is not None}
     for kind, value in known.items():
         label, style = _STANDARDS[kind]
         axes.axhline(value, color="black", linestyle=style, linewidth=1, label=label)

@@ -84,7 +84,7 @@ def of_trial(trial: Trial, status: str, run: RunDirectory | None, retrained: Map
         "ended_at": ended,
         **(_of_model("retrained", retrained) if retrained else {}),
     }
-    rows = [common | found for found in _rounds(run)] if run is not None and status in (DONE, STOPPED) else []
+    rows = [common | own for own in _rounds(run)] if run is not None and status in (DONE, STOPPED) else []
     rows = rows or [common]
     rows = [row | {"last": False} for row in rows]
     rows[-1] |= {"last": True, "config": config and json.dumps(config.model_dump(mode="json", by_alias=True))}
@@ -95,7 +95,7 @@ def _rounds(run: RunDirectory) -> list[Row]:
     """Per round of unlearning what its run recorded; the start and the hash are known once the run is finished."""
     method = run.config.unlearn.method
     phase = "retrain" if method == "retrain" else "unlearn"
-    found: list[Row] = []
+    rows: list[Row] = []
     sent, seconds, start = 0, 0.0, None
     result = run.result if run.finished else None
     for row in run.table("rounds").to_pylist():
@@ -108,7 +108,7 @@ def _rounds(run: RunDirectory) -> list[Row]:
         start = sent - row["bytes_up"] if start is None else start
         took = sum(row[f"{part}_seconds"] for part in ("train", "aggregate", "evaluate"))
         seconds += took
-        found.append(
+        rows.append(
             {
                 **{name: row[name] for name in ("round", "loss", *METRICS)},
                 "bytes_up": (each := row["bytes_up"] // row["clients_used"]),
@@ -119,7 +119,7 @@ def _rounds(run: RunDirectory) -> list[Row]:
             }
         )
     if result is None:
-        return found
+        return rows
     metrics, adapter = result["metrics"], result["adapter"]
     began = {
         "round": 0,
@@ -129,15 +129,15 @@ def _rounds(run: RunDirectory) -> list[Row]:
         "seconds": 0.0,
         "seconds_total": 0.0,
     }
-    found.insert(0, began | {name: metrics["start"].get(name) for name in METRICS})
+    rows.insert(0, began | {name: metrics["start"].get(name) for name in METRICS})
     about = {
         **_of_model("before", metrics["before"]),
         "layers": " ".join(result["layers"]["chosen"]) or None,
         "adapter_values": adapter["values"] if adapter else None,
     }
-    found = [row | about for row in found]
-    found[-1]["sha256"] = result["hash"]["unlearned"]
-    return found
+    rows = [row | about for row in rows]
+    rows[-1]["sha256"] = result["hash"]["unlearned"]
+    return rows
 
 
 def _of_model(kind: str, metrics: Mapping[str, float]) -> Row:
@@ -152,7 +152,7 @@ def _of_model(kind: str, metrics: Mapping[str, float]) -> Row:
 def report(row: Mapping[str, Any]) -> Report:
     """Tune's view of a row of trials.parquet; what is not known is NaN, which no scheduler or searcher prefers."""
     ra, fa = row.get("ra_choose"), row.get("fa_choose")
-    found = {
+    figures = {
         "ra": ra,
         "fa": fa,
         "ca": row.get("ca_choose"),
@@ -161,4 +161,4 @@ def report(row: Mapping[str, Any]) -> Report:
         "round": row.get("round") or 0,
         "score": None if ra is None or fa is None else ra - fa,
     }
-    return {name: math.nan if value is None else value for name, value in found.items()}
+    return {name: math.nan if value is None else value for name, value in figures.items()}

@@ -52,7 +52,7 @@ def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
             tuple(_notes(case)),
             len(keys),
         )
-        own = further.names(further.columns(found.metrics) for found in case.audited)
+        own = further.names(further.columns(audited.metrics) for audited in case.audited)
         yield Layout(
             f"{title}: Pareto front of RA, FA and bytes over all rounds I",
             (*head, *map(further.heading, own)),
@@ -102,24 +102,24 @@ def _recommendation(case: Case) -> str:
     return f"Recommended: {best.title} ({figures}): {case.reason}."
 
 
-def _audited(found: Audited) -> str:
-    figures = "".join(f"; {figure['name']} {figure['value']:.3f}" for figure in found.metrics)
-    return f"- {found.setting.title} is {found.verdict}: {found.sentence}{figures}"
+def _audited(audited: Audited) -> str:
+    figures = "".join(f"; {figure['name']} {figure['value']:.3f}" for figure in audited.metrics)
+    return f"- {audited.setting.title} is {audited.verdict}: {audited.sentence}{figures}"
 
 
-def _further(found: Audited | None, columns: Sequence[str]) -> Iterator[str]:
+def _further(audited: Audited | None, columns: Sequence[str]) -> Iterator[str]:
     """Cells of further metrics; empty for what was not audited."""
-    figures = further.columns(found.metrics) if found else {}
+    figures = further.columns(audited.metrics) if audited else {}
     yield from (f"{figures[column]:.3f}" if column in figures else "-" for column in columns)
 
 
 def _meanings(case: Case, base: RunConfig) -> Iterator[str]:
     """What further metrics mean, and which could not be taken."""
-    figures = [figure["name"] for found in case.audited for figure in found.metrics]
+    figures = [figure["name"] for audited in case.audited for figure in audited.metrics]
     for metric in base.audit.further:
         if any(map(metric.gives, figures)):
             yield f"{metric.name}: {metric.legend}"
-    yield from dict.fromkeys(line for found in case.audited for line in found.metrics_failed)
+    yield from dict.fromkeys(line for audited in case.audited for line in audited.metrics_failed)
 
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -104,7 +104,7 @@ class SweepSettings(Section):
         """Each dimension by itself, so that a mistake is told with its field. `tune.grid_search` says grid_search."""
         if not isinstance(space, dict):
             raise ValueError("write a mapping of dotted fields to their values")
-        found = {}
+        dimensions = {}
         for key, given in space.items():
             if not isinstance(given, dict | Dimension):
                 values = json.dumps(given if isinstance(given, list) else [given])
@@ -112,10 +112,10 @@ class SweepSettings(Section):
             named = given if isinstance(given, Dimension) else {"grid" if k == "grid_search" else k: v
                                                                 for k, v in given.items()}  # fmt: skip
             try:
-                found[key] = Dimension.model_validate(named)
+                dimensions[key] = Dimension.model_validate(named)
             except ValidationError as error:
                 raise ValueError(mistakes(Dimension, error, key)) from None
-        return found
+        return dimensions
 
     def blamed(self, reason: str) -> str:
         """What is wrong with a run, `field: ...`, under the name that the field has here."""
@@ -127,9 +127,9 @@ class SweepSettings(Section):
     @property
     def corners(self) -> list[Trial]:
         """Points that show every value, and both ends of every range, once."""
-        columns = {key: list(found.samples) for key, found in self.dimensions.items()}
+        columns = {key: list(dimension.samples) for key, dimension in self.dimensions.items()}
         longest = max(map(len, columns.values()))
-        return [self.trial(n, {key: found[n % len(found)] for key, found in columns.items()}) for n in range(longest)]
+        return [self.trial(n, {key: each[n % len(each)] for key, each in columns.items()}) for n in range(longest)]
 
     @property
     def dimensions(self) -> dict[str, Dimension]:
@@ -142,13 +142,13 @@ class SweepSettings(Section):
         """How many trials there are, at the most where optuna proposes them."""
         if self.search != "grid":
             return self.samples or 0
-        grids = (len(found.grid) for found in self.dimensions.values() if found.grid is not None)
+        grids = (len(dimension.grid) for dimension in self.dimensions.values() if dimension.grid is not None)
         return math.prod(grids) * (self.samples or 1)
 
     @property
     def draws(self) -> int:
         """On how many seeds a setting is tried; 1 where anything is drawn, for then no setting comes twice."""
-        seeds, drawn = self.dimensions.get("seed"), any(found.grid is None for found in self.dimensions.values())
+        seeds, drawn = self.dimensions.get("seed"), any(d.grid is None for d in self.dimensions.values())
         return len(seeds.grid) if seeds and seeds.grid and not drawn and self.search == "grid" else 1
 
     @cached_property
@@ -167,13 +167,13 @@ class SweepSettings(Section):
         return tuple(self.trial(n if drawn else place, points[n]) for place, n in enumerate(order))
 
     def _points(self) -> Iterator[dict[str, Any]]:
-        whole = {k: found.grid for k, found in self.dimensions.items() if found.grid and self.search == "grid"}
-        drawn = {key: found for key, found in self.dimensions.items() if key not in whole}
+        whole = {key: d.grid for key, d in self.dimensions.items() if d.grid and self.search == "grid"}
+        drawn = {key: dimension for key, dimension in self.dimensions.items() if key not in whole}
         number = 0
         for fixed in itertools.product(*whole.values()):
             for _ in range(self.samples or 1):
                 values = dict(zip(whole, fixed, strict=True))
-                values |= {key: found.draw(self.seed, key, number) for key, found in drawn.items()}
+                values |= {key: dimension.draw(self.seed, key, number) for key, dimension in drawn.items()}
                 yield {key: values[key] for key in self.dimensions}
                 number += 1
 
@@ -198,9 +198,9 @@ class SweepSettings(Section):
     def likely(self) -> list[Trial]:
         """A subset of the trials that trains every shared model, but for drawn settings of training."""
         columns = {}
-        for key, found in self.dimensions.items():
-            values = found.samples
+        for key, dimension in self.dimensions.items():
+            values = dimension.samples
             shapes = key == "unlearn.method" or key == "seed" or key.partition(".")[0] not in METHOD_SECTIONS
-            columns[key] = values if shapes and found.values else values[:1]
+            columns[key] = values if shapes and dimension.values else values[:1]
         points = (dict(zip(columns, point, strict=True)) for point in itertools.product(*columns.values()))
         return [self.trial(number, point) for number, point in enumerate(points)]
