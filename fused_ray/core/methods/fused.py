@@ -1,10 +1,16 @@
 """FUSED: reversible unlearning by a sparse adapter on the critical layers (arXiv 2502.20709, section 3).
 
-1. Rank: one federated round from M_r; the layers that move most are critical.
-2. Adapt: a sparse mask per critical layer, random or chosen by saliency; clients that keep data train only the masked
-   entries, on D_r, while M_r stays frozen, and upload only these values; the server averages them weighted by n_k of
-   D_r.
-3. M_f = M_r + A_f. Dropping A_f gives M_r back, bit for bit.
+Reads in the paper's order: `unlearn` is the whole, on the server; below it are its parts.
+
+1. Rank (section 3.2, critical layer identification). One federated round from M_r, all clients: the layers that move
+   most are critical. `choose_layers`, `rank_layers`; a client's part is `RankTraining`, Diff_l is in core.layers.
+2. Adapt. A_f is a sparse mask on each critical layer, random or chosen by saliency, and the values of its
+   entries: `make_adapter`. Clients that keep data train these values alone, on D_r, above the frozen M_r, and upload
+   nothing else: `AdapterTraining`.
+3. Average. The server takes the mean of the values, each client weighted by n_k of D_r, and sends it back: `adapting`.
+
+M_f = M_r + A_f. Dropping A_f gives M_r back, bit for bit. In the code `base` is M_r, `shape` the masks of A_f, and
+`values` its entries' values [V].
 """
 
 from __future__ import annotations
@@ -35,6 +41,71 @@ Chosen = dict[str, int | None]
 """The adapted layers in the model's order, each with its share of a budget if every layer has one of its own."""
 
 
+def unlearn(federation: Federation, base: Arrays) -> Unlearned:
+    """Forget D_u of the federation's scenario: M_r stays as it is, the adapter that comes back overwrites."""
+    delivery = Delivery(wire.model_bytes(state.flatten(base), federation.anatomy.frozen_values))
+    # 1. rank
+    chosen, ranking = choose_layers(federation, base)
+    if ranking:
+        delivery.to(federation.scenario.clients("held"))  # the round that ranks sends M_r by itself
+    # 2. adapt, 3. average, round after round
+    shape, start, mask_bytes = make_adapter(federation, base, chosen, delivery)
+    phase = adapting(federation, shape, mask_bytes, delivery)
+    start_metrics = federation.evaluate(phase.evaluation, Payload(start))
+    end = federation.run(phase, Payload(start))
+    return Unlearned(
+        state=shape.apply(base, end.payload.values),
+        metrics=end.metrics or start_metrics,
+        start_metrics=start_metrics,
+        adapter=shape,
+        values=end.payload.values,
+        mask_bytes=mask_bytes,
+        ranking=ranking,
+    )
+
+
+# -- 1. rank
+
+
+def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Sensitivity]]:
+    """The layers to adapt, in the model's order, and the ranking they come from (none unless by sensitivity)."""
+    config, wanted, model = federation.config, federation.config.unlearn, federation.anatomy
+    if not isinstance(wanted.layers, int):
+        return {name: None for name in model.layers if name in wanted.layers}, []
+    names = model.ranked
+    input_layer = None if wanted.input_layer else model.layers[0]
+    ranking: list[Sensitivity] = []
+    if wanted.selection in ("critical", "budget"):
+        ranking = layers.rank(rank_layers(federation, base, names), wanted.ranking, input_layer)
+    if wanted.selection == "budget":
+        assert wanted.budget is not None
+        taking = [item for item in ranking if item.layer != input_layer]
+        entries = {name: layers.layer_vector(base, name).size for name in names}
+        shares = layers.allocate(wanted.budget, taking, wanted.ranking, entries)
+        return {name: shares[name] for name in names if shares.get(name)}, ranking
+    stuck = never_reset(config, federation.data.shape, federation.data.classes, model)
+    chosen = layers.choose(
+        wanted.selection, names, wanted.layers, ranking, input_layer, config.seed, wanted.draw, stuck
+    )
+    return dict.fromkeys(chosen), ranking
+
+
+def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> list[Sensitivity]:
+    """One federated round from M_r, all clients: how far every layer moves, in the model's order."""
+    config = federation.config
+    frozen = federation.anatomy.frozen_values
+    work = RankTraining("rank", 1, config.seed, config.train, "held", tuple(names), frozen=frozen)
+
+    def conclude(total: PartialSum) -> Saved:
+        entries = {name: layers.layer_vector(base, name).size for name in names}
+        sensitivities = layers.sensitivities(total.reports, names, entries)
+        nothing = Payload(np.zeros(0, np.float32))
+        return Saved(round=1, payload=nothing, metrics={}, figures={"layers": [asdict(item) for item in sensitivities]})
+
+    saved = federation.ask(work, state.flatten(base), federation.scenario.clients("held"), conclude)
+    return [Sensitivity(**item) for item in saved.figures["layers"]]
+
+
 @dataclass(frozen=True)
 class RankTraining(FullTraining):
     """A client trains M_r for a round and uploads, per layer, only how far it moved."""
@@ -50,6 +121,34 @@ class RankTraining(FullTraining):
 
     def upload_bytes(self, payload: Payload) -> int:
         return wire.distances_bytes(len(self.layers))
+
+
+# -- 2. adapt
+
+
+def make_adapter(
+    federation: Federation, base: Arrays, chosen: Chosen, delivery: Delivery
+) -> tuple[Adapter, FloatVector, int]:
+    """The adapter's shape on the chosen layers, its values at the start [V], and the bytes that its masks take."""
+    config, wanted, names = federation.config, federation.config.unlearn, list(chosen)
+    if wanted.adapter == "lora":
+        shape = lora.make_lora(base, names, wanted.rank, wanted.alpha)
+        return shape, shape.start_values(config.seed), 0
+    counts = {layer: count for layer, count in chosen.items() if count is not None} or None
+    mask_bytes = 0
+    if config.adapter_mask == "saliency":
+        masks = saliency.masks(federation, base, names, delivery, counts)
+        mask_bytes = wire.mask_bytes(masks)
+    elif counts is not None:
+        masks = adapter.random_counts(config.seed, base, counts, wanted.draw)
+    elif wanted.budget is not None:
+        masks = adapter.random_budget(config.seed, base, names, wanted.budget, wanted.draw)
+    else:
+        masks = adapter.random_masks(config.seed, base, names, config.adapter_density, wanted.draw)
+    input_layer = federation.anatomy.layers[0]
+    whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
+    check_reset(config, federation.data.shape, federation.data.classes, whole)
+    return masks, adapter.start_values(masks, base, config.adapter_start, input_layer), mask_bytes
 
 
 @dataclass(frozen=True)
@@ -104,15 +203,15 @@ class AdapterTraining:
         return len(wire.encode(payload))
 
 
-def unlearn(federation: Federation, base: Arrays) -> Unlearned:
-    """Forget D_u of the federation's scenario: M_r stays as it is, the adapter that comes back overwrites."""
+# -- 3. average
+
+
+def adapting(federation: Federation, shape: Adapter, mask_bytes: int, delivery: Delivery) -> Phase:
+    """The rounds of unlearning: clients that keep data train the adapter, and the server averages its values.
+
+    What a client lacks is sent with its first round: which entries the masks hold, and M_r.
+    """
     config, clients = federation.config, federation.scenario.clients("retained")
-    delivery = Delivery(wire.model_bytes(state.flatten(base), federation.anatomy.frozen_values))
-    chosen, ranking = choose_layers(federation, base)
-    if ranking:
-        delivery.to(federation.scenario.clients("held"))  # the round that ranks sends M_r by itself
-    shape, start, mask_bytes = make_adapter(federation, base, chosen, delivery)
-    evaluation = AdapterEvaluation(shape)
 
     def work(number: int) -> AdapterTraining:
         train = scheduled(config.train.model_copy(update={"lr": config.adapter_lr}), number, config.unlearn.rounds)
@@ -124,88 +223,13 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         return replace(work, residuals=states)
 
     missing = delivery.to(clients)
-    once = {client: count for client in clients if (count := mask_bytes + missing.get(client, 0))}
     phase = Phase(
         name="unlearn",
         rounds=config.unlearn.rounds,
         clients=clients,
         work=work,
         with_states=with_residuals,
-        evaluation=evaluation,
-        once=once,
+        evaluation=AdapterEvaluation(shape),
+        once={client: count for client in clients if (count := mask_bytes + missing.get(client, 0))},
     )
-    start_metrics = federation.evaluate(evaluation, Payload(start))
-    end = federation.run(served(config, phase, step=False), Payload(start))
-    return Unlearned(
-        state=shape.apply(base, end.payload.values),
-        metrics=end.metrics or start_metrics,
-        start_metrics=start_metrics,
-        adapter=shape,
-        values=end.payload.values,
-        mask_bytes=mask_bytes,
-        ranking=ranking,
-    )
-
-
-def make_adapter(
-    federation: Federation, base: Arrays, chosen: Chosen, delivery: Delivery
-) -> tuple[Adapter, FloatVector, int]:
-    """The adapter's shape on the chosen layers, its values at the start [V], and the bytes that its masks take."""
-    config, wanted, names = federation.config, federation.config.unlearn, list(chosen)
-    if wanted.adapter == "lora":
-        shape = lora.make_lora(base, names, wanted.rank, wanted.alpha)
-        return shape, shape.start_values(config.seed), 0
-    counts = {layer: count for layer, count in chosen.items() if count is not None} or None
-    mask_bytes = 0
-    if config.adapter_mask == "saliency":
-        masks = saliency.masks(federation, base, names, delivery, counts)
-        mask_bytes = wire.mask_bytes(masks)
-    elif counts is not None:
-        masks = adapter.random_counts(config.seed, base, counts, wanted.draw)
-    elif wanted.budget is not None:
-        masks = adapter.random_budget(config.seed, base, names, wanted.budget, wanted.draw)
-    else:
-        masks = adapter.random_masks(config.seed, base, names, config.adapter_density, wanted.draw)
-    input_layer = federation.anatomy.layers[0]
-    whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
-    check_reset(config, federation.data.shape, federation.data.classes, whole)
-    return masks, adapter.start_values(masks, base, config.adapter_start, input_layer), mask_bytes
-
-
-def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Sensitivity]]:
-    """The layers to adapt, in the model's order, and the ranking they come from (none unless by sensitivity)."""
-    config, wanted, model = federation.config, federation.config.unlearn, federation.anatomy
-    if not isinstance(wanted.layers, int):
-        return {name: None for name in model.layers if name in wanted.layers}, []
-    names = model.ranked
-    input_layer = None if wanted.input_layer else model.layers[0]
-    ranking: list[Sensitivity] = []
-    if wanted.selection in ("critical", "budget"):
-        ranking = layers.rank(rank_layers(federation, base, names), wanted.ranking, input_layer)
-    if wanted.selection == "budget":
-        assert wanted.budget is not None
-        taking = [item for item in ranking if item.layer != input_layer]
-        entries = {name: layers.layer_vector(base, name).size for name in names}
-        shares = layers.allocate(wanted.budget, taking, wanted.ranking, entries)
-        return {name: shares[name] for name in names if shares.get(name)}, ranking
-    stuck = never_reset(config, federation.data.shape, federation.data.classes, model)
-    chosen = layers.choose(
-        wanted.selection, names, wanted.layers, ranking, input_layer, config.seed, wanted.draw, stuck
-    )
-    return dict.fromkeys(chosen), ranking
-
-
-def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> list[Sensitivity]:
-    """One federated round from M_r, all clients: how far every layer moves, in the model's order."""
-    config = federation.config
-    frozen = federation.anatomy.frozen_values
-    work = RankTraining("rank", 1, config.seed, config.train, "held", tuple(names), frozen=frozen)
-
-    def conclude(total: PartialSum) -> Saved:
-        entries = {name: layers.layer_vector(base, name).size for name in names}
-        sensitivities = layers.sensitivities(total.reports, names, entries)
-        nothing = Payload(np.zeros(0, np.float32))
-        return Saved(round=1, payload=nothing, metrics={}, figures={"layers": [asdict(item) for item in sensitivities]})
-
-    saved = federation.ask(work, state.flatten(base), federation.scenario.clients("held"), conclude)
-    return [Sensitivity(**item) for item in saved.figures["layers"]]
+    return served(config, phase, step=False)
