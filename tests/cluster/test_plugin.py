@@ -282,7 +282,7 @@ def test_so_is_what_one_node_of_two_cannot_import(
     done = subprocess.run(
         [sys.executable, "-m", "fused_ray", command, "config.yaml", "--set", "output.dir=out"],
         cwd=tmp_path,
-        env=environment(PYTHONPATH=str(ROOT)),
+        env=path_with(PLUGIN),
         capture_output=True,
         text=True,
         timeout=400,
