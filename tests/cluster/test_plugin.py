@@ -282,7 +282,7 @@ def test_so_is_what_one_node_of_two_cannot_import(
     done = subprocess.run(
         [sys.executable, "-m", "fused_ray", command, "config.yaml", "--set", "output.dir=out"],
         cwd=tmp_path,
-        env=environment(PYTHONPATH=str(ROOT)),
+        env=path_with(PLUGIN),
         capture_output=True,
         text=True,
         timeout=400,
@@ -290,7 +290,7 @@ def test_so_is_what_one_node_of_two_cannot_import(
     )
     assert done.returncode == 2, done.stdout + done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    key = "model.factory" if "model" in values and command == "run" and values["model"]["factory"] else "unlearn.method"
+    key = "model.factory: there:LeNet" if values.get("model") == {"factory": "there:LeNet"} else "unlearn.method"
     assert last.startswith(f"fused-ray: {key}: cannot import there: ModuleNotFoundError: No module named 'its_library'")
     assert "; it must be importable here and on every node (asked on node " in last
     assert "round" not in done.stderr
