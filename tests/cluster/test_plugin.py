@@ -226,7 +226,7 @@ def test_ray_job_submit_takes_them_along(
 # --- what a worker cannot import -------------------------------------------------------------------------
 
 PART = "from fused_ray_plugin.methods.nothing import METHOD, unlearn\n"
-SMALL = ("data.limit=300", "federation.clients=4", "pretrain.rounds=1", "retrain.rounds=0", "audit.enabled=false")
+SMALL = ("data.limit=300", "federation.clients=4", "pretrain.rounds=1", "retrain.rounds=1", "audit.enabled=false")
 
 
 def test_what_no_worker_can_import_is_one_line_and_leaves_nothing(
