@@ -36,6 +36,8 @@ def cluster() -> Iterator[Any]:
 
     path = os.pathsep.join(filter(None, [str(PLUGIN), os.environ.get("PYTHONPATH")]))
     about = {"num_cpus": 2, "object_store_memory": STORE, "env_vars": {"PYTHONPATH": path}}
+    # nobody looks at a dashboard or follows logs here, and their processes take seconds to start
+    about |= {"include_dashboard": False, "include_log_monitor": False}
     nodes = Cluster(initialize_head=True, head_node_args=about)
     ray.init(address=nodes.address, log_to_driver=False)
     yield nodes

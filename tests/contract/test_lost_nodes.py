@@ -26,7 +26,7 @@ from fused_ray.types import ImageData, Scenario
 from tests.conftest import STORE
 from tests.contract.test_pools import make_case, outcome_of
 
-NODE = {"num_cpus": 2, "object_store_memory": STORE}
+NODE = {"num_cpus": 2, "object_store_memory": STORE, "include_log_monitor": False}
 CASE = ("data.limit=400", "pretrain.rounds=2", "unlearn.rounds=2", "retrain.rounds=1", "federation.actor_cpus=2")
 
 
