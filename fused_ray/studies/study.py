@@ -138,6 +138,10 @@ class Study(ABC):
     def kind(self, item: Any | None) -> str:
         """What kind of run it is: those of one kind take about as long. None: one that was just proposed."""
 
+    def group(self, item: Any) -> str:
+        """Runs of one group share what a process builds for them, so they are best carried out by one; empty: none."""
+        return ""
+
     @property
     @abstractmethod
     def kinds(self) -> Sequence[tuple[str, float]]:

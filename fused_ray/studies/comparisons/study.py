@@ -163,6 +163,9 @@ class Comparison(Study):
         assert item is not None, "no search proposes cells"
         return item.method
 
+    def group(self, item: Cell) -> str:
+        return item.group
+
     @property
     def kinds(self) -> list[tuple[str, float]]:
         return [(c.method, max(1.0, schedule.full_rounds(c.config)) if c.config else 0.1) for c in self.left]

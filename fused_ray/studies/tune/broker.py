@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fused_ray.engine.reason import reason
 from fused_ray.errors import ClientFailedError
+from fused_ray.studies.tune.waiting import Waiting
 
 Propose = Callable[[int, dict[str, Any]], Any]
 """The run of that number at a point that a search proposed."""
@@ -24,9 +25,14 @@ Leased = tuple[Any, PlacementGroup]
 class Broker:
     """Leases runners to runs, and makes a new one for one that died."""
 
-    def __init__(self, plan: list[Any], propose: Propose | None, runners: list[Leased], node: str, first: int) -> None:
+    def __init__(
+        self, plan: list[Any], source: Propose | Waiting | None, runners: list[Leased], node: str, first: int
+    ) -> None:
+        """`source` is where runs come from that Tune does not name; None: it names them all."""
         (self._plan,) = plan  # a reference: what is behind it imports PyTorch
-        self._propose, self._node, self._next = propose, node, first
+        self._source, self._node, self._next = source, node, first
+        self._last: dict[Any, str] = {}
+        """The group of the last run in each part of the cluster."""
         self._free: asyncio.Queue[Leased] = asyncio.Queue()
         self._held: dict[str, Leased] = {}
         self._over: set[str] = set()
@@ -42,9 +48,11 @@ class Broker:
         if name in self._over:
             self._free.put_nowait((runner, group))
             raise RuntimeError("the trial was over before it began")
-        if item is None:
-            assert self._propose is not None, "the runs of a list are told"
-            item = self._propose(self._next, values)
+        if isinstance(self._source, Waiting):
+            self._last[group.id], item = self._source.take(self._last.get(group.id))
+        elif item is None:
+            assert self._source is not None, "the runs of a list are told"
+            item = self._source(self._next, values)
             self._next += 1
         self._held[name] = runner, group
         if item.config is not None:
@@ -80,7 +88,7 @@ def check_broker(broker: Any) -> None:
 _RemoteBroker = ray.remote(num_cpus=0)(Broker)
 
 
-def start_broker(plan: Any, propose: Propose | None, runners: list[Leased], node: str, first: int) -> Any:
+def start_broker(plan: Any, source: Propose | Waiting | None, runners: list[Leased], node: str, first: int = 0) -> Any:
     """A broker on the driver's node; what a search proposes gets its number from `first` on."""
     here = NodeAffinitySchedulingStrategy(node, soft=False)
-    return _RemoteBroker.options(scheduling_strategy=here).remote([plan], propose, runners, node, first)
+    return _RemoteBroker.options(scheduling_strategy=here).remote([plan], source, runners, node, first)

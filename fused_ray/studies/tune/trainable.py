@@ -25,9 +25,13 @@ class StudyTrial(tune.Trainable):
         broker: Any = None,
         items: Mapping[int, Any] | None = None,
         nothing: Mapping[str, Any] | None = None,
+        announced: bool = False,
     ) -> None:
-        """`items` is the fixed list by number, None where they are proposed; `nothing` a report without figures."""
-        self._broker, self._items, self._nothing = broker[0], items, nothing or {}
+        """`items` is the fixed list by number, None where the broker chooses; `nothing` a report without figures.
+
+        `announced`: the first report tells which run was chosen.
+        """
+        self._broker, self._items, self._nothing, self._announced = broker[0], items, nothing or {}, announced
         self._runner: Any = None
         self._number, self._rounds = -1, 0
 
@@ -43,6 +47,8 @@ class StudyTrial(tune.Trainable):
             self._number = begun.number
             if begun.config is None:
                 return self._report({**self._nothing, "status": unsupported(begun.reason)})
+            if self._announced:
+                return self._report(dict(self._nothing))
         try:
             while (report := ray.get(self._runner.report.remote(self._rounds))) is None:
                 pass

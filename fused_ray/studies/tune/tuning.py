@@ -31,6 +31,9 @@ from fused_ray.studies.tune.broker import check_broker, start_broker
 from fused_ray.studies.tune.runner import start_runner
 from fused_ray.studies.tune.shares import reserve
 from fused_ray.studies.tune.trainable import POINT, StudyTrial
+from fused_ray.studies.tune.waiting import Waiting
+
+_LOST = f"{FAILED}Ray Tune lost the trial"
 
 
 @dataclass(frozen=True)
@@ -65,28 +68,34 @@ class Tuning:
         if left <= 0:
             return
         search = self._search(study) if self._search else None
+        grouped = [(study.group(item), item) for item in items.values()]
+        waiting = Waiting(grouped) if any(group for group, _ in grouped) else None
         groups = reserve(self._parts[:left], self._timeout)
         node, plan = ray.get_runtime_context().get_node_id(), ray.put(study.plan)
         runners = [start_runner(plan, group, node) for group in groups]
-        propose, first = (search.propose, search.first) if search else (None, 0)
-        broker = start_broker(plan, propose, [*zip(runners, groups, strict=True)], node, first)
+        source, first = (search.propose, search.first) if search else (waiting, 0)
+        broker = start_broker(plan, source, [*zip(runners, groups, strict=True)], node, first)
+        table = _Table(study, broker, items, search, chosen=waiting is not None)
         try:
-            self._fit(study, broker, items if known else None, search, len(groups), left)
+            self._fit(study, broker, table, len(groups), left)
             check_broker(broker)
+            table.check()
         finally:
             for actor in (broker, *runners):
                 ray.kill(actor)  # what they started ends with them
             for group in groups:
                 remove_placement_group(group)
 
-    def _fit(
-        self, study: Study, broker: Any, items: Mapping[int, Item] | None, search: Search | None, side: int, left: int
-    ) -> None:
+    def _fit(self, study: Study, broker: Any, table: _Table, side: int, left: int) -> None:
         # a trial that asks for no CPU is never kept waiting by a pool that holds them all
         resources = tune.PlacementGroupFactory([{"CPU": 0, "memory": 50e6}])
         nothing = study.plan.report(None, FAILED)
-        trainable = tune.with_parameters(StudyTrial, broker=[broker], items=items, nothing=nothing)
-        points = [{"trial": number, **item.values} for number, item in (items or {}).items()]
+        search, items = table.search, None if table.search or table.chosen else table.items
+        trainable = tune.with_parameters(
+            StudyTrial, broker=[broker], items=items, nothing=nothing, announced=table.chosen
+        )
+        points = [{"trial": number, **item.values} for number, item in table.items.items()]
+        points = [{"place": place} for place in range(left)] if table.chosen else points
         starts = study.directory.path / "tune"
         tune.Tuner(
             tune.with_resources(trainable, resources),
@@ -101,7 +110,7 @@ class Tuning:
             run_config=tune.RunConfig(
                 name=f"start-{len(list(starts.glob('start-*'))) + 1}",
                 storage_path=str(starts),
-                callbacks=[TBXLoggerCallback(), _Table(study, broker, items, search)],
+                callbacks=[TBXLoggerCallback(), table],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
@@ -111,9 +120,13 @@ class Tuning:
 class _Table(tune.Callback):
     """Keeps the study's table as trials end, gives runners back, and ends everything when the user wants to stop."""
 
-    def __init__(self, study: Study, broker: Any, items: Mapping[int, Item] | None, search: Search | None) -> None:
-        self._study, self._broker, self._items, self._search = study, broker, items, search
+    def __init__(
+        self, study: Study, broker: Any, items: Mapping[int, Item], search: Search | None, *, chosen: bool
+    ) -> None:
+        """`items` are the runs of a list by number; `chosen`: the broker says which trial is which of them."""
+        self._study, self._broker, self.items, self.search, self.chosen = study, broker, items, search, chosen
         self._seen: dict[str, dict[str, Any]] = {}
+        self._ended: set[int] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for a restore that is never made."""
@@ -124,15 +137,18 @@ class _Table(tune.Callback):
             raise Interrupted("stopped")
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if self._items is not None:
-            item = self._items[trial.config[POINT]["trial"]]
-            self._study.begun(item, item.name)
-        else:
+        if self.search is not None:
             self._study.begun(None, trial.trial_id)
+        elif not self.chosen:
+            item = self.items[trial.config[POINT]["trial"]]
+            self._study.begun(item, item.name)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        if self.chosen and trial.trial_id not in self._seen:
+            item = self.items[result["trial"]]
+            self._study.begun(item, item.name)
         self._seen[trial.trial_id] = result
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -140,15 +156,26 @@ class _Table(tune.Callback):
         self._over(trial, result, result.get("status", STOPPED))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._over(trial, self._seen.get(trial.trial_id, {}), f"{FAILED}Ray Tune lost the trial")
+        self._over(trial, self._seen.get(trial.trial_id, {}), _LOST)
 
     def _over(self, trial: Any, result: dict[str, Any], status: str) -> None:
         ended = self._broker.end.remote(trial.trial_id)
         if status == STOPPED:
             with contextlib.suppress(RayError):  # a broker that died stops nobody, and is told of at the end
                 ray.get(ended)  # until then it may still write
-        if self._items is not None:
-            found = self._items[trial.config[POINT]["trial"]]
-            self._study.over(found, status, found.name)
-        elif self._search is not None and "trial" in result:  # else a proposal that never began
-            self._study.over(self._search.propose(result["trial"], trial.config), status, trial.trial_id)
+        if self.search is not None:
+            if "trial" in result:  # else a proposal that never began
+                self._study.over(self.search.propose(result["trial"], trial.config), status, trial.trial_id)
+            return
+        number = result.get("trial") if self.chosen else trial.config[POINT]["trial"]
+        if number is not None:
+            self._end(number, status)
+
+    def _end(self, number: int, status: str) -> None:
+        self._ended.add(number)
+        self._study.over(self.items[number], status, self.items[number].name)
+
+    def check(self) -> None:
+        """Every run of a list has ended, somehow."""
+        for number in sorted(self.items.keys() - self._ended):
+            self._end(number, _LOST)
