@@ -49,6 +49,11 @@ class Crew:
         """What becomes ready when an actor that was asked for has started, or cannot."""
         return [*self._starting]
 
+    @property
+    def beginners(self) -> list[Any]:
+        """The actors that were asked for and have not joined."""
+        return [self._actors[slot] for slot in self._starting.values()]
+
     def __getitem__(self, slot: int) -> Any:
         return self._actors[slot]
 

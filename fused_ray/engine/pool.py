@@ -89,6 +89,8 @@ class RayPool:
 
     def install(self, base: Payload) -> None:
         self._base = ray.put(base)
+        for actor in self._members.beginners:  # made before there was this base, they may join after it
+            actor.install.remote(self._base)
         self._everywhere("install", lambda call, last: (self._base,))
 
     def train(
