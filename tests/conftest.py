@@ -15,10 +15,10 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ.pop("RAY_ADDRESS", None)
 # a short path: Ray's sockets lie below it, and a socket's name has little room
 os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="fr", dir="/tmp")
-# a lost node is noticed in a second instead of thirteen
+# a lost node is noticed in some four seconds instead of thirteen, and a slow one on a busy machine is not lost
 for name in ("initial_delay_ms", "period_ms", "timeout_ms"):
     os.environ[f"RAY_health_check_{name}"] = "500"
-os.environ["RAY_health_check_failure_threshold"] = "3"  # noqa: SIM112
+os.environ["RAY_health_check_failure_threshold"] = "8"  # noqa: SIM112
 
 PLUGIN = Path(__file__).parents[1] / "examples" / "plugin"
 STORE = 200_000_000
