@@ -9,6 +9,7 @@ from fused_ray.config import registry
 from fused_ray.config.methods import WHOLE_CLIENTS
 from fused_ray.config.settings import Settings
 from fused_ray.config.suggest import did_you_mean
+from fused_ray.errors import in_one_line
 
 
 def check(config: Settings) -> None:
@@ -121,6 +122,22 @@ def _method(config: Settings) -> None:
         )
     if method == "retrain" and config.retrain_rounds == 0:
         raise ValueError("retrain.rounds: the method retrain needs at least 1")
+    _phases(config)
+
+
+def _phases(config: Settings) -> None:
+    """What a method says of its rounds is asked for in many places later, which rely on it."""
+    name = config.unlearn.method
+    try:
+        counts = dict(config.method.phases(config))
+    except Exception as error:  # it may be another package's
+        raise ValueError(f"unlearn.method: {name} cannot tell its phases: {in_one_line(error)}") from None
+    for phase, count in counts.items():
+        if not isinstance(phase, str) or type(count) is not int or count < 0:
+            raise ValueError(
+                f"unlearn.method: {name} says that its phase {phase!r} has {count!r} rounds; its `phases` must map "
+                "names to whole numbers from 0"
+            )
 
 
 def _training(config: Settings) -> None:

@@ -34,7 +34,7 @@ class StudyJob:
             contextlib.closing(Lease(RayPool)) as lease,
             opened(self.path, self.mark, self.config, hear, stopped, notes) as study,
         ):
-            side_by_side = self._side_by_side()
+            side_by_side = self._side_by_side(study.waiting)
             if side_by_side is None:
                 return execute(study, lease, one_by_one(lease))
 
@@ -44,11 +44,11 @@ class StudyJob:
 
             return execute(study, lease, carry_out)
 
-    def _side_by_side(self) -> CarryOut | None:
+    def _side_by_side(self, waiting: int) -> CarryOut | None:
         """None where a comparison's cells go on one at a time: they keep the pool that made their models."""
         config, limit = self.config, self.config.base.engine.start_timeout
         optuna = isinstance(config, SweepConfig) and config.search == "optuna"
-        parts = shared_out(config.runs, config.max_concurrent, config.count, 1 if optuna else AUTO)
+        parts = shared_out(config.runs, config.max_concurrent, max(1, waiting), 1 if optuna else AUTO)
         if isinstance(config, CompareConfig):
             return Tuning(parts, limit) if len(parts) > 1 else None
         return Tuning(parts, limit, search.scheduler(config), search.search if optuna else None)

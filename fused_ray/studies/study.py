@@ -188,7 +188,7 @@ class Study(ABC):
                 model.make(self.tools(make_pool, partial(self._hear_model, name)))
             except Interrupted:
                 raise
-            except Exception as error:  # parts from elsewhere raise anything: the other runs go on
+            except (Exception, SystemExit) as error:  # parts from elsewhere raise anything: the other runs go on
                 self._without[model.key] = in_one_line(error)
             self._remaining.end(model.key, time.monotonic())
         self.tell(model="", run=RunProgress())

@@ -12,6 +12,7 @@ from fused_ray.core.layers import Sensitivity
 from fused_ray.core.metrics import Metrics
 from fused_ray.core.rounds import Federation
 from fused_ray.core.state import Arrays
+from fused_ray.errors import ConfigError
 from fused_ray.types import FloatVector, Payload
 
 
@@ -43,8 +44,12 @@ class Unlearned:
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Forget D_u of the federation's scenario by the configured method."""
-    method: Callable[[Federation, Arrays], Unlearned] = function(federation.config.method.entry)
-    return method(federation, base)
+    method: Callable[[Federation, Arrays], object] = function(federation.config.method.entry)
+    outcome = method(federation, base)
+    if not isinstance(outcome, Unlearned):  # it may be another package's
+        name = federation.config.unlearn.method
+        raise ConfigError(f"unlearn.method: {name} gave {type(outcome).__name__}; a method returns Unlearned")
+    return outcome
 
 
 def model_bytes(payload: Payload) -> int:

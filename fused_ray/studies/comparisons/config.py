@@ -187,6 +187,13 @@ class CompareConfig(Section):
             goes_back = cell.config is not None and cell.config.method.needs_history
             if cell.config and goes_back and cell.config.pretrain_key() != cell.base.pretrain_key():
                 raise ValueError(f"methods: {cell.method} goes back over pre-training and cannot set train.*")
+        places: dict[str, Cell] = {}
+        for cell in self.cells:
+            if cell.config and not cell.is_base and (other := places.setdefault(cell.name, cell)) is not cell:
+                raise ValueError(
+                    f"methods: {cell.method} on {cell.scenario} with seed {cell.seed} and {other.method} on "
+                    f"{other.scenario} with seed {other.seed} would both be kept in {cell.name}; choose other labels"
+                )
         if not any(cell.config for cell in self.cells):
             raise ValueError("methods: none of them can do any of these scenarios")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ class Cells:
             run = tools.finish(cell.config)
         except Interrupted:
             raise
-        except Exception as error:  # parts from elsewhere raise anything: the other cells go on
+        except (Exception, SystemExit) as error:  # parts from elsewhere raise anything: the other cells go on
             return f"{FAILED}{in_one_line(error)}"
         if not self._config.audit.enabled:
             return DONE
@@ -59,7 +60,7 @@ class Cells:
             self.auditor.report(run, self.against(cell), cell.method, tools)
         except Interrupted:
             raise
-        except Exception as error:  # the model may be the user's own: the other cells' figures are not lost for it
+        except (Exception, SystemExit) as error:  # the model may be the user's own: others' figures are not lost
             return f"{AUDIT_FAILED}{in_one_line(error)}"
         return DONE
 
@@ -146,12 +147,14 @@ class Comparison(Study):
 
     def _settled(self, cell: Cell) -> bool:
         row = self._rows.get(cell.key)
-        if row is None or failed(row["status"]) or outdated(row):
+        if row is None or row["status"] not in (DONE, UNSUPPORTED) or outdated(row):
             return False
         if cell.config is None or not self.config.audit.enabled:
             return True
-        path = Path(cell.config.output.dir)
-        return path.exists() and self.plan.auditor.is_current(RunDirectory.open(path), self.plan.against(cell))
+        try:
+            return self.plan.auditor.is_current(RunDirectory.open(cell.config.output.dir), self.plan.against(cell))
+        except RunDirectoryError:  # removed or damaged: whoever runs it says so
+            return False
 
     def rests_on(self, item: Cell) -> list[str]:
         return [item.model.output.dir, item.base.output.dir]
@@ -206,7 +209,7 @@ class Comparison(Study):
         done = [self._rows[cell.key] for cell in self.config.cells]
         status = [row["status"] for row in done]
         broken = [row for row in done if failed(row["status"])]
-        if DONE not in status:
+        if not any(row.get("ra") is not None for row in done):
             raise RunDirectoryError(f"{self.directory.path}: no cell could be run; {broken[0]['status']}")
         result = {
             "cells": len(done),
@@ -232,7 +235,8 @@ class Comparison(Study):
             shadows, base = self.directory.path / "shadows" / group, Path(cell.base.output.dir)
             parts["shadows"] += audits.equivalents(shadows, RunDirectory.open(base)) if base.exists() else 0.0
         for folder in sorted((self.directory.path / "cells").glob("[!.]*")):
-            parts["methods"] += sum(rows.trained(RunDirectory.open(folder)).values())
+            with contextlib.suppress(RunDirectoryError):  # a damaged one is a row that failed
+                parts["methods"] += sum(rows.trained(RunDirectory.open(folder)).values())
         return {**parts, "total": sum(parts.values())}
 
 

@@ -48,13 +48,13 @@ class Trials:
                 tools.finish(config)
         except Interrupted:
             raise
-        except Exception as error:  # parts from elsewhere raise anything: the other trials go on
+        except (Exception, SystemExit) as error:  # parts from elsewhere raise anything: the other trials go on
             return f"{FAILED}its shared models: {in_one_line(error)}"
         try:
             tools.finish(self._config.run(trial))
         except Interrupted:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return f"{FAILED}{in_one_line(error)}"
         return DONE
 

@@ -30,7 +30,7 @@ class SweepOutput(Section):
     dir: Place = "runs/sweep"
     """Its directory; an existing one is refused unless told otherwise."""
     store: Place | None = None
-    """Folder of pre-trained and retrained models, which later sweeps may share; unset: one in the sweep's directory."""
+    """Folder of pre-trained and retrained models that studies share; unset: one in the sweep's directory."""
     plots: Drawn = "png"
     """Format of the plots in the sweep's directory; none: draw none. true and false mean png and none."""
 

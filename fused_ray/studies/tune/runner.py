@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fused_ray.core.lease import Lease
 from fused_ray.core.standard import standard
 from fused_ray.engine.pool import RayPool
-from fused_ray.errors import Interrupted
+from fused_ray.errors import Interrupted, in_one_line
 from fused_ray.runs.progress import Progress
 from fused_ray.studies.status import FAILED, STOPPED
 from fused_ray.studies.study import Item, Plan
@@ -52,10 +52,9 @@ class Runner:
         try:
             with standard():
                 status = self._plan.carry_out(item, Tools(self._lease, self._prepare, self._hear, self._stop.is_set))
-        except Interrupted:
-            status = STOPPED
-        except Exception as error:  # of whatever kind: the other runs go on
-            status = f"{FAILED}{type(error).__name__}: {error}"
+        except (Exception, SystemExit) as error:  # of whatever kind: the other runs go on
+            asked = isinstance(error, Interrupted) and self._stop.is_set()
+            status = STOPPED if asked else f"{FAILED}{in_one_line(error)}"
         with self._changed:
             self._end = {**self._plan.report(item, status), "status": status}
             self._changed.notify_all()

@@ -25,8 +25,8 @@ def shared_out(
     """
     placed = {run.federation: None for run in runs}
     nodes = cluster_nodes()
-    cards = sum(node.gpus for node in nodes)
-    with_gpus = any(cards >= 1 if f.actor_gpus == "auto" else f.actor_gpus > 0 for f in placed)
+    # as on the whole cluster, where their models are made
+    with_gpus = any(plan(federation, [1] * federation.clients, nodes).on_gpus for federation in placed)
     units = sum(int(node.gpus if with_gpus else node.cpus) for node in nodes)
     number = min(max(1, min(most, units)) if wanted == "auto" else wanted, count)
     while True:

@@ -179,3 +179,11 @@ def test_quick_needs_its_section_and_presets_their_names(tmp_path: Path) -> None
         CompareConfig.from_yaml(None, preset="nope")
     with pytest.raises(ConfigError, match=r"^the preset paper: methods: field required"):
         CompareConfig.from_yaml(None, preset="paper")
+
+
+def test_two_cells_in_one_folder_are_refused() -> None:
+    """What labels are joined by may be in them, too."""
+    slow = {"label": "2-finetune", "set": {"unlearn.method": "finetune", "train.lr": 0.5}}
+    other = {"label": "class-1", "set": {"forget.classes": [5]}}
+    with pytest.raises(ConfigError, match=r"would both be kept in class-1-2-finetune; choose other labels"):
+        comparison(methods=["finetune", slow], scenarios=["class", other], seeds=[1, 2])
