@@ -21,6 +21,8 @@ for name in ("initial_delay_ms", "period_ms", "timeout_ms"):
 os.environ["RAY_health_check_failure_threshold"] = "8"  # noqa: SIM112
 
 PLUGIN = Path(__file__).parents[1] / "examples" / "plugin"
+WITH_PLUGIN = {"PYTHONPATH": os.pathsep.join(filter(None, [str(PLUGIN), os.environ.get("PYTHONPATH")]))}
+"""What a node is started with, so that its workers find the example plugin."""
 STORE = 200_000_000
 """Object store memory of a test node, bytes."""
 
@@ -34,8 +36,7 @@ def cluster() -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    path = os.pathsep.join(filter(None, [str(PLUGIN), os.environ.get("PYTHONPATH")]))
-    about = {"num_cpus": 2, "object_store_memory": STORE, "env_vars": {"PYTHONPATH": path}}
+    about: dict[str, Any] = {"num_cpus": 2, "object_store_memory": STORE, "env_vars": WITH_PLUGIN}
     # nobody looks at a dashboard or follows logs here, and their processes take seconds to start
     about |= {"include_dashboard": False, "include_log_monitor": False}
     nodes = Cluster(initialize_head=True, head_node_args=about)

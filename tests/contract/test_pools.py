@@ -189,9 +189,9 @@ def expected(small: Case) -> Any:
 
 @pytest.fixture(scope="module")
 def second_node(cluster: Any) -> Iterator[None]:
-    from tests.conftest import STORE
+    from tests.conftest import STORE, WITH_PLUGIN
 
-    node = cluster.add_node(num_cpus=2, object_store_memory=STORE)
+    node = cluster.add_node(num_cpus=2, object_store_memory=STORE, env_vars=WITH_PLUGIN)
     cluster.wait_for_nodes()
     yield
     cluster.remove_node(node)

@@ -209,7 +209,8 @@ class Comparison(Study):
         done = [self._rows[cell.key] for cell in self.config.cells]
         status = [row["status"] for row in done]
         broken = [row for row in done if failed(row["status"])]
-        if not any(row.get("ra") is not None for row in done):
+        known = self.directory.finished  # then it is judged anew, in vain: its earlier verdicts stay
+        if DONE not in status and (known or not any(row.get("ra") is not None for row in done)):
             raise RunDirectoryError(f"{self.directory.path}: no cell could be run; {broken[0]['status']}")
         result = {
             "cells": len(done),
