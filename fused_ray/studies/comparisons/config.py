@@ -29,8 +29,9 @@ from fused_ray.config.settings import exchanging
 from fused_ray.config.suggest import did_you_mean
 from fused_ray.config.tasks import SCENARIO
 from fused_ray.config.validation import put, validated
-from fused_ray.config.yaml_text import dump, plain, read_yaml
+from fused_ray.config.yaml_text import plain, read_yaml
 from fused_ray.errors import ConfigError
+from fused_ray.studies.settings import StudySettings
 from fused_ray.studies.store import pretraining, retraining
 
 _SHARED = ("data", "model", "federation", "pretrain", "forget")
@@ -131,7 +132,7 @@ class Cell:
         return f"{self.group}-{self.method}"
 
 
-class CompareConfig(Section):
+class CompareConfig(StudySettings):
     """Everything that a comparison depends on."""
 
     base: RunConfig = RunConfig()
@@ -233,16 +234,6 @@ class CompareConfig(Section):
         for entry in (*values["methods"], *values["scenarios"]):
             entry["set"] = {key: absolute(v) if key in INPUTS else v for key, v in entry["set"].items()}
         return validated(CompareConfig, values)
-
-    def at(self, path: str | Path) -> CompareConfig:
-        """The same comparison in another directory."""
-        values = self.model_dump(mode="json", by_alias=True)
-        put(values, "output.dir", str(path), "output")
-        return validated(CompareConfig, values)
-
-    def to_yaml(self) -> str:
-        """The whole configuration as YAML, which `from_yaml` reads back to an equal object."""
-        return dump(self.model_dump(mode="json", by_alias=True))
 
     @classmethod
     def from_dict(

@@ -23,7 +23,7 @@ from fused_ray.config.preset import over, read_preset
 from fused_ray.config.sections import INPUTS
 from fused_ray.config.suggest import did_you_mean
 from fused_ray.config.validation import put, validated, value_of
-from fused_ray.config.yaml_text import dump, plain, read_yaml
+from fused_ray.config.yaml_text import plain, read_yaml
 from fused_ray.errors import ConfigError
 from fused_ray.studies.store import pretraining, retraining
 from fused_ray.studies.sweeps.dimension import Dimension, twice
@@ -204,16 +204,6 @@ class SweepConfig(SweepSettings):
             if key in INPUTS and dimension.values is not None:
                 values["space"][key] = {dimension.kind: [absolute(value) for value in dimension.values]}
         return validated(SweepConfig, values)
-
-    def at(self, path: str | Path) -> SweepConfig:
-        """The same sweep in another directory."""
-        values = self.model_dump(mode="json", by_alias=True)
-        put(values, "output.dir", str(path), "output")
-        return validated(SweepConfig, values)
-
-    def to_yaml(self) -> str:
-        """The whole configuration as YAML, which `from_yaml` reads back to an equal object."""
-        return dump(self.model_dump(mode="json", by_alias=True))
 
     @classmethod
     def from_dict(

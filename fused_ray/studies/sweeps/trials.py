@@ -18,6 +18,7 @@ from fused_ray.config.kinds import base_of
 from fused_ray.config.settings import exchanging
 from fused_ray.config.validation import mistakes, put, validated
 from fused_ray.errors import ConfigError
+from fused_ray.studies.settings import StudySettings
 from fused_ray.studies.sweeps.dimension import Dimension
 
 METHOD_SECTIONS = ("unlearn", "federaser", "eraseclient", "exactfun", "puf")
@@ -59,7 +60,7 @@ class Trial:
         return json.dumps(self.values, sort_keys=True)
 
 
-class SweepSettings(Section):
+class SweepSettings(StudySettings):
     """Everything that a sweep depends on, and the trials that it comes to."""
 
     base: RunConfig = RunConfig()
