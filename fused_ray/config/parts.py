@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, Protocol, TypeVar
@@ -65,8 +66,8 @@ class Door(Generic[P]):
             raise ValueError(f"unknown {self.what} {name!r}{near or ';'} {known} {self.or_else}")
         return installed.value
 
-    def _installed(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+    def _installed(self) -> Mapping[str, EntryPoint]:
+        return _registered(self.group, tuple((folder, _changed(folder)) for folder in sys.path))
 
     def _fitting(self, where: str, loaded: Any) -> P:
         fits = isinstance(loaded, self.takes) if isinstance(self.takes, type) else self.takes(loaded)
@@ -74,6 +75,20 @@ class Door(Generic[P]):
             raise ValueError(f"{where} is of type {type(loaded).__name__}, not {self.must_be}")
         part: P = loaded
         return part
+
+
+@cache
+def _registered(group: str, path: tuple[tuple[str, int], ...]) -> Mapping[str, EntryPoint]:
+    """The entry points of a group, by name. That reads a file of every package: once, until a package comes or goes."""
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def _changed(folder: str) -> int:
+    """When something last came into a folder, or went; 0 where there is none."""
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def imported(where: str) -> Any:

@@ -258,9 +258,12 @@ def test_what_was_there_stays_when_it_fails(tmp_path: Path) -> None:
 def test_an_earlier_run_comes_back_when_its_successor_fails() -> None:
     fields = [*SMALL, "engine.backend=local", "output.dir=run"]
     earlier = RunDirectory.create("run", RunConfig.from_dict({}, [*fields, "seed=5"]))
+    with earlier.attempt():
+        pass  # who made it is gone
     (earlier.path / "result.json").write_text("{}")
     code, lines = command("run", "--overwrite", *settings(*fields, *FAILING))
-    assert code == 2, lines
+    assert code == 2
+    assert "bad.csv" in lines[-1]
     assert RunDirectory.open("run").config.seed == 5
     assert Path("run/result.json").exists()
 
