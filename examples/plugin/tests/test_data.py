@@ -328,11 +328,7 @@ def test_a_scenario_may_change_labels(here: str) -> None:
 
 
 @pytest.mark.parametrize("group", ["datasets", "partitions", "scenarios", "models"])
-def test_names_of_an_installed_package(group: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.metadata import EntryPoint
-
-    from fused_ray.config import parts
-
+def test_names_of_an_installed_package(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = {
         "datasets": ("documents", f"{HERE}.documents:DATASET", ["data.name=documents"]),
         "partitions": ("sources", f"{HERE}.sources:PARTITION", ["data.partition=sources"]),
@@ -340,8 +336,13 @@ def test_names_of_an_installed_package(group: str, monkeypatch: pytest.MonkeyPat
         "models": ("two-layers", f"{HERE}.model:two_layers", ["model.factory=null", "model.name=two-layers"]),
     }
     name, value, fields = where[group]
-    point = EntryPoint(name, value, f"fused_ray.{group}")
-    monkeypatch.setattr(parts, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(FusedRayError, match=f"unknown .* '{name}'"):
+        config(*fields)
+    package = tmp_path / f"named_{group}-1.dist-info"  # it is installed while this process goes on
+    package.mkdir()
+    (package / "METADATA").write_text(f"Name: named_{group}\nVersion: 1\n")
+    (package / "entry_points.txt").write_text(f"[fused_ray.{group}]\n{name} = {value}\n")
     found = config(*fields)
     found.check_parts()
     if group == "models":
