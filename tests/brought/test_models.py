@@ -198,6 +198,7 @@ def test_a_run_says_once_in_which_format_it_runs_and_what_is_left_out(npz: Path,
     assert base["norm.running_var"].max() > 1024
 
 
+@pytest.mark.slow
 def test_a_model_with_everything_has_the_same_bits_on_ray(cluster: Any, npz: Path, tmp_path: Path) -> None:
     found = []
     for name, fields in (

@@ -69,19 +69,6 @@ def test_an_audit_is_taken_again_only_while_all_that_it_rests_on_is_the_same(
     run.unlock()
 
 
-def test_the_seconds_of_an_audit_are_those_that_it_took_when_it_was_made(copied: Path) -> None:
-    audited = audit_run(copied)
-    assert audit_run(copied)["seconds"]["audit"] == audited["seconds"]["audit"]
-
-
-def test_what_an_audit_trains_is_told_line_by_line(copied: Path, terminal: Any) -> None:
-    stream = terminal()
-    audit_run(copied, full=True, listener=display._Lines(Screen(stream)))
-    titles = [line.split(" s  ", 1)[1].split("  ")[0] for line in stream.text.splitlines()]
-    for title in ("shadow-1", "shadow-2", "retrain-2", "retrain-3"):
-        assert f"{title} round 1/1" in titles
-
-
 def test_a_run_is_judged_and_may_be_judged_again_inside(finished: Path) -> None:
     before = load_run(finished)
     assert before.result["verdict"]
@@ -92,15 +79,22 @@ def test_a_run_is_judged_and_may_be_judged_again_inside(finished: Path) -> None:
     assert report["index"]["why"] or report["index"]["told"]
     assert load_run(finished).result == again
     assert again["metrics"] == before.result["metrics"]
+    assert audit_run(finished)["seconds"]["audit"] == again["seconds"]["audit"], "that of when it was made"
 
 
-def test_where_nothing_was_retrained_a_full_audit_trains_the_standard(tmp_path: Path, finished: Path) -> None:
+def test_where_nothing_was_retrained_a_full_audit_trains_the_standard_line_by_line(
+    tmp_path: Path, finished: Path, terminal: Any
+) -> None:
     path = tmp_path / "run"
     fields = ["retrain.rounds=0", "audit.relearn_steps=2", "audit.relearn_repeats=1", f"output.dir={path}"]
     here = ["engine.backend=local", "output.plots=none", "data.limit=400", "federation.clients=4"]
     result = run(RunConfig.from_dict({}, [*fields, *here, f"pretrain.from={finished}", "unlearn.rounds=1"]))
     assert result["verdict"] == "unjudged"
-    assert audit_run(path, full=True)["verdict"] != "unjudged"
+    stream = terminal()
+    assert audit_run(path, full=True, listener=display._Lines(Screen(stream)))["verdict"] != "unjudged"
+    titles = [line.split(" s  ", 1)[1].split("  ")[0] for line in stream.text.splitlines()]
+    for title in ("shadow-1", "shadow-2", "retrain-2", "retrain-3"):
+        assert f"{title} round 1/1" in titles
     with pytest.raises(RunDirectoryError, match="was judged against a retrained model that this audit would not have"):
         audit_run(path)
 
