@@ -34,7 +34,8 @@ from fused_ray.core import state
 from fused_ray.core.adapter import Masks, start_values
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg
-from fused_ray.core.rounds import ClientPool, Federation, LocalPool
+from fused_ray.core.pools import ClientPool, LocalPool
+from fused_ray.core.rounds import Federation
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace

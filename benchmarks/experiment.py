@@ -13,7 +13,8 @@ from fused_ray import RunConfig, load_run, resume, run
 from fused_ray.core import state
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import Unlearned, fused
-from fused_ray.core.rounds import ClientPool, Federation, RoundRecord, Saved
+from fused_ray.core.pools import ClientPool
+from fused_ray.core.rounds import Federation, RoundRecord, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
 from fused_ray.storage.files import read_state

@@ -35,7 +35,8 @@ from fused_ray import RunConfig
 from fused_ray.core import adapter, state
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg, fused
-from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
 from fused_ray.core.standard import standard
 from fused_ray.core.training import AdapterStep
 from fused_ray.core.work import AdapterEvaluation, ModelEvaluation, Work

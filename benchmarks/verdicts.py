@@ -28,7 +28,8 @@ from fused_ray.core import state
 from fused_ray.core.adapter import random_masks, start_values
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg, fused
-from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
 from fused_ray.core.state import Arrays
 from fused_ray.runs import audits
 from fused_ray.runs.execute import prepared

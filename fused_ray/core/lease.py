@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fused_ray.config import RunConfig
-from fused_ray.core.rounds import ClientDone, ClientPool
+from fused_ray.core.pools import ClientDone, ClientPool
 from fused_ray.core.work import Evaluation, Work
 from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
 

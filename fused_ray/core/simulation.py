@@ -11,8 +11,9 @@ from fused_ray.config import RunConfig
 from fused_ray.core import methods, state
 from fused_ray.core.methods import Unlearned, fedavg
 from fused_ray.core.metrics import Metrics
+from fused_ray.core.pools import ClientPool
 from fused_ray.core.removal import removal_hash
-from fused_ray.core.rounds import ClientPool, Federation, Recorder
+from fused_ray.core.rounds import Federation, Recorder
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation

@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from fused_ray.config import EngineConfig
-from fused_ray.core.rounds import ClientDone
+from fused_ray.core.pools import ClientDone
 from fused_ray.engine.cluster import alive
 from fused_ray.engine.crew import Crew
 from fused_ray.engine.dispatch import Call, Dispatch

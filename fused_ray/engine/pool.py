@@ -18,7 +18,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from fused_ray.config import RunConfig
-from fused_ray.core.rounds import ClientDone
+from fused_ray.core.pools import ClientDone
 from fused_ray.core.simulation import check_numerics
 from fused_ray.core.standard import standard
 from fused_ray.core.work import Evaluation, Work

@@ -13,7 +13,8 @@ from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import DataConfig, RunConfig, schedule
 from fused_ray.config.fields import Plots
 from fused_ray.core.model_check import check_model, never_reset
-from fused_ray.core.rounds import ClientPool, Federation
+from fused_ray.core.pools import ClientPool
+from fused_ray.core.rounds import Federation
 from fused_ray.core.simulation import check_numerics, simulate
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays

@@ -95,7 +95,7 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
             from fused_ray.runs.jobs import AuditJob
 
             return execute_on_ray(AuditJob(str(directory.path), directory.mark, config), config.engine, hear)
-        from fused_ray.core.rounds import LocalPool
+        from fused_ray.core.pools import LocalPool
         from fused_ray.runs.execute import audit
 
         return audit(directory, config, LocalPool, hear, requested)
@@ -214,7 +214,7 @@ def execute(
     hear: Listener = listener or (lambda progress: None)
     with untouched(), directory.attempt():
         if config.engine.backend == "local":
-            from fused_ray.core.rounds import LocalPool
+            from fused_ray.core.pools import LocalPool
             from fused_ray.runs.execute import execute as execute_here
 
             return execute_here(directory, config, LocalPool, hear, requested, callbacks=callbacks)

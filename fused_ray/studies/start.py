@@ -44,7 +44,7 @@ def execute(directory: Folder, config: AnyConfig, listener: Listener | None = No
     with untouched(), directory.attempt():
         if config.base.engine.backend == "local":
             from fused_ray.core.lease import Lease
-            from fused_ray.core.rounds import LocalPool
+            from fused_ray.core.pools import LocalPool
             from fused_ray.studies import study
             from fused_ray.studies.views import opened
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fused_ray import RunConfig, models
 from fused_ray.core import state
 from fused_ray.core.memory import MemoryRecorder
-from fused_ray.core.rounds import LocalPool
+from fused_ray.core.pools import LocalPool
 from fused_ray.core.simulation import Outcome, simulate
 from fused_ray.data.partitions import digest
 from fused_ray.types import ImageData, Scenario

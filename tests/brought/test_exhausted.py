@@ -15,7 +15,7 @@ from ray.exceptions import ActorDiedError
 from ray.util import get_node_ip_address
 
 from fused_ray import FusedRayError, RunConfig, run
-from fused_ray.core.rounds import ClientPool
+from fused_ray.core.pools import ClientPool
 from fused_ray.engine.reason import reason
 from fused_ray.engine.session import SessionError, session
 from fused_ray.errors import out_of_memory

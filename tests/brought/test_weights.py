@@ -12,7 +12,8 @@ from fused_ray.core import state
 from fused_ray.core.aggregate import ExactSum, scale_bits, with_fixed
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods.fedavg import FullTraining
-from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
 from fused_ray.errors import ConfigError, NumericsError
 from fused_ray.models.anatomy import anatomy
 from fused_ray.types import ImageData

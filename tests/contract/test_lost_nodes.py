@@ -19,7 +19,7 @@ import ray
 from fused_ray import run
 from fused_ray.config import RunConfig
 from fused_ray.core.memory import MemoryRecorder
-from fused_ray.core.rounds import LocalPool
+from fused_ray.core.pools import LocalPool
 from fused_ray.engine.pool import RayPool
 from fused_ray.errors import ClientFailedError, Interrupted
 from fused_ray.types import ImageData, Scenario

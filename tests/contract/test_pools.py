@@ -23,7 +23,7 @@ from fused_ray.core import state
 from fused_ray.core.lease import Lease
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods.fedavg import FullTraining
-from fused_ray.core.rounds import ClientPool, LocalPool
+from fused_ray.core.pools import ClientPool, LocalPool
 from fused_ray.core.simulation import Outcome, simulate
 from fused_ray.core.work import Update
 from fused_ray.core.workspace import Workspace

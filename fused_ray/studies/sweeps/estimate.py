@@ -17,7 +17,8 @@ from fused_ray.config import RunConfig
 from fused_ray.config.registry import DatasetInfo
 from fused_ray.config.tasks import SCENARIOS
 from fused_ray.core.memory import MemoryRecorder
-from fused_ray.core.rounds import LocalPool, RoundRecord, Saved
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import RoundRecord, Saved
 from fused_ray.core.simulation import simulate
 from fused_ray.seeding import generator
 from fused_ray.types import ImageData, IntVector, PartialSum, Scenario, TestView

@@ -14,7 +14,8 @@ from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import DataConfig, RunConfig
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg
-from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
 from fused_ray.core.state import Arrays, flatten, unflatten
 from fused_ray.core.workspace import Workspace
 from fused_ray.data import datasets, scenarios

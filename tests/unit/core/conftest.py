@@ -11,7 +11,8 @@ import torch
 
 from fused_ray.config import RunConfig
 from fused_ray.core.memory import MemoryRecorder
-from fused_ray.core.rounds import Federation, LocalPool, RoundRecord, Saved
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation, RoundRecord, Saved
 from fused_ray.types import ImageData, PartialSum, Scenario, TestView
 
 FAST = {

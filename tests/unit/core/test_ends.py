@@ -16,7 +16,8 @@ from fused_ray.core.aggregate import scale_bits
 from fused_ray.core.layers import layer_vector
 from fused_ray.core.methods import fedavg, fused
 from fused_ray.core.methods.fedavg import FullTraining
-from fused_ray.core.rounds import Federation, LocalPool, Phase
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation, Phase
 from fused_ray.core.training import AdapterStep
 from fused_ray.core.work import AdapterEvaluation, Update, compute
 from fused_ray.core.workspace import Workspace

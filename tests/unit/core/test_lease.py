@@ -13,7 +13,7 @@ import pytest
 from fused_ray.config import RunConfig
 from fused_ray.core.lease import Lease, same
 from fused_ray.core.memory import MemoryRecorder
-from fused_ray.core.rounds import LocalPool
+from fused_ray.core.pools import LocalPool
 from fused_ray.core.simulation import Outcome, simulate
 from fused_ray.data import datasets, scenarios
 from fused_ray.types import ImageData, Payload, Scenario

@@ -21,7 +21,7 @@ from fused_ray.core import state, wire
 from fused_ray.core.adapter import attached
 from fused_ray.core.lora import AttachedLora, Lora, make_lora
 from fused_ray.core.methods.fused import AdapterTraining
-from fused_ray.core.rounds import LocalPool
+from fused_ray.core.pools import LocalPool
 from fused_ray.core.simulation import simulate
 from fused_ray.core.training import AdapterStep, batches, train_adapter
 from fused_ray.core.workspace import Workspace

@@ -16,7 +16,8 @@ from fused_ray import RunConfig, models, run
 from fused_ray.core import state
 from fused_ray.core.methods import fused
 from fused_ray.core.model_check import check_model
-from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
 from fused_ray.errors import ConfigError
 
 SHAPE = (1, 28, 28)

@@ -14,7 +14,8 @@ from fused_ray import models
 from fused_ray.core import state
 from fused_ray.core.aggregate import scale_bits
 from fused_ray.core.methods import fedavg, fused
-from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
 from fused_ray.core.simulation import simulate
 from fused_ray.core.training import AdapterStep, batches
 from fused_ray.core.workspace import Workspace

@@ -14,7 +14,8 @@ from fused_ray.core import saliency, state, wire
 from fused_ray.core.adapter import random_budget, start_values
 from fused_ray.core.layers import layer_vector
 from fused_ray.core.methods import fedavg, fused
-from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
 from fused_ray.core.saliency import Gradient, choose
 from fused_ray.core.wire import Delivery
 from fused_ray.core.workspace import Workspace

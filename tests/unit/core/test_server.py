@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from fused_ray.config.learning import TrimmedConfig
 from fused_ray.core.aggregates import median, trimmed_mean
-from fused_ray.core.rounds import Federation, LocalPool, Phase
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation, Phase
 from fused_ray.core.server import check_memory, served
 from fused_ray.core.standard import standard
 from fused_ray.core.work import Update, compute

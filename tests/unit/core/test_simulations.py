@@ -11,7 +11,8 @@ from fused_ray.core import adapter, state
 from fused_ray.core.adapter import random_masks
 from fused_ray.core.methods import fedavg, fused
 from fused_ray.core.metrics import halves
-from fused_ray.core.rounds import LocalPool, Saved
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Saved
 from fused_ray.core.simulation import simulate
 from fused_ray.core.wire import Delivery
 from fused_ray.core.workspace import Workspace

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from fused_ray import RunConfig, resume, run
-from fused_ray.core.rounds import LocalPool
+from fused_ray.core.pools import LocalPool
 from fused_ray.data import datasets
 from fused_ray.errors import ConfigError, Interrupted, RunDirectoryError
 from fused_ray.runs import execute

@@ -17,7 +17,8 @@ from fused_ray.config import registry
 from fused_ray.core import state
 from fused_ray.core.aggregate import ExactSum, scale_bits
 from fused_ray.core.methods import fedavg
-from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace
 from fused_ray.types import Payload, Scenario

@@ -10,7 +10,8 @@ import pytest
 
 from fused_ray.config.methods import METHODS
 from fused_ray.core import methods, state
-from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
 
 OTHERS = [name for name in METHODS if name != "fused"]
 # the rounds of each phase after pre-training (3 rounds), with 2 rounds of unlearning

@@ -8,7 +8,8 @@ import pytest
 
 from fused_ray.core import state
 from fused_ray.core.methods import fedavg, fused
-from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
 
 MODEL = 8 + 72 + 4 * 43_916
 """LeNet of four classes in one message: the header's length, the header, the values."""

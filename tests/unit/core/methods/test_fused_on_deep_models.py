@@ -14,7 +14,8 @@ from fused_ray.config import consistency
 from fused_ray.core import lora, saliency, state, wire
 from fused_ray.core.adapter import attached
 from fused_ray.core.methods import fedavg, fused
-from fused_ray.core.rounds import Federation, LocalPool
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
 from fused_ray.core.wire import Delivery
 from fused_ray.core.workspace import Workspace
 
