@@ -70,6 +70,16 @@ Decay = Annotated[Real, Field(ge=0.0, le=1.0)]
 Share = Annotated[Real, Field(gt=0.0, le=1.0)]
 
 
+def _share_or_number(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError("write a share of at most 1, or a whole number of clients")
+    return value
+
+
+Participation = Annotated[Real, Field(gt=0.0, le=1e9), AfterValidator(_share_or_number)]
+"""A share of the clients that could take part, at most 1; above 1, how many of them."""
+
+
 def _of_a_pixel(value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError("pixels are divided by 255 first, so it lies between 0 and 1")

@@ -26,7 +26,10 @@ _SERVER = {"aggregate", "aggregate_args", "server", "server_args"}
 
 def pretrain_key(config: Settings) -> str:
     """SHA-256 over all that pre-training reads, and so M_r depends on."""
-    read = _read(config) | {"pretrain": config.pretrain.model_dump(mode="json", exclude={"from_", "history"})}
+    read = _read(config) | {
+        "pretrain": config.pretrain.model_dump(mode="json", exclude={"from_", "history", "participation"})
+    }
+    read |= _participation(config, "pretrain")
     forget = _shaping(config)
     if config.forget.scenario == "exclusive":
         read["forget"] = [forget["classes"], forget["owner"], forget["overlap"]]
@@ -44,7 +47,13 @@ def read_by_pretraining(config: Settings) -> dict[str, Any]:
     sections["federation"] = config.federation.model_dump(mode="json", include={"clients", *_SERVER})
     sections["forget"] = _shaping(config)
     fields = {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
-    return {"seed": config.seed, **fields, "pretrain.rounds": config.pretrain.rounds}
+    rounds: dict[str, Any] = {
+        "pretrain.rounds": config.pretrain.rounds,
+        "pretrain.participation": config.participation("pretrain"),
+    }
+    if config.participation("pretrain") != 1:
+        rounds["federation.sampling"] = config.federation.sampling
+    return {"seed": config.seed, **fields, **rounds}
 
 
 def _shaping(config: Settings) -> dict[str, Any]:
@@ -66,7 +75,15 @@ def _shaping(config: Settings) -> dict[str, Any]:
 def retrain_key(config: Settings) -> str:
     """SHA-256 over all that retraining without the forgotten data reads."""
     forget = _with_settings(config.forget)
-    return _hashed(_read(config) | {"forget": forget, "rounds": config.retrain_rounds})
+    return _hashed(
+        _read(config) | {"forget": forget, "rounds": config.retrain_rounds} | _participation(config, "retrain")
+    )
+
+
+def _participation(config: Settings, phase: str) -> dict[str, Any]:
+    """Who takes part in the rounds of a phase; nothing where everybody does, which leaves earlier keys as they were."""
+    share = config.participation(phase)
+    return {} if share == 1 else {"participation": [share, config.federation.sampling]}
 
 
 def _read(config: Settings) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fused_ray.config.fields import (
     Decay,
     Integers,
     Layers,
+    Participation,
     PerChannel,
     PositivePerChannel,
     Rate,
@@ -188,6 +189,10 @@ class FederationConfig(Section):
     """CPU cores that an actor reserves while it computes one client at a time; auto: 1, or an even share."""
     actor_gpus: ResourceShare | Auto = "auto"
     """GPUs (or the fraction of one) that an actor reserves; auto: spread the actors over the GPUs there are."""
+    participation: Participation = 1.0
+    """Who takes part in a round: up to 1, a share of those that could, drawn anew each time; from 2 on, how many."""
+    sampling: Literal["uniform", "weighted"] = "uniform"
+    """How they are drawn, without repeats: uniform, or weighted by their examples (which weigh in the mean as well)."""
     aggregate: Annotated[str, found_by(AGGREGATE)] = "mean"
     """Of clients' models or adapters: mean (by examples), median, trimmed; or your own, package.module:object."""
     aggregate_args: dict[str, Any] = Field(default={})
@@ -226,6 +231,8 @@ class PretrainConfig(Section):
 
     rounds: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 20
     """FedAvg rounds on all data."""
+    participation: Participation | None = None
+    """Who takes part in its rounds; unset: federation.participation."""
     history: bool = False
     """Keep the global model of every round, for methods that need it (federaser, eraseclient: kept anyway)."""
     from_: Where | None = Field(default=None, alias="from")
@@ -283,6 +290,8 @@ class UnlearnConfig(Section):
     """Settings of a method of your own, by name, as its section says."""
     rounds: Rounds = 5
     """Unlearning rounds: of the adapter, of fine-tuning, or of recovery after a method's first step."""
+    participation: Participation | None = None
+    """Who takes part in the rounds of unlearning, all its phases; unset: federation.participation."""
     layers: Count | Layers = 2
     """K, the number of layers to adapt, or the layers' names (ranking is then skipped)."""
     selection: Literal["critical", "random", "last", "budget"] = "critical"
@@ -336,3 +345,5 @@ class RetrainConfig(Section):
 
     rounds: Rounds | None = None
     """FedAvg rounds on the retained data; unset: as many as pretrain.rounds; 0: leave the comparison out."""
+    participation: Participation | None = None
+    """Who takes part in its rounds; unset: federation.participation."""

@@ -104,6 +104,15 @@ class Settings(Section):
         """`retrain.rounds` with its default filled in."""
         return self.pretrain.rounds if self.retrain.rounds is None else self.retrain.rounds
 
+    def participation(self, phase: str) -> float:
+        """The `participation` of a phase's section, with its default filled in.
+
+        What an audit trains is retrained; every phase that is no training of a whole model belongs to unlearning.
+        """
+        retrains = phase.startswith(("retrain", "shadow"))
+        section = self.pretrain if phase == "pretrain" else self.retrain if retrains else self.unlearn
+        return self.federation.participation if section.participation is None else section.participation
+
     @property
     def adapter_lr(self) -> float:
         """`unlearn.lr` with its default filled in: few values bear larger steps than many."""

@@ -16,7 +16,8 @@ CONFIG = "config.yaml"
 """A run's configuration in its folder."""
 _TAKEN = (
     *("seed", "data", "model", "federation.clients", "federation.aggregate", "federation.aggregate_args"),
-    *("federation.server", "federation.server_args", "train", "pretrain.rounds"),
+    *("federation.server", "federation.server_args", "federation.participation", "federation.sampling"),
+    *("train", "pretrain.rounds", "pretrain.participation"),
 )
 """Fields and sections that a model is made with."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from fused_ray.config import RunConfig
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.aggregate import ExactSum
 from fused_ray.core.metrics import Metrics, accuracies, halves
+from fused_ray.core.participation import Who, of_round, participants
 from fused_ray.core.pools import ClientPool
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import Evaluation, Work, round_bits
@@ -24,6 +25,7 @@ from fused_ray.types import (
     FloatVector,
     ImageData,
     IntVector,
+    On,
     PartialSum,
     Payload,
     Scenario,
@@ -38,7 +40,7 @@ class Phase:
 
     name: str
     rounds: int
-    clients: Sequence[int] | Callable[[int], Sequence[int]]
+    clients: Who
     """Who takes part: in every round, or by the round's number (from 1)."""
     work: Callable[[int], Work]
     evaluation: Evaluation
@@ -49,13 +51,24 @@ class Phase:
     with_states: Callable[[Work, Mapping[int, FloatVector]], Work] = lambda work, states: work
     """A round's work, told the states that clients returned with their last updates."""
     once: Mapping[int, int] = field(default_factory=dict)
-    """Protocol bytes that clients receive with the first round's message alone, by client."""
+    """Protocol bytes that a client receives with its first message of the phase alone, by client."""
     figures: Callable[[Saved, Payload], Mapping[str, Any]] = lambda before, payload: {}
     """What is kept beside the payload after a round, from what was kept before the round and the payload after it."""
 
     def participants(self, round: int) -> Sequence[int]:
         """Who takes part in a round."""
-        return self.clients(round) if callable(self.clients) else self.clients
+        return of_round(self.clients, round)
+
+    def once_in(self, round: int) -> Mapping[int, int]:
+        """The bytes of `once` that belong to a round: those of the clients whose first one it is."""
+        if not self.once or (round > 1 and not callable(self.clients)):
+            return {}
+        earlier = {client for before in range(1, round) for client in self.participants(before)}
+        return {
+            client: self.once[client]
+            for client in self.participants(round)
+            if client in self.once and client not in earlier
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +182,16 @@ class Federation:
         """The scenario's test views and their halves, by metric name."""
         return self.scenario.views | halves(self.scenario, self.data.test_labels, self.config.seed)
 
+    def participants(self, phase: str, on: On, always: Collection[int] = ()) -> Who:
+        """Who takes part in a phase's rounds, of the clients that have examples of one kind; `always` in every one."""
+        config, scenario = self.config, self.scenario
+
+        def examples(client: int) -> int:
+            return len(scenario.examples(on, client))
+
+        share, sampling = config.participation(phase), config.federation.sampling
+        return participants(scenario.clients(on), examples, share, sampling, config.seed, phase, always)
+
     def run(self, phase: Phase, payload: Payload) -> Saved:
         """All rounds of a phase, from where it was last saved. Raises what a client's work raises."""
         saved = self.recorder.resume(phase.name) or Saved(round=0, payload=payload, metrics={})
@@ -252,8 +275,7 @@ class Federation:
         states = {**before.states, **total.states}
         saved = Saved(round=number, payload=mean, metrics=metrics, figures=figures, states=states, server=kept)
         seconds = (trained - clock - adding, averaged - trained + adding, evaluated - averaged)
-        once = phase.once if number == 1 else {}
-        record = record_of(work, payload, clients, total, seconds, metrics, once)
+        record = record_of(work, payload, clients, total, seconds, metrics, phase.once_in(number))
         self.recorder.finish_round(record, total, predictions, saved)
         return saved
 

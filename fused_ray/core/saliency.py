@@ -18,6 +18,7 @@ from fused_ray.core import wire
 from fused_ray.core.adapter import Masks, masks_of
 from fused_ray.core.gradient import mean_gradient
 from fused_ray.core.layers import density_count, layer_parameters, layer_vector
+from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.wire import Delivery
@@ -108,7 +109,7 @@ def _mean_gradient(
 ) -> FloatVector:
     """The mean gradient over D_u or D_r; both are kept in one checkpoint, the first round's first."""
     work = Gradient("saliency", round, on, tuple(layers))
-    clients = [c for c in range(len(federation.scenario.held)) if len(work.indices(federation.scenario, c))]
+    clients = of_round(federation.participants("saliency", on), round)
     size = sum(layer_vector(base, layer).size for layer in layers)
     earlier = federation.recorder.resume("saliency")
     before = earlier.payload.values[: size * (round - 1)] if earlier else np.zeros(0, np.float32)

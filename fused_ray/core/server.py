@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fused_ray.config import RunConfig
 from fused_ray.core.aggregate import check_values
+from fused_ray.core.participation import count
 from fused_ray.core.rounds import Phase, Round
 from fused_ray.core.state import Arrays
 from fused_ray.errors import ConfigError
@@ -49,10 +50,13 @@ def served(config: RunConfig, phase: Phase, step: bool = True) -> Phase:
 def check_memory(config: RunConfig, values: int) -> None:
     """Raises ConfigError if single updates of so many values would take more than `engine.aggregate_memory_mb`."""
     aggregate, limit = config.federation.aggregate, config.engine.aggregate_memory_mb
-    needed = config.federation.clients * values * 4 / 1e6
+    clients = config.federation.clients
+    phases = ("pretrain", "unlearn", "retrain")
+    most = max(count(config.participation(phase), clients) for phase in phases)
+    needed = most * values * 4 / 1e6
     if config.federation.aggregate_part[0].entry is not None and needed > limit:
         raise ConfigError(
-            f"federation.aggregate: {aggregate} needs every update at once, {config.federation.clients} clients x "
+            f"federation.aggregate: {aggregate} needs every update at once, {most} clients x "
             f"{values:,} values x 4 bytes = {needed:,.1f} MB; engine.aggregate_memory_mb allows {limit:,.1f}: "
             "raise it, or take the mean"
         )

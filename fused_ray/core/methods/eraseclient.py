@@ -1,7 +1,7 @@
 """EraseClient: the target unlearns by itself, the others recover (Halimi et al. 2022, arXiv 2207.05521; whole clients).
 
 1. Reference: what the last round of pre-training would have given without the targets' local models w_i,
-   w_ref = (w - sum_i p_i w_i) / (1 - sum_i p_i), with p over all clients.
+   w_ref = (w - sum_i p_i w_i) / (1 - sum_i p_i), with p over all clients (of those that took part in that round).
 2. Each target climbs its own loss from w_ref, projected after every step on the ball around w_ref whose radius is a
    third of the mean distance to randomly initialised models; it uploads once. Several targets are averaged.
 3. The others recover by FedAvg, `unlearn.rounds` rounds.
@@ -24,8 +24,9 @@ from fused_ray.config import EraseClientConfig
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.methods.fedavg import FullTraining, fedavg, random_model
-from fused_ray.core.methods.shared import Replay, blank_model
+from fused_ray.core.methods.shared import Replay, blank_model, nobody_stays
 from fused_ray.core.numerics import norm
+from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
 from fused_ray.core.state import Arrays
@@ -94,20 +95,26 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
 
 
 def without_targets(federation: Federation, w: Payload, targets: Sequence[int]) -> Payload:
-    """w_ref, from the targets' last local models."""
+    """w_ref, from the local models of the targets that took part in the last round; w if none of them did."""
     config, rounds = federation.config, federation.config.pretrain.rounds
+    last_ones = of_round(federation.participants("pretrain", "held"), rounds)
+    present = [client for client in targets if client in last_ones]
+    if not present:
+        return w
+    if len(present) == len(last_ones):
+        raise nobody_stays("eraseclient", rounds)
     work = Replay("replay", 1, config.seed, scheduled(config.train, rounds, rounds), "held", rounds)
     inside = state.parameters(blank_model(federation))
 
     last = federation.recorder.history(rounds - 1)
 
     def conclude(total: PartialSum) -> Saved:
-        share = total.weight / sum(len(part) for part in federation.scenario.held)
+        share = total.weight / sum(len(federation.scenario.held[client]) for client in last_ones)
         values = w.values.copy()
         values[inside] = reference(w.values[inside], federation.mean(work, last, total).values[inside], share)
         return Saved(round=1, payload=Payload(values, w.counters), metrics={})
 
-    return federation.ask(work, last, targets, conclude).payload
+    return federation.ask(work, last, present, conclude).payload
 
 
 def ball_radius(federation: Federation, center: Payload) -> float:

@@ -16,7 +16,7 @@ asks for is in `figures`. BN buffers are averaged and not quantised; they count 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,8 @@ import numpy as np
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, model_bytes, whole_model
 from fused_ray.core.methods.fedavg import FullTraining, frozen_once, initial
-from fused_ray.core.methods.shared import blank_model
+from fused_ray.core.methods.shared import blank_model, staying
+from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
 from fused_ray.core.state import Arrays
@@ -45,6 +46,8 @@ class RepeatableTraining(FullTraining):
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Train on D with quantisation, then replay without D_u."""
     config, scenario = federation.config, federation.scenario
+    rounds, trained = config.exactfun_rounds, federation.participants("pretrain", "held")
+    kept = {n: staying(scenario, of_round(trained, n), "exactfun", n) for n in range(1, rounds + 1)}
     start, inside = state.flatten(initial(federation, "pretrain")), state.parameters(blank_model(federation))
     step = grid_step(start.values[inside], config.exactfun.step)
 
@@ -56,10 +59,10 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     def phase(name: str, on: On, figures: Callable[[Saved, Payload], Mapping[str, Any]]) -> Phase:
         return Phase(
             name=name,
-            rounds=config.exactfun_rounds,
-            clients=scenario.clients(on),
+            rounds=rounds,
+            clients=trained if on == "held" else kept.__getitem__,
             work=lambda number: RepeatableTraining(
-                *(name, number, config.seed, scheduled(config.train, number, config.exactfun_rounds), on),
+                *(name, number, config.seed, scheduled(config.train, number, rounds), on),
                 frozen=federation.anatomy.frozen_values,
             ),
             evaluation=ModelEvaluation(),
@@ -80,9 +83,9 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     start_metrics = federation.evaluate(ModelEvaluation(), start)
     remembers = federation.run(phase("replay", "held", remember), start)
     end = federation.run(phase("unlearn", "retained", compare), start)
-    stored = config.exactfun_rounds * (2 + len(scenario.clients("held"))) * model_bytes(start)
+    stored = sum(2 + len(of_round(trained, number)) for number in kept) * model_bytes(start)
     unlearned = whole_model(end.payload, base, end.metrics, start_metrics, stored)
-    figures = trainings(scenario, config.exactfun_rounds, end.figures["equal"])
+    figures = trainings(scenario, [*kept.values()], end.figures["equal"])
     return replace(unlearned, before=remembers.metrics, figures=figures)
 
 
@@ -105,16 +108,17 @@ def digest(payload: Payload) -> str:
     return state.state_hash({"values": payload.values, "counters": payload.counters})
 
 
-def trainings(scenario: Scenario, rounds: int, equal: int) -> dict[str, float]:
+def trainings(scenario: Scenario, clients: Sequence[Sequence[int]], equal: int) -> dict[str, float]:
     """How many rounds are replayed (by the targets alone) and retrained (by all), and the local trainings in both.
 
-    The first result that differs from the stored one is still a replayed round's: it took the targets alone.
+    `clients` are those of each round that keep data. The first result that differs from the stored one is still a
+    replayed round's: it took the targets alone.
     """
-    retained, targets = scenario.clients("retained"), set(scenario.clients("forgotten"))
-    replayed = min(equal + 1, rounds)
-    retrained = rounds - replayed
+    targets = set(scenario.clients("forgotten"))
+    replayed = min(equal + 1, len(clients))
     return {
         "replayed_rounds": replayed,
-        "retrained_rounds": retrained,
-        "client_trainings": replayed * len(targets.intersection(retained)) + retrained * len(retained),
+        "retrained_rounds": len(clients) - replayed,
+        "client_trainings": sum(len(targets.intersection(some)) for some in clients[:replayed])
+        + sum(map(len, clients[replayed:])),
     }

@@ -129,7 +129,7 @@ def fedavg(
     server: Callable[[Round], tuple[Payload, Arrays]] = lambda round: (round.mean, {}),
     first: int = 0,
 ) -> Saved:
-    """FedAvg over the clients that have data of one kind, at the learning rates of `train.schedule`.
+    """FedAvg over the clients that have data of one kind and take part, at the learning rates of `train.schedule`.
 
     What is averaged is what the configured aggregate and server optimiser make of a round; `server` has it as the
     round's mean. `first` rounds of the phase were others; the schedule does not count them.
@@ -138,7 +138,7 @@ def fedavg(
     phase = Phase(
         name=name,
         rounds=rounds,
-        clients=clients,
+        clients=federation.participants(name, on),
         work=lambda number: FullTraining(
             *(name, number, config.seed, scheduled(config.train, number - first, rounds - first), on), frozen=frozen
         ),

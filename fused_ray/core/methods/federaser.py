@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, model_bytes, whole_model
 from fused_ray.core.methods.fedavg import FullTraining
-from fused_ray.core.methods.shared import Replay
+from fused_ray.core.methods.shared import Replay, staying
 from fused_ray.core.numerics import norm
+from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
 from fused_ray.core.state import Arrays
@@ -63,32 +64,41 @@ class Calibration(FullTraining):
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Rebuild the model from the initial one, by the retained clients' calibrated updates."""
-    config, clients = federation.config, federation.scenario.clients("retained")
+    config = federation.config
     stored = range(1, config.pretrain.rounds + 1, config.federaser.interval)
+    trained = federation.participants("pretrain", "held")
+    took_part = [of_round(trained, original) for original in stored]
+    clients = [staying(federation.scenario, some, "federaser", n) for some, n in zip(took_part, stored, strict=True)]
     replayed = replay(federation, stored, clients)
     less = config.train.in_part(config.federaser.ratio)
 
     def work(number: int) -> Calibration:
         train = scheduled(less, stored[number], config.pretrain.rounds)
-        norms = dict(zip(clients, replayed.figures["norms"][number], strict=True))
+        norms = dict(zip(clients[number], replayed.figures["norms"][number], strict=True))
         frozen = federation.anatomy.frozen_values
         return Calibration("unlearn", number, config.seed, train, "retained", norms, frozen=frozen)
 
-    phase = Phase(name="unlearn", rounds=len(stored) - 1, clients=clients, work=work, evaluation=ModelEvaluation())
+    phase = Phase(
+        name="unlearn", rounds=len(stored) - 1, clients=clients.__getitem__, work=work, evaluation=ModelEvaluation()
+    )
     start_metrics = federation.evaluate(ModelEvaluation(), replayed.payload)
     end = federation.run(phase, replayed.payload)
-    storage_bytes = len(federation.scenario.clients("held")) * len(stored) * model_bytes(replayed.payload)
+    storage_bytes = sum(map(len, took_part)) * model_bytes(replayed.payload)
     return whole_model(end.payload, base, end.metrics or start_metrics, start_metrics, storage_bytes)
 
 
-def replay(federation: Federation, stored: Sequence[int], clients: Sequence[int]) -> Saved:
-    """The model after the first stored round without the forgotten clients, and per stored round the clients' norms."""
+def replay(federation: Federation, stored: Sequence[int], clients: Sequence[Sequence[int]]) -> Saved:
+    """The model after the first stored round without the forgotten clients, and per stored round the clients' norms.
+
+    `clients` are the retained ones that took part in each stored round.
+    """
     config = federation.config
     for number, original in enumerate(stored, 1):
         train = scheduled(config.train, original, config.pretrain.rounds)
         work = StoredUpdate("replay", number, config.seed, train, "held", original)
         start = federation.recorder.history(original - 1)
-        saved = federation.ask(work, start, clients, partial(_keep, federation, work, start), len(stored))
+        keep = partial(_keep, federation, work, start)
+        saved = federation.ask(work, start, clients[number - 1], keep, len(stored))
     return saved
 
 

@@ -27,6 +27,7 @@ from fused_ray.core.layers import Sensitivity
 from fused_ray.core.methods import Unlearned
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.model_check import check_reset, never_reset
+from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
 from fused_ray.core.server import served
@@ -47,7 +48,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     # 1. rank
     chosen, ranking = choose_layers(federation, base)
     if ranking:
-        delivery.to(federation.scenario.clients("held"))  # the round that ranks sends M_r by itself
+        delivery.to(rankers(federation))  # the round that ranks sends M_r by itself
     # 2. adapt, 3. average, round after round
     shape, start, mask_bytes = make_adapter(federation, base, chosen, delivery)
     phase = adapting(federation, shape, mask_bytes, delivery)
@@ -91,7 +92,7 @@ def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Se
 
 
 def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> list[Sensitivity]:
-    """One federated round from M_r, all clients: how far every layer moves, in the model's order."""
+    """One federated round from M_r: how far every layer moves, in the model's order."""
     config = federation.config
     frozen = federation.anatomy.frozen_values
     work = RankTraining("rank", 1, config.seed, config.train, "held", tuple(names), frozen=frozen)
@@ -102,8 +103,13 @@ def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> l
         nothing = Payload(np.zeros(0, np.float32))
         return Saved(round=1, payload=nothing, metrics={}, figures={"layers": [asdict(item) for item in sensitivities]})
 
-    saved = federation.ask(work, state.flatten(base), federation.scenario.clients("held"), conclude)
+    saved = federation.ask(work, state.flatten(base), rankers(federation), conclude)
     return [Sensitivity(**item) for item in saved.figures["layers"]]
+
+
+def rankers(federation: Federation) -> Sequence[int]:
+    """The clients that rank: all, or those drawn to take part."""
+    return of_round(federation.participants("rank", "held"), 1)
 
 
 @dataclass(frozen=True)
@@ -226,7 +232,7 @@ def adapting(federation: Federation, shape: Adapter, mask_bytes: int, delivery: 
     phase = Phase(
         name="unlearn",
         rounds=config.unlearn.rounds,
-        clients=clients,
+        clients=federation.participants("unlearn", "retained"),
         work=work,
         with_states=with_residuals,
         evaluation=AdapterEvaluation(shape),

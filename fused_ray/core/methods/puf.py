@@ -40,11 +40,12 @@ class ScaledTraining(FullTraining):
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """One round against the targets' updates, then recovery."""
     config, start = federation.config, state.flatten(base)
-    train = config.train.in_epochs(1)
+    train, targets = config.train.in_epochs(1), federation.scenario.clients("forgotten")
+    everybody = federation.participants("unlearn", "held", always=targets)
     reverse = Phase(
         name="unlearn",
         rounds=1,
-        clients=federation.scenario.clients("held" if config.puf.variant == "regular" else "forgotten"),
+        clients=everybody if config.puf.variant == "regular" else targets,
         work=lambda number: ScaledTraining(
             *("unlearn", number, config.seed, train, "held", config.puf_eta), frozen=federation.anatomy.frozen_values
         ),

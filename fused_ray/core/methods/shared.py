@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -11,7 +12,8 @@ from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.rounds import Federation
 from fused_ray.core.work import Update
 from fused_ray.core.workspace import Workspace
-from fused_ray.types import Payload
+from fused_ray.errors import ConfigError
+from fused_ray.types import Payload, Scenario
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,22 @@ class Replay(FullTraining):
 
     def download_bytes(self, payload: Payload) -> int:
         return 0
+
+
+def staying(scenario: Scenario, took_part: Sequence[int], method: str, round: int) -> Sequence[int]:
+    """Those clients of a round of pre-training that keep data. Raises ConfigError if none does."""
+    clients = [client for client in took_part if len(scenario.retained[client])]
+    if not clients:
+        raise nobody_stays(method, round)
+    return clients
+
+
+def nobody_stays(method: str, round: int) -> ConfigError:
+    """Why a method cannot go back to a round of pre-training."""
+    return ConfigError(
+        f"unlearn.method: {method} goes back to round {round} of pre-training without the forgotten data, and nobody "
+        "else took part in it; raise pretrain.participation"
+    )
 
 
 def blank_model(federation: Federation) -> nn.Module:

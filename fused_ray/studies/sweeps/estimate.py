@@ -17,6 +17,7 @@ from fused_ray.config import RunConfig
 from fused_ray.config.registry import DatasetInfo
 from fused_ray.config.tasks import SCENARIOS
 from fused_ray.core.memory import MemoryRecorder
+from fused_ray.core.participation import count as taking_part
 from fused_ray.core.pools import LocalPool
 from fused_ray.core.rounds import RoundRecord, Saved
 from fused_ray.core.simulation import simulate
@@ -59,6 +60,7 @@ def seconds(config: RunConfig, rounds: Mapping[str, int], costs: Costs) -> float
         # of two rounds of gradients, one is on what goes and one on what stays
         salient = 0.5 if config.unlearn.saliency == "difference" else 1 - stays
         share = {"unlearn": stays, "retrain": stays, "saliency": salient}.get(phase, 1.0)
+        share *= taking_part(config.participation(phase), config.federation.clients) / config.federation.clients
         total += held * share * (count * costs.train[like] * passes + (costs.prefix if phase == "unlearn" else 0.0))
         if phase not in ("rank", "saliency"):
             total += count * tests * costs.evaluate[like]

@@ -59,7 +59,7 @@ def test_federasers_replay_has_the_rates_of_the_stored_rounds(federate, pretrain
     federation = federate("unlearn.method=federaser", *SCHEDULED)
     pretrained(federation)
     others = [client for client in range(5) if client not in targets]
-    found, space = federaser.replay(federation, [1, 2], others), space_of(federation)
+    found, space = federaser.replay(federation, [1, 2], [others, others]), space_of(federation)
     for number in (1, 2):
         before, work = federation.recorder.history(number - 1), of_round(federation, number)
         for client, norms in zip(others, found.figures["norms"][number - 1], strict=True):
