@@ -40,6 +40,8 @@ OTHER: dict[str, str | None] = {
     "federation.clients_per_actor": "5",
     "federation.actor_cpus": "0.5",
     "federation.actor_gpus": "0.25",
+    "federation.participation": "0.5",
+    "federation.sampling": "weighted",
     "federation.aggregate": "median",
     "federation.aggregate_args": None,  # of an aggregate with settings alone
     "federation.server": "fedavgm",
@@ -57,6 +59,7 @@ OTHER: dict[str, str | None] = {
     "train.optimiser_args": None,  # of an optimiser with settings alone
     "train.proximal": "0.1",
     "pretrain.rounds": "3",
+    "pretrain.participation": "3",
     "pretrain.history": "true",
     "pretrain.from": "runs/earlier",
     "forget.scenario": "exclusive",
@@ -74,6 +77,7 @@ OTHER: dict[str, str | None] = {
     "unlearn.method": "finetune",
     "unlearn.args": None,  # of a method with settings alone
     "unlearn.rounds": "0",
+    "unlearn.participation": "0.25",
     "unlearn.layers": "[fc3, conv2]",
     "unlearn.selection": "last",
     "unlearn.ranking": "sum",
@@ -103,6 +107,7 @@ OTHER: dict[str, str | None] = {
     "puf.variant": "special",
     "puf.eta": "3",
     "retrain.rounds": "0",
+    "retrain.participation": "0.1",
     "audit.enabled": "false",
     "audit.probes": "true",
     "audit.shadows": "2",

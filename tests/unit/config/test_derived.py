@@ -18,7 +18,8 @@ from tests.unit.config.fields import CHANGES, FIELDS, attempt, make
 READ = {
     "seed",
     *(key for key in FIELDS if key.startswith(("data.", "model.", "train."))),
-    *("federation.clients", "federation.aggregate", "federation.server", "pretrain.rounds"),
+    *("federation.clients", "federation.aggregate", "federation.server", "federation.participation"),
+    *("pretrain.rounds", "pretrain.participation"),
 } - {"data.root"}
 
 
@@ -58,6 +59,21 @@ def test_keys_see_a_parts_settings_in_full_and_leave_defaults_out() -> None:
     others += [keys("federation.server=fedadam", "federation.server_args={tau: 1}"), keys()]
     assert len({key for found in (adam, *others) for key in found}) == 10
     assert keys("engine.aggregate_memory_mb=1") == keys()
+
+
+def test_keys_see_who_takes_part_and_only_where_somebody_is_absent() -> None:
+    def keys(*fields: str) -> tuple[str, str]:
+        config = make(*fields)
+        return config.pretrain_key(), config.retrain_key()
+
+    (trained, retrained), half = keys(), keys("federation.participation=0.5")
+    assert keys("federation.sampling=weighted", "retrain.participation=1") == (trained, retrained)
+    assert keys("unlearn.participation=0.5") == (trained, retrained)
+    assert keys("federation.participation=0.5", "retrain.participation=1") == (half[0], retrained)
+    assert keys("federation.participation=0.5", "pretrain.participation=1.0") == (trained, half[1])
+    assert keys("pretrain.participation=0.5", "retrain.participation=0.5") == half
+    weighted = keys("federation.participation=0.5", "federation.sampling=weighted")
+    assert len({trained, retrained, *half, *weighted}) == 6
 
 
 def test_pretrain_key_changes_with_the_scenario_where_it_shapes_the_data() -> None:
