@@ -224,6 +224,13 @@ KINDS = {
     "saliency": ("client", ["forget.poison=false", "unlearn.mask=saliency", "unlearn.budget=85"]),
     "difference": ("sample", ["unlearn.mask=saliency", "unlearn.saliency=difference"]),
     "int8": ("client", ["unlearn.wire=int8", "unlearn.layers=[fc3]", "unlearn.rounds=3"]),
+    "some are absent": (
+        "client",
+        [
+            *("federation.participation=0.5", "federation.sampling=weighted", "unlearn.participation=2"),
+            *("unlearn.wire=int8", "unlearn.layers=[fc3]", "unlearn.rounds=3"),
+        ],
+    ),
     "optimisers": (
         "client",
         [

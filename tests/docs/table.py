@@ -101,6 +101,9 @@ ROWS = (
     Row("docs/data.md", "from pathlib import Path\n\nPath(", "runs"),
     Row("docs/data.md", "fused-ray data shapes.yaml --set", "runs"),
     Row("docs/depth.md", "python benchmarks/depth.py", "checked", _HOURS),
+    Row("docs/participation.md", "# fewer.yaml", "runs"),
+    Row("docs/participation.md", "fused-ray run fewer.yaml", "runs"),
+    Row("docs/participation.md", "fused-ray compare examples/participation.yaml", "checked", _HOURS),
     Row("docs/models.md", "# mynets.py", "runs"),
     Row("docs/models.md", "fused-ray run --set model.factory=mynets", "runs"),
     Row(
