@@ -155,6 +155,11 @@ def _training(config: Settings) -> None:
                 f"federation.{key}: the method {config.unlearn.method} reckons with the plain mean of clients' models; "
                 f"leave it at mean, not {given}"
             )
+    if config.method.mean_alone and federation.on_failure == "skip":
+        raise ValueError(
+            f"federation.on_failure: the method {config.unlearn.method} goes back over rounds, and who failed then may "
+            "not fail again; take fail or wait, not skip"
+        )
 
 
 def _what_is_forgotten(config: Settings) -> None:

@@ -58,7 +58,7 @@ class AuditConfig(Section):
 
 
 class EngineConfig(Section):
-    """Where and how the run is executed; nothing here changes a result."""
+    """Where and how the run is executed; nothing here changes a result, unless federation.on_failure is skip."""
 
     backend: Literal["ray", "local"] = "ray"
     """ray: every client in a Ray actor; local: a plain loop in this process."""
@@ -67,7 +67,7 @@ class EngineConfig(Section):
     numerics: Literal["report", "strict"] = "report"
     """When actors' floating point differs: report it, or refuse to run (strict)."""
     max_attempts: Count = 3
-    """How often a client's work may kill its actor before the run ends with that client's name."""
+    """How often a client's work may kill its actor before it has failed (federation.on_failure)."""
     min_nodes: Count = 1
     """Nodes of the cluster that a start waits for."""
     wait_nodes: Annotated[Real, Field(gt=0)] = 600.0
@@ -77,7 +77,7 @@ class EngineConfig(Section):
     start_timeout: Annotated[Real, Field(gt=0)] = 180.0
     """Seconds after which a start is given up in which no actor has started, or others leave no room for one."""
     client_timeout: Annotated[Real, Field(gt=0)] = 3600.0
-    """Seconds a client may take in a round, a call of several clients as many times as long; then the run ends."""
+    """Seconds a client may take in a round, a call of several clients as many times as long; then it is late."""
     aggregate_memory_mb: Annotated[Real, Field(gt=0)] = 4096.0
     """Most memory, in MB of 1e6 bytes, for single clients' updates where an aggregate needs each; more is refused."""
     prefix_cache_mb: Annotated[Real, Field(ge=0)] = 2048.0

@@ -193,6 +193,8 @@ class FederationConfig(Section):
     """Who takes part in a round: up to 1, a share of those that could, drawn anew each time; from 2 on, how many."""
     sampling: Literal["uniform", "weighted"] = "uniform"
     """How they are drawn, without repeats: uniform, or weighted by their examples (which weigh in the mean as well)."""
+    on_failure: Literal["fail", "skip", "wait"] = "fail"
+    """Of a client that kills its actor too often or is late (engine): end the run, leave it out of the round, wait."""
     aggregate: Annotated[str, found_by(AGGREGATE)] = "mean"
     """Of clients' models or adapters: mean (by examples), median, trimmed; or your own, package.module:object."""
     aggregate_args: dict[str, Any] = Field(default={})

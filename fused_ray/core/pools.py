@@ -40,7 +40,10 @@ class ClientPool(Protocol):
     def train(
         self, work: Work, payload: Payload, clients: Sequence[int], done: ClientDone, keep_updates: bool = False
     ) -> Iterator[PartialSum]:
-        """Every client's update as exact partial sums, in whatever order they finish."""
+        """Every client's update as exact partial sums, in whatever order they finish.
+
+        Where `federation.on_failure` is skip, clients that failed are in none of them.
+        """
         ...
 
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> IntVector:

@@ -18,7 +18,7 @@ from fused_ray.core.participation import Who, of_round, participants
 from fused_ray.core.pools import ClientPool
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import Evaluation, Work, round_bits
-from fused_ray.errors import NumericsError
+from fused_ray.errors import ClientFailedError, NumericsError
 from fused_ray.models.anatomy import Anatomy, anatomy
 from fused_ray.types import (
     ClientReport,
@@ -302,8 +302,12 @@ class Federation:
             states.update(part.states)
             adding += time.perf_counter() - started
         reports.sort(key=lambda report: report.client)
-        assert exact is not None
-        assert [report.client for report in reports] == sorted(clients), "a client is missing from the round, or twice"
+        there, skips = [report.client for report in reports], self.config.federation.on_failure == "skip"
+        if exact is None:
+            assert skips, "a round without an answer"
+            raise ClientFailedError(f"{work.phase} round {work.round}: every client failed, and nobody is left")
+        assert there == sorted(there if skips else clients), "a client is missing from the round"
+        assert len({*there}) == len(there), "a client is in the round twice"
         states = {client: states[client] for client in sorted(states)}
         whole = PartialSum(
             exact.total, counters, exact.weight, tuple(reports), updates, states, exact.high, fixed, changed

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
@@ -41,6 +41,8 @@ class Request:
     """Of an item, when calls are spread over other actors."""
     done: ClientDone = lambda count: None
     """Asked at every look whether to go on, with 0."""
+    on_failure: Literal["fail", "skip", "wait"] = "fail"
+    """What becomes of an item over which actors die too often, or that is late; those that are left out lack."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Calls:
         self, crew: Crew, room: Mapping[str, int], engine: EngineConfig, lost: set[str], join: Callable[[], None]
     ) -> None:
         self._crew, self._room, self._engine, self._join, self._lost = crew, room, engine, join, lost
-        budget = Budget(engine.max_attempts, engine.max_lost_nodes, _NOTICE, engine.start_timeout)
-        self._recovery = Recovery(budget, lost)
+        self._budget = Budget(engine.max_attempts, engine.max_lost_nodes, _NOTICE, engine.start_timeout)
+        self._recovery = Recovery(self._budget, lost)
         self._running: dict[Any, tuple[Call, float]] = {}
 
     def answers(self, calls: Iterable[Call], request: Request) -> Iterator[Answer]:
@@ -72,6 +74,7 @@ class Calls:
         Calls without items are of their actor alone: when it dies, nobody else makes them.
         """
         dispatch = Dispatch(calls, self.node_of, self._room)
+        self._recovery = Recovery(replace(self._budget, beyond=request.on_failure), self._lost)
         while True:
             for call in dispatch.start():
                 arguments = request.arguments(call, not dispatch.more(call.slot))
@@ -139,9 +142,21 @@ class Calls:
         dispatch.put(moved(strays, ready, request.weight))
 
     def _check_time(self, request: Request) -> None:
-        """Raise ClientFailedError if a call has run for longer than its clients may take, one after the other."""
+        """See to calls that have run for longer than their clients may take, one after the other.
+
+        The actor of such a call is ended, and the clients of the call are tried one by one where it has several, left
+        out where it has one. Raises ClientFailedError if the run ends instead.
+        """
+        if request.on_failure == "wait":
+            return
         limit = self._engine.client_timeout
-        if found := late(self._running.values(), limit, time.monotonic()):
+        found = late(self._running.values(), limit, time.monotonic())
+        if found and request.on_failure == "skip":
+            for call in found:
+                if len(call.items) == 1:
+                    self._recovery.leave_out(call.items[0])
+                ray.kill(self._crew[call.slot])
+        elif found:
             missing = "; ".join(f"{list(call.items)} on node {self.node_of(call.slot)[:12]}" for call in found)
             raise ClientFailedError(
                 f"{request.what}: these have run for longer than {limit:g} s each (engine.client_timeout): {missing}"

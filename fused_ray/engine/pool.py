@@ -109,6 +109,7 @@ class RayPool:
             f"{work.phase} round {work.round}",
             self._examples.__getitem__,
             done,
+            self._config.federation.on_failure,
         )
         for answer in self._calls().answers(calls, request):
             new = set(answer.call.items) - told  # what is computed again is no progress

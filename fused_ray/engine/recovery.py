@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Literal
 
 from fused_ray.engine.dispatch import Call
 
@@ -38,6 +39,8 @@ class Budget:
     """Seconds within which the loss of a node shows; an actor that died by itself is waited for as long."""
     start: float
     """Seconds that a new actor may take to start where no other is left."""
+    beyond: Literal["fail", "skip", "wait"] = "fail"
+    """What becomes of an item over which actors died too often: the run ends, it is left out, it is tried on."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Recovery:
         """By item, the nodes on which an actor died that worked on it."""
         self.deaths: dict[int, Death] = {}
         """By slot, those about which nothing has been done."""
+        self._out: set[Hashable] = set()
+        """Items that are left out."""
 
     def computed(self, call: Call) -> None:
         """A call is done, and what it gave lies with its actor."""
@@ -84,13 +89,21 @@ class Recovery:
             self._died_on[item].append(node)
         self.deaths[call.slot] = Death(node, now, why, sure, call, (*parts, *repeated, *waiting))
 
+    def leave_out(self, item: Hashable) -> None:
+        """An item is not tried again; its actor is about to die."""
+        self._out.add(item)
+
     def step(self, slot: int, ready: Collection[int], alive: Collection[str], now: float) -> Action:
         """What to do about a death, with the slots whose actors can be asked, and the nodes that are alive."""
         death = self.deaths[slot]
         waited, gone = now - death.since, death.node not in alive
         if gone:
             self._lost.add(death.node)
-        too_often = self.count(death.working_on, alive) >= self._budget.deaths
+        too_often = self._budget.beyond != "wait" and self.count(death.working_on, alive) >= self._budget.deaths
+        if too_often and self._budget.beyond == "skip" and (death.sure or waited > self._budget.notice):
+            if len(death.working_on.items) == 1:  # else they are tried one by one now
+                self.leave_out(death.working_on.items[0])
+            too_often = False
         if len(self._lost) > self._budget.nodes:
             return Action.GIVE_UP
         if too_often and (death.sure or waited > self._budget.notice):
@@ -107,7 +120,8 @@ class Recovery:
 
     def take(self, slot: int) -> tuple[Call, ...]:
         """Something is done about a death: the calls to make again."""
-        return self.deaths.pop(slot).again
+        again = self.deaths.pop(slot).again
+        return tuple(call for call in again if len(call.items) != 1 or call.items[0] not in self._out)
 
 
 def late(running: Iterable[tuple[Call, float]], limit: float, now: float) -> list[Call]:

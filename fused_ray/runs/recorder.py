@@ -96,6 +96,11 @@ class DirectoryRecorder:
         self._tables(over)  # before the checkpoint: what is saved has its rows
         self._checkpoints.save(record.phase, saved)
         self._sinks(over)
+        if missing := record.clients_expected - record.clients_used:
+            self._sinks.note(
+                f"{record.phase} round {record.round}: {missing} of {record.clients_expected} clients failed and were "
+                "left out; the same run may give other bits another time"
+            )
 
     def save_model(self, name: str, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         self._checkpoints.save_model(name, state, self._constants)

@@ -118,6 +118,8 @@ def _in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
         yield f"NOT REVERSIBLE: the hash is {hashes['restored']}, before it was {hashes['base']}"
     if not result["numerics"]["comparable"]:
         yield "The nodes are not bit-comparable: the same run elsewhere may give other bits."
+    if failures := result.get("failures", 0):  # earlier versions left nobody out
+        yield f"NOT BIT-REPRODUCIBLE: {failures} times a client failed and was left out of a round."
     yield from _audit_share(result["seconds"])
 
 

@@ -58,6 +58,7 @@ def content(
         **_of_outcome(config, outcome),
         "bytes": {phase: phase_bytes(rounds, phase) for phase in phases},
         "seconds": {phase: phase_seconds(rounds, phase) for phase in phases},
+        "failures": sum(row["clients_expected"] - row["clients_used"] for row in rounds),
         "retries": sum(row.get("retries") or 0 for row in rounds),  # of rounds before this version, none is known
         "placement": placement(outcome.identities),
         "partition_sha256": scenario.partition_sha256,

@@ -29,7 +29,7 @@ class Rows:
         row = asdict(record) | {name: record.metrics.get(name) for name in schemas.METRICS}
         row["bytes_once"] = sum(record.once.values())
         row["bytes_up"] = row["bytes_up_total"] = record.bytes_up * record.clients_used
-        row["bytes_down"] = row["bytes_down_total"] = record.bytes_down * record.clients_used + row["bytes_once"]
+        row["bytes_down"] = row["bytes_down_total"] = record.bytes_down * record.clients_expected + row["bytes_once"]
         row["bytes_up_client"], row["bytes_down_client"] = record.bytes_up, record.bytes_down
         row["started_at"] = _time(started_at)
         row["retries"] = sum(report.attempt - 1 for report in total.reports)

@@ -24,6 +24,7 @@ from fused_ray.core.lease import Lease
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.pools import ClientPool, LocalPool
+from fused_ray.core.rounds import Federation, Saved
 from fused_ray.core.simulation import Outcome, simulate
 from fused_ray.core.work import Update
 from fused_ray.core.workspace import Workspace
@@ -329,6 +330,47 @@ def test_a_client_that_hangs_is_named_and_clients_that_share_a_call_have_their_t
         with pytest.raises(ClientFailedError, match=r"longer than 2 s each .engine\.client_timeout.: \[5\] on node"):
             list(pool.train(work, payload, (0, 1, 2, 3, 5), done.append))
     assert [count for count in done if count] == [2, 2]  # the first call took 2.4 s
+
+
+def without_client_5(small: Case, kind: type[FullTraining], *fields: str) -> None:
+    """A round goes on without a client: the sum is the others', exactly, and the record tells."""
+    given = ["federation.on_failure=skip", "federation.clients_per_actor=4", *fields]
+    config = RunConfig.from_dict(small.config.model_dump(mode="json", by_alias=True), given)
+    payload = state.read(models.initialise("lenet", (1, 28, 28), 10, 0, "init/test"))
+    work, others, recorder = kind("pretrain", 1, 0, config.train, "held"), [0, 1, 2, 3, 4, 6, 7], MemoryRecorder()
+
+    def conclude(total: Any) -> Saved:
+        return Saved(round=1, payload=Payload(total.total.astype(np.float32)), metrics={})
+
+    with contextlib.closing(RayPool(config, small.data, small.scenario)) as pool:
+        list(pool.train(work, payload, [4], lambda count: None))  # the first one waits for imports
+        found = Federation(config, small.data, small.scenario, pool, recorder).ask(work, payload, range(8), conclude)
+    (record,) = recorder.records
+    assert (record.clients_expected, record.clients_received, record.clients_used) == (8, 7, 7)
+    local = LocalPool(config, small.data, small.scenario)
+    alone = Federation(config, small.data, small.scenario, local, MemoryRecorder())
+    assert found.payload.values.tobytes() == alone.ask(work, payload, others, conclude).payload.values.tobytes()
+
+
+def test_a_client_that_kills_its_actor_is_left_out_where_the_run_goes_on(cluster: Any, small: Case) -> None:
+    """What its actor had computed before died with it, and is in the sum all the same."""
+    without_client_5(small, Deadly, "engine.max_attempts=2")
+
+
+@pytest.mark.slow
+def test_a_client_that_is_late_is_left_out_where_the_run_goes_on(cluster: Any, small: Case) -> None:
+    without_client_5(small, Slow, "engine.client_timeout=2")
+
+
+@pytest.mark.slow
+def test_a_round_in_which_everybody_fails_ends_the_run(cluster: Any, small: Case) -> None:
+    given = ["federation.on_failure=skip", "engine.max_attempts=1"]
+    config = RunConfig.from_dict(small.config.model_dump(mode="json", by_alias=True), given)
+    payload = state.read(models.initialise("lenet", (1, 28, 28), 10, 0, "init/test"))
+    with contextlib.closing(RayPool(config, small.data, small.scenario)) as pool:
+        federation = Federation(config, small.data, small.scenario, pool, MemoryRecorder())
+        with pytest.raises(ClientFailedError, match=r"pretrain round 1: every client failed"):
+            federation.gather(Deadly("pretrain", 1, 0, config.train, "held"), payload, [5])
 
 
 def test_every_actor_proves_its_base_as_it_lies(cluster: Any, small: Case) -> None:

@@ -42,6 +42,7 @@ OTHER: dict[str, str | None] = {
     "federation.actor_gpus": "0.25",
     "federation.participation": "0.5",
     "federation.sampling": "weighted",
+    "federation.on_failure": "skip",
     "federation.aggregate": "median",
     "federation.aggregate_args": None,  # of an aggregate with settings alone
     "federation.server": "fedavgm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,44 @@ def dead(
         recovery.computed(earlier)
     recovery.died(call, waiting, node, 100.0, "killed", sure)
     return recovery
+
+
+# -- what is left out
+
+
+def beyond(policy: str, call: Call, deaths: int) -> tuple[Recovery, list[Action]]:
+    """Actors die again and again over a call, while others are there; what was done about each death."""
+    recovery, actions = Recovery(replace(BUDGET, beyond=policy), set()), []
+    for _ in range(deaths):
+        recovery.died(call, (Call(0, (7,)),), "a", 100.0, "killed", True)
+        actions.append(recovery.step(0, [0, 1], ALL, 101.0))
+        if actions[-1] is Action.RETRY and len(actions) < deaths:
+            recovery.take(0)
+    return recovery, actions
+
+
+def test_the_third_death_over_a_client_ends_the_run_leaves_it_out_or_is_one_of_many() -> None:
+    assert beyond("fail", Call(0, (4,)), 3)[1] == [Action.RETRY, Action.RETRY, Action.GIVE_UP]
+    recovery, actions = beyond("skip", Call(0, (4,)), 3)
+    assert actions == [Action.RETRY] * 3
+    assert recovery.take(0) == (Call(0, (7,)),)
+    recovery, actions = beyond("wait", Call(0, (4,)), 5)
+    assert actions == [Action.RETRY] * 5
+    assert recovery.take(0) == (Call(0, (4,), 2), Call(0, (7,)))
+
+
+def test_of_several_clients_none_is_left_out_before_each_was_tried_alone() -> None:
+    recovery, actions = beyond("skip", Call(0, (4, 5)), 3)
+    assert actions == [Action.RETRY] * 3
+    assert recovery.take(0) == (Call(0, (4,), 2), Call(0, (5,), 2), Call(0, (7,)))
+
+
+def test_who_is_late_is_not_tried_again_when_its_actor_ends() -> None:
+    recovery = Recovery(replace(BUDGET, beyond="skip"), set())
+    recovery.leave_out(4)
+    recovery.died(Call(0, (4,)), (Call(0, (7,)),), "a", 100.0, "killed", True)
+    assert recovery.step(0, [0], ALL, 101.0) is Action.RETRY
+    assert recovery.take(0) == (Call(0, (7,)),)
 
 
 # -- what is made again
