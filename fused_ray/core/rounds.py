@@ -306,8 +306,7 @@ class Federation:
         if exact is None:
             assert skips, "a round without an answer"
             raise ClientFailedError(f"{work.phase} round {work.round}: every client failed, and nobody is left")
-        assert there == sorted(there if skips else clients), "a client is missing from the round"
-        assert len({*there}) == len(there), "a client is in the round twice"
+        assert there == sorted({*there} if skips else clients), "a client is missing from the round, or twice"
         states = {client: states[client] for client in sorted(states)}
         whole = PartialSum(
             exact.total, counters, exact.weight, tuple(reports), updates, states, exact.high, fixed, changed

@@ -46,17 +46,19 @@ class Lock:
             handle = os.open(folder / self._name, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise RunDirectoryError(f"{folder} cannot be written: {error.strerror}") from None
-        try:
+        self._close = weakref.finalize(self, os.close, handle)
+        try:  # whatever interrupts this, a signal too, leaves no lock behind
             _wait(handle, folder, deadline)
             if not _is_at(handle, folder / self._name):  # it was removed or replaced while this one waited
                 raise RunDirectoryError(f"{folder} was taken over by another run; start again")
+            self._token = f"{os.getpid()} {uuid.uuid4().hex}"
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, self._token.encode(), 0)
+            self._handle = handle
         except BaseException:
-            os.close(handle)
+            self._handle = None
+            self._close()
             raise
-        self._handle, self._token = handle, f"{os.getpid()} {uuid.uuid4().hex}"
-        self._close = weakref.finalize(self, os.close, handle)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, self._token.encode(), 0)
 
     def release(self) -> None:
         """Let the next one in."""

@@ -38,8 +38,8 @@ def shared_out(
             return parts
         except PlacementError as error:
             if wanted != "auto" or number == 1:
-                told = str(error).removeprefix("max_concurrent: ")
-                raise PlacementError(f"max_concurrent: {number} at a time: {told}") from None
+                told, field = str(error), "max_concurrent: "
+                raise PlacementError(told if told.startswith(field) else f"{field}{number} at a time: {told}") from None
         number -= 1
 
 

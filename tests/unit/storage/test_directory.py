@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from fused_ray.config import RunConfig
 from fused_ray.errors import RunDirectoryError
 from fused_ray.runs.directory import RunDirectory
+from fused_ray.storage.lock import Lock
 
 CONFIG = RunConfig.from_dict({"seed": 5, "unlearn": {"layers": ["fc3"]}})
 ROWS = pa.table({"round": [1, 2]})
@@ -283,3 +285,25 @@ def test_a_damaged_table_is_refused_in_one_line(run):
     with pytest.raises(RunDirectoryError, match=r"rounds\.parquet cannot be read") as caught:
         run.table("rounds")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "pwrite"])
+def test_a_lock_that_a_signal_came_into_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def signalled(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    broken = Lock("lock")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, call, signalled)
+        broken.take(tmp_path, 0)
+    assert not broken.held
+    other = Lock("lock")
+    other.take(tmp_path, 0)
+    assert other.holds(tmp_path)
+    with pytest.raises(RunDirectoryError, match="is being written by another run"):
+        broken.take(tmp_path, 0)
+    other.release()
+    broken.take(tmp_path, 0)
+    assert broken.holds(tmp_path)
