@@ -4,13 +4,18 @@ A part is named in a run's configuration as `package.module:object`, or by the n
 package; docs/extend.md walks through one of each kind. What stands here is stable, but for what is marked provisional.
 Everything that travels to a worker must be importable there.
 
-Provisional: Aggregate, ClientOptimiser, Schedule, ServerOptimiser, scheduled, served.
+Provisional: AdapterKind, Aggregate, ClientOptimiser, MaskRule, Schedule, Selection, ServerOptimiser, Start, and what
+their functions take (Adapter, Attached, Candidates, Made, Making, Mask, Masks, scheduled, served).
 """
 
 from fused_ray.audit.evidence import Evidence as Evidence
 from fused_ray.audit.evidence import Known as Known
 from fused_ray.config import Section as Section
 from fused_ray.config import TrainConfig as TrainConfig
+from fused_ray.config.adapters import AdapterKind as AdapterKind
+from fused_ray.config.adapters import MaskRule as MaskRule
+from fused_ray.config.adapters import Selection as Selection
+from fused_ray.config.adapters import Start as Start
 from fused_ray.config.learning import Aggregate as Aggregate
 from fused_ray.config.learning import ClientOptimiser as ClientOptimiser
 from fused_ray.config.learning import Schedule as Schedule
@@ -20,8 +25,17 @@ from fused_ray.config.metrics import Metric as Metric
 from fused_ray.config.tasks import DataSet as DataSet
 from fused_ray.config.tasks import Partitioning as Partitioning
 from fused_ray.config.tasks import Request as Request
+from fused_ray.core.adapter import Adapter as Adapter
+from fused_ray.core.adapter import Attached as Attached
+from fused_ray.core.adapter import Mask as Mask
+from fused_ray.core.adapter import Masks as Masks
 from fused_ray.core.gradient import cross_entropy as cross_entropy
 from fused_ray.core.gradient import model_gradient as model_gradient
+from fused_ray.core.layers import Candidates as Candidates
+from fused_ray.core.layers import layer_parameters as layer_parameters
+from fused_ray.core.layers import layer_vector as layer_vector
+from fused_ray.core.making import Made as Made
+from fused_ray.core.making import Making as Making
 from fused_ray.core.methods import Unlearned as Unlearned
 from fused_ray.core.methods import whole_model as whole_model
 from fused_ray.core.methods.fedavg import FullTraining as FullTraining

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from fused_ray.config import registry
+from fused_ray.config.adapters import START
 from fused_ray.config.methods import WHOLE_CLIENTS
 from fused_ray.config.settings import Settings
 from fused_ray.config.suggest import did_you_mean
@@ -311,7 +312,7 @@ def _number_of_layers(
     config: Settings, wanted: int, layers: Sequence[str], ranked: Sequence[str], barred: Mapping[str, str]
 ) -> int:
     """How many layers besides the input layer may be chosen."""
-    if wanted > len(ranked) and config.unlearn.selection != "budget":
+    if wanted > len(ranked) and not config.unlearn.selection_part[0].shares:
         raise ValueError(
             f"unlearn.layers: {wanted} is more than the {len(ranked)} layers of "
             f"{config.model.label} ({', '.join(ranked)})"
@@ -336,7 +337,7 @@ def _named_layers(
     if not wanted or len(set(wanted)) != len(wanted):
         raise ValueError("unlearn.layers: name one or more layers, each once")
     chosen = len([name for name in wanted if name != layers[0]])
-    if config.unlearn.start not in (None, "zero") and not chosen:
+    if config.unlearn.start is not None and START.find(config.unlearn.start).moves and not chosen:
         raise ValueError(
             f"unlearn.start: an adapter of the input layer {layers[0]} starts at zero, for nothing would reach the "
             "other layers; set unlearn.start=zero or name other layers"
@@ -363,8 +364,8 @@ def _reset(config: Settings, chosen: int, layers: Sequence[str], ranked: Sequenc
 def resets_whole_layers(config: Settings) -> bool:
     """Whether the adapter starts by setting all that it adapts to zero, layer by layer."""
     unlearn = config.unlearn
-    whole = unlearn.adapter == "sparse" and unlearn.sparsity == 0 and unlearn.budget is None
-    return unlearn.start == "reset" and whole
+    whole = config.masked and unlearn.sparsity == 0 and unlearn.budget is None
+    return whole and unlearn.start is not None and START.find(unlearn.start).zeroes
 
 
 def resettable(config: Settings, layers: Sequence[str], ranked: Sequence[str]) -> list[str]:
@@ -376,12 +377,15 @@ def resettable(config: Settings, layers: Sequence[str], ranked: Sequence[str]) -
 
 def _adapter(config: Settings) -> None:
     unlearn = config.unlearn
-    if unlearn.adapter == "lora":
+    if not config.masked:
+        name = unlearn.adapter
         if unlearn.start not in (None, "zero"):
-            raise ValueError(f"unlearn.start: a lora adapter has no entries to {unlearn.start}; it starts at zero")
-        if unlearn.mask == "saliency" or unlearn.budget is not None:
-            raise ValueError("unlearn.adapter: lora has no mask; unlearn.mask and unlearn.budget are for sparse ones")
-    if unlearn.selection == "budget":
+            raise ValueError(f"unlearn.start: a {name} adapter has no entries to {unlearn.start}; it starts at zero")
+        if unlearn.mask not in (None, "random") or unlearn.budget is not None:
+            raise ValueError(
+                f"unlearn.adapter: {name} has no mask; unlearn.mask and unlearn.budget are for sparse ones"
+            )
+    if unlearn.selection_part[0].shares:
         if unlearn.budget is None:
             raise ValueError("unlearn.budget: with unlearn.selection=budget, say how many values all layers share")
         if not isinstance(unlearn.layers, int):

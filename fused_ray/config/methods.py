@@ -95,10 +95,9 @@ class PufConfig(Section):
 
 def _fused(settings: Any) -> Mapping[str, int]:
     unlearn = settings.unlearn
-    ranks = isinstance(unlearn.layers, int) and unlearn.selection in ("critical", "budget")
-    gradients = 2 if unlearn.saliency == "difference" else 1
-    salient = settings.adapter_mask == "saliency"
-    return {"rank": int(ranks), "saliency": gradients * salient, "unlearn": unlearn.rounds}
+    ranks = isinstance(unlearn.layers, int) and unlearn.selection_part[0].ranks
+    asked = settings.mask_part[0].phases(settings) if settings.masked else {}
+    return {"rank": int(ranks), "saliency": 0, **asked, "unlearn": unlearn.rounds}
 
 
 def _federaser(settings: Any) -> Mapping[str, int]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fused_ray.config import registry
+from fused_ray.config.adapters import ADAPTER, MASK_RULE, SELECTION, START, AdapterKind, Selection
 from fused_ray.config.fields import (
     Auto,
     Clients,
@@ -32,7 +33,7 @@ from fused_ray.config.fields import (
 from fused_ray.config.learning import AGGREGATE, SERVER_OPTIMISER, Aggregate, ServerOptimiser
 from fused_ray.config.methods import METHOD
 from fused_ray.config.older_names import section_renamed
-from fused_ray.config.parts import chosen, found_by, options
+from fused_ray.config.parts import Door, chosen, found_by, options
 from fused_ray.config.tasks import DATASET, MODEL, PARTITIONING, SCENARIO, DataSet, Partitioning
 
 INPUTS = ("data.root", "data.partition_file", "model.weights", "pretrain.from")
@@ -296,26 +297,34 @@ class UnlearnConfig(Section):
     """Who takes part in the rounds of unlearning, all its phases; unset: federation.participation."""
     layers: Count | Layers = 2
     """K, the number of layers to adapt, or the layers' names (ranking is then skipped)."""
-    selection: Literal["critical", "random", "last", "budget"] = "critical"
-    """Which K layers: critical (most sensitive), random, last; or budget: all layers share `budget` by sensitivity."""
+    selection: Annotated[str, found_by(SELECTION)] = "critical"
+    """Which K layers: critical (most sensitive), random, last; budget: all share `budget` by sensitivity; or yours."""
+    selection_args: dict[str, Any] = Field(default={})
+    """Settings of a selection of another package, by name, as its section says."""
     ranking: Literal["mean", "sum", "relative"] = "mean"
     """Sensitivity of a layer: change per parameter (mean), in all (sum), or against its own size (relative)."""
     input_layer: bool = False
     """Let the input layer be chosen too; else it comes last."""
-    adapter: Literal["sparse", "lora"] = "sparse"
-    """sparse: single entries of the layers; lora: a low-rank product beside each layer's weight."""
+    adapter: Annotated[str, found_by(ADAPTER)] = "sparse"
+    """sparse: single entries of the layers; lora: a low-rank product beside each layer's weight; or a kind of yours."""
+    adapter_args: dict[str, Any] = Field(default={})
+    """Settings of a kind of adapter of another package, by name, as its section says."""
     sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] | None = None
     """Share of each layer's entries that a sparse adapter leaves alone; unset: 0.9, or 0.5 where it starts at zero."""
     budget: Count | None = None
     """Number of values of a sparse adapter, over all its layers together, instead of `sparsity`."""
-    mask: Literal["random", "saliency"] | None = None
-    """Which entries: random, or saliency (those whose removal hurts what must be forgotten most); unset: saliency."""
+    mask: Annotated[str, found_by(MASK_RULE)] | None = None
+    """Which entries: random, saliency (whose removal hurts what must be forgotten most), or yours; unset: saliency."""
+    mask_args: dict[str, Any] = Field(default={})
+    """Settings of a mask rule of another package, by name, as its section says."""
     saliency: Literal["forget", "difference"] = "difference"
     """Gradient behind a saliency mask: g_u of the forgotten data, or g_u - g_r against the retained data's."""
     draw: Annotated[int, Field(strict=True, ge=0)] = 0
     """Which of the seed's random masks or layers is taken; masks of one density differ in what they forget."""
-    start: Literal["zero", "reset", "negate"] | None = None
+    start: Annotated[str, found_by(START)] | None = None
     """Start: zero, reset (masked weights read 0), negate (they change sign); unset: negate; for flipped labels zero."""
+    start_args: dict[str, Any] = Field(default={})
+    """Settings of a start of another package, by name, as its section says."""
     rank: Count = 16
     """Rank of a lora adapter's product."""
     alpha: Rate = 32.0
@@ -339,7 +348,28 @@ class UnlearnConfig(Section):
     @model_validator(mode="after")
     def _options(self) -> UnlearnConfig:
         options(METHOD.find(self.method).section, self.args, self.method)
+        self.adapter_part, self.selection_part  # noqa: B018  either raises where its settings are wrong
+        _optional(MASK_RULE, self.mask, self.mask_args, "mask")
+        _optional(START, self.start, self.start_args, "start")
         return self
+
+    @property
+    def adapter_part(self) -> tuple[AdapterKind, Any]:
+        """The kind of adapter, and its settings as its own section."""
+        return chosen(ADAPTER, self.adapter, self.adapter_args, "adapter_args")
+
+    @property
+    def selection_part(self) -> tuple[Selection, Any]:
+        """The selection of layers, and its settings as its own section."""
+        return chosen(SELECTION, self.selection, self.selection_args, "selection_args")
+
+
+def _optional(door: Door[Any], name: str | None, args: dict[str, Any], key: str) -> None:
+    """Raises ValueError where the settings of a part are wrong, or there are some without a part."""
+    if name is not None:
+        chosen(door, name, args, f"{key}_args")
+    elif args:
+        raise ValueError(f"{key}_args: unlearn.{key} is unset; name the part that these settings are of")
 
 
 class RetrainConfig(Section):

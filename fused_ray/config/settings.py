@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from fused_ray.config.adapters import ADAPTER, MASK_RULE, SELECTION, START, MaskRule
 from fused_ray.config.execution import AuditConfig, EngineConfig, OutputConfig
 from fused_ray.config.fields import Section
 from fused_ray.config.learning import AGGREGATE, CLIENT_OPTIMISER, SCHEDULE, SERVER_OPTIMISER
 from fused_ray.config.methods import METHOD, EraseClientConfig, ExactFunConfig, FedEraserConfig, Method, PufConfig
-from fused_ray.config.parts import Door, options
+from fused_ray.config.parts import Door, chosen, options
 from fused_ray.config.sections import (
     INPUTS,
     DataConfig,
@@ -30,6 +31,10 @@ from fused_ray.errors import ConfigError
 
 PARTS: Mapping[str, Door[Any]] = {
     "unlearn.method": METHOD,
+    "unlearn.adapter": ADAPTER,
+    "unlearn.selection": SELECTION,
+    "unlearn.mask": MASK_RULE,
+    "unlearn.start": START,
     "data.name": DATASET,
     "data.partition": PARTITIONING,
     "forget.scenario": SCENARIO,
@@ -43,6 +48,10 @@ PARTS: Mapping[str, Door[Any]] = {
 
 _SETTINGS = {
     "unlearn.method": "unlearn.args",
+    "unlearn.adapter": "unlearn.adapter_args",
+    "unlearn.selection": "unlearn.selection_args",
+    "unlearn.mask": "unlearn.mask_args",
+    "unlearn.start": "unlearn.start_args",
     "forget.scenario": "forget.args",
     "data.name": "data.args",
     "data.partition": "data.partition_args",
@@ -118,24 +127,35 @@ class Settings(Section):
         """`unlearn.lr` with its default filled in: few values bear larger steps than many."""
         if self.unlearn.lr is not None:
             return self.unlearn.lr
-        many = self.unlearn.adapter == "lora" or self.unlearn.selection == "budget"
+        many = not self.masked or self.unlearn.selection_part[0].shares
         # another optimiser's rate says nothing of the adapter's SGD
         rate = self.train.lr if self.train.optimiser == "sgd" else TrainConfig().lr
         return rate * (1.0 if many else 2.5)
 
     @property
-    def adapter_mask(self) -> Literal["random", "saliency"] | None:
-        """`unlearn.mask` with its default filled in; a lora adapter has none."""
-        return None if self.unlearn.adapter == "lora" else self.unlearn.mask or "saliency"
+    def masked(self) -> bool:
+        """Whether the adapter changes single entries that a mask names."""
+        return self.unlearn.adapter_part[0].masked
 
     @property
-    def adapter_start(self) -> Literal["zero", "reset", "negate"]:
-        """`unlearn.start` with its default filled in; a lora adapter starts at zero.
+    def adapter_mask(self) -> str | None:
+        """`unlearn.mask` with its default filled in; an adapter without single entries has none."""
+        return self.unlearn.mask or "saliency" if self.masked else None
+
+    @property
+    def mask_part(self) -> tuple[MaskRule, Any]:
+        """The mask rule, and its settings as its own section."""
+        assert self.adapter_mask is not None
+        return chosen(MASK_RULE, self.adapter_mask, self.unlearn.mask_args, "mask_args")
+
+    @property
+    def adapter_start(self) -> str:
+        """`unlearn.start` with its default filled in; an adapter without single entries starts at zero.
 
         So does one against flipped labels, which the remaining data contradict: to train on these is enough.
         """
         contradicted = self.forget.scenario == "client" and self.forget.poison
-        return self.unlearn.start or ("zero" if self.unlearn.adapter == "lora" or contradicted else "negate")
+        return self.unlearn.start or ("zero" if not self.masked or contradicted else "negate")
 
     @property
     def adapter_sparsity(self) -> float:
@@ -183,7 +203,7 @@ class Settings(Section):
     def outside(self) -> dict[str, str]:
         """The parts from elsewhere that workers use: by field, what it says."""
         named = {key: attrgetter(key)(self) for key in PARTS}
-        found = {key: name for key, name in named.items() if name not in PARTS[key].built_in}
+        found = {key: name for key, name in named.items() if name is not None and name not in PARTS[key].built_in}
         if self.model.registered is None:
             found[f"model.{'factory' if self.model.factory else 'name'}"] = self.model.label
         return found

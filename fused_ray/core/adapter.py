@@ -15,19 +15,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fused_ray.config.adapters import START
+from fused_ray.config.parts import chosen
 from fused_ray.core.layers import density_count, layer_parameters, layer_vector
 from fused_ray.core.state import Arrays
 from fused_ray.seeding import permutation
 from fused_ray.types import FloatVector, IntVector
-
-Start = Literal["zero", "reset", "negate"]
 
 
 class Adapter(Protocol):
@@ -56,6 +57,10 @@ class Adapter(Protocol):
     @property
     def digest(self) -> str:
         """SHA-256 over all that gives the values their meaning."""
+        ...
+
+    def saved(self) -> tuple[Any, Mapping[str, NDArray[Any]]]:
+        """What gives the values their meaning, for its file: plain values, and arrays by name."""
         ...
 
     def attach(self, model: nn.Module) -> Attached:
@@ -138,6 +143,11 @@ class Masks:
             digest.update(mask.positions.astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def saved(self) -> tuple[list[dict[str, Any]], dict[str, IntVector]]:
+        """Each layer's name and entries, and its positions."""
+        about = [{"layer": mask.layer, "entries": mask.entries} for mask in self.layers]
+        return about, {f"positions.{mask.layer}": mask.positions for mask in self.layers}
+
     def split(self, values: NDArray[np.float32]) -> Iterator[tuple[Mask, NDArray[np.float32]]]:
         """Each mask with its part of a vector of values [V]."""
         at = 0
@@ -201,28 +211,49 @@ def random_budget(
     return masks_of(entries, permutation(sum(entries.values()), seed, f"mask/{where}/{draw}")[:budget])
 
 
-def masks_of(entries: Mapping[str, int], chosen: IntVector) -> Masks:
-    """The masks that hold the chosen positions of several layers' entries laid end to end; layers without any go."""
+def masks_of(entries: Mapping[str, int], kept: IntVector) -> Masks:
+    """The masks that hold the kept positions of several layers' entries laid end to end; layers without any go."""
     masks, at = [], 0
     for layer, size in entries.items():
-        inside = np.sort(chosen[(chosen >= at) & (chosen < at + size)]) - at
+        inside = np.sort(kept[(kept >= at) & (kept < at + size)]) - at
         if len(inside):
             masks.append(Mask(layer, size, inside))
         at += size
     return Masks(tuple(masks))
 
 
-def start_values(masks: Masks, state: Mapping[str, NDArray[np.generic]], start: Start, input_layer: str) -> FloatVector:
-    """Where an adapter starts [V]: zero; reset, so that masked entries read 0; or negate, so that they change sign.
+def start_values(
+    masks: Masks,
+    state: Mapping[str, NDArray[np.generic]],
+    start: str,
+    input_layer: str,
+    args: Mapping[str, Any] = MappingProxyType({}),
+) -> FloatVector:
+    """Where an adapter starts [V], as the start of that name says, with its settings.
 
     The input layer always starts at zero: without it nothing reaches the others.
     """
-    factor = {"zero": 0.0, "reset": -1.0, "negate": -2.0}[start]
-    parts = [
-        layer_vector(state, mask.layer)[mask.positions] * np.float32(0.0 if mask.layer == input_layer else factor)
-        for mask in masks.layers
-    ]
-    return np.concatenate(parts) + np.float32(0.0)  # adding zero turns -0.0 into 0.0
+    part, settings = chosen(START, start, args, "start_args")
+    parts = []
+    for mask in masks.layers:
+        weights = layer_vector(state, mask.layer)[mask.positions]
+        parts.append(zero(weights, None) if mask.layer == input_layer else part.function(weights, settings))
+    return np.concatenate(parts).astype(np.float32) + np.float32(0.0)  # adding zero turns -0.0 into 0.0
+
+
+def zero(weights: FloatVector, settings: None) -> FloatVector:
+    """The model is as before."""
+    return np.zeros_like(weights)
+
+
+def reset(weights: FloatVector, settings: None) -> FloatVector:
+    """Masked entries read 0."""
+    return -weights
+
+
+def negate(weights: FloatVector, settings: None) -> FloatVector:
+    """Masked entries change their sign."""
+    return weights * np.float32(-2.0)
 
 
 class AttachedMasks:

@@ -12,16 +12,19 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fused_ray.config.adapters import SELECTION
+from fused_ray.config.parts import chosen
+from fused_ray.errors import ConfigError
 from fused_ray.seeding import permutation
 from fused_ray.types import ClientReport
 
 Ranking = Literal["mean", "sum", "relative"]
-Selection = Literal["critical", "random", "last", "budget"]
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,21 @@ def allocate(budget: int, measured: Sequence[Sensitivity], by: Ranking, entries:
     return {item.layer: count for item, count in zip(measured, counts, strict=True)}
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The layers that a selection puts in order."""
+
+    names: Sequence[str]
+    """In the model's order."""
+    ranking: Sequence[Sensitivity]
+    """The most sensitive first; empty where the selection does not need it."""
+    seed: int
+    draw: int
+    """Which of the seed's draws is wanted."""
+
+
 def choose(
-    selection: Selection,
+    selection: str,
     names: Sequence[str],
     count: int,
     ranking: Sequence[Sensitivity],
@@ -121,21 +137,38 @@ def choose(
     seed: int,
     draw: int,
     never: Collection[str] = (),
+    args: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[str]:
-    """`count` layers in the model's order: the most sensitive, random ones, or those nearest the output.
+    """The `count` layers that the selection of that name wants most, in the model's order.
 
-    `input_layer`, if given, is taken only when all the others are, and none of `never`. Random ones depend on
-    (seed, draw) alone.
+    `input_layer`, if given, is taken only when all the others are, and none of `never`. Raises ConfigError where the
+    selection, which may be another package's, names a layer that there is not.
     """
-    if selection == "critical":
-        ordered = [item.layer for item in ranking]
-    elif selection == "last":
-        ordered = list(reversed(names))
-    else:
-        ordered = [names[i] for i in permutation(len(names), seed, f"layers/{draw}")]
+    part, settings = chosen(SELECTION, selection, args, "selection_args")
+    ordered = list(part.function(Candidates(names, ranking, seed, draw), settings))
+    if unknown := set(ordered) - set(names):
+        raise ConfigError(
+            f"unlearn.selection: {selection} names {', '.join(map(repr, sorted(unknown)))}, of {', '.join(names)}"
+        )
     ordered = sorted((name for name in ordered if name not in never), key=lambda name: name == input_layer)
-    chosen = set(ordered[:count])
-    return [name for name in names if name in chosen]
+    taken = set(ordered[:count])
+    return [name for name in names if name in taken]
+
+
+def critical(candidates: Candidates, settings: None) -> list[str]:
+    """The most sensitive first (FUSED, section 3.2)."""
+    return [item.layer for item in candidates.ranking]
+
+
+def last(candidates: Candidates, settings: None) -> list[str]:
+    """Those nearest the output first."""
+    return list(reversed(candidates.names))
+
+
+def at_random(candidates: Candidates, settings: None) -> list[str]:
+    """In an order that depends on (seed, draw) alone."""
+    order = permutation(len(candidates.names), candidates.seed, f"layers/{candidates.draw}")
+    return [candidates.names[i] for i in order]
 
 
 def density_count(density: float, entries: int) -> int:

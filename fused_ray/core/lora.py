@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fused_ray.core.layers import layer_parameters
+from fused_ray.core.making import Made, Making
 from fused_ray.core.state import Arrays
 from fused_ray.seeding import generator
 from fused_ray.types import FloatVector
@@ -52,6 +54,10 @@ class Lora:
     def digest(self) -> str:
         """SHA-256 over layers, shapes, rank and alpha."""
         return hashlib.sha256(repr((self.names, self.shapes, self.rank, self.alpha)).encode()).hexdigest()
+
+    def saved(self) -> tuple[dict[str, Any], dict[str, FloatVector]]:
+        """Names, shapes, rank and alpha."""
+        return asdict(self), {}
 
     @property
     def scale(self) -> float:
@@ -124,6 +130,13 @@ class AttachedLora:
     def remove(self) -> None:
         for parameter, base in zip(self.parameters, self._base, strict=True):
             parameter.copy_(base)
+
+
+def low_rank(making: Making, settings: None) -> Made:
+    """The adapter of a run: `unlearn.rank` and `unlearn.alpha` on the chosen layers."""
+    config = making.federation.config
+    shape = make_lora(making.base, making.names, config.unlearn.rank, config.unlearn.alpha)
+    return Made(shape, shape.start_values(config.seed))
 
 
 def make_lora(state: Mapping[str, NDArray[np.generic]], layers: Sequence[str], rank: int, alpha: float) -> Lora:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fused_ray import models
 from fused_ray.config import RunConfig, consistency
+from fused_ray.config.adapters import START
 from fused_ray.core import pretrained, state
 from fused_ray.core.layers import density_count
 from fused_ray.core.server import check_memory
@@ -45,13 +46,14 @@ def never_reset(config: RunConfig, shape: Sequence[int], classes: int, model: An
 
 def check_reset(config: RunConfig, shape: Sequence[int], classes: int, whole: Sequence[str]) -> None:
     """Raise ConfigError if a mask that covers these layers wholly, reset to zero, could not be learned from again."""
-    if config.unlearn.start != "reset" or not whole:
+    start = config.unlearn.start
+    if start is None or not START.find(start).zeroes or not whole:
         return
     stuck = whole if len(whole) > 1 else _gated(config, shape, classes, whole)
     if stuck:
         by = "unlearn.sparsity" if config.unlearn.budget is None else "unlearn.budget"
         raise ConfigError(
-            f"unlearn.start: reset with this {by} would set {' and '.join(stuck)} wholly to zero, where no gradient "
+            f"unlearn.start: {start} with this {by} would set {' and '.join(stuck)} wholly to zero, where no gradient "
             f"reaches {'it' if len(stuck) == 1 else 'them'}; use the output layer alone, a smaller unlearn.budget or a "
             "larger unlearn.sparsity"
         )
@@ -70,11 +72,11 @@ def _covered(config: RunConfig, model: Anatomy) -> list[str]:
     """The layers but the first that masks are bound to cover wholly, as far as that can be told before any ranking."""
     unlearn, input_layer = config.unlearn, model.layers[0]
     entries = dict(zip(model.layers, model.entries, strict=True))
-    if unlearn.adapter != "sparse":
+    if not config.masked:
         return []
     if not isinstance(unlearn.layers, int):
         names = list(unlearn.layers)
-    elif unlearn.selection == "budget":
+    elif unlearn.selection_part[0].shares:
         names = [name for name in model.ranked if unlearn.input_layer or name != input_layer]
     else:
         return []

@@ -68,7 +68,7 @@ def simulate(
     if unlearned.adapter is None or unlearned.values is None:
         recorder.save_model("unlearned", unlearned.state)
     else:
-        recorder.save_adapter(unlearned.adapter, unlearned.values, {"start": config.adapter_start, "base": base_hash})
+        recorder.save_adapter(unlearned.adapter, unlearned.values, _about(config, base_hash))
     retrained: Metrics | None = None
     if config.retrain_rounds:
         end = fedavg.retrain(federation, state.flatten(fedavg.initial(federation, "retrain")))
@@ -86,6 +86,11 @@ def simulate(
         restored_hash=_restored_hash(config, data, scenario, base, unlearned),
         identities=pool.identities,
     )
+
+
+def _about(config: RunConfig, base_hash: str) -> dict[str, str]:
+    """What the adapter's file says of it."""
+    return {"kind": config.unlearn.adapter, "start": config.adapter_start, "base": base_hash}
 
 
 def vacuous(fa_before: float, fa_retrained: float) -> bool:

@@ -95,7 +95,7 @@ def _of_outcome(config: RunConfig, outcome: Outcome) -> dict[str, Any]:
             "kind": config.unlearn.adapter,
             "values": adapter.size,
             "start": config.adapter_start,
-            "sparsity": 1 - adapter.size / adapter.entries if config.unlearn.adapter == "sparse" else None,
+            "sparsity": 1 - adapter.size / adapter.entries if config.masked else None,
             "mask": config.adapter_mask,
             "mask_bytes": unlearned.mask_bytes,
             "lr": config.adapter_lr,

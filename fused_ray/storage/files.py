@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fused_ray.config.adapters import ADAPTER
 from fused_ray.config.fields import Constants
+from fused_ray.config.parts import function
 from fused_ray.core.adapter import Adapter, Mask, Masks
 from fused_ray.core.lora import Lora
 from fused_ray.core.state import Arrays, state_hash
@@ -65,22 +66,20 @@ def read_model(path: Path) -> tuple[Arrays, Constants | None]:
 
 def encode_adapter(adapter: Adapter, values: FloatVector, about: Mapping[str, Any]) -> bytes:
     """An adapter: its values [V], what gives them their meaning (masks' positions, or a product's shape), a digest."""
-    tensors: dict[str, np.ndarray[Any, Any]] = {"values": values}
+    meaning, arrays = adapter.saved()
     header = {"digest": adapter.digest, "sha256": state_hash({"values": values}), "about": json.dumps(about)}
-    if isinstance(adapter, Masks):
-        tensors |= {f"positions.{mask.layer}": mask.positions for mask in adapter.layers}
-        header["masks"] = json.dumps([{"layer": mask.layer, "entries": mask.entries} for mask in adapter.layers])
+    if isinstance(adapter, Masks | Lora):
+        header["masks" if isinstance(adapter, Masks) else "lora"] = json.dumps(meaning)
     else:
-        assert isinstance(adapter, Lora)
-        header["lora"] = json.dumps(asdict(adapter))
-    return save(tensors, metadata=header)
+        header |= {"kind": about["kind"], "meaning": json.dumps(meaning)}
+    return save({"values": values, **arrays}, metadata=header)
 
 
 def read_adapter(path: Path) -> tuple[Adapter, FloatVector]:
     """An adapter from a file. Raises RunDirectoryError if it is unreadable or not the one that was saved."""
     tensors, about = read_tensors(path)
     try:
-        adapter = _lora(about["lora"]) if "lora" in about else _masks(about["masks"], tensors)
+        adapter = _adapter(path, tensors, about)
         values: FloatVector = tensors["values"].astype(np.float32)
         intact = adapter.digest == about["digest"] and values.shape == (adapter.size,)
         intact = intact and state_hash({"values": values}) == about["sha256"]
@@ -89,6 +88,20 @@ def read_adapter(path: Path) -> tuple[Adapter, FloatVector]:
     if not intact:
         raise RunDirectoryError(f"{path} is damaged: it does not hold the adapter that was saved")
     return adapter, values
+
+
+def _adapter(path: Path, tensors: Arrays, about: Mapping[str, str]) -> Adapter:
+    if "lora" in about:
+        return _lora(about["lora"])
+    if "kind" not in about:
+        return _masks(about["masks"], tensors)
+    try:
+        load = ADAPTER.find(about["kind"]).load
+        assert load is not None
+        loaded: Callable[..., Adapter] = function(load)
+    except ValueError as error:
+        raise RunDirectoryError(f"{path} holds an adapter of another package: {error}") from None
+    return loaded(json.loads(about["meaning"]), {name: array for name, array in tensors.items() if name != "values"})
 
 
 def _masks(text: str, tensors: Arrays) -> Masks:

@@ -21,12 +21,13 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from fused_ray.config import TrainConfig
-from fused_ray.core import adapter, layers, lora, saliency, state, wire
+from fused_ray.core import layers, state, wire
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.layers import Sensitivity
+from fused_ray.core.making import Made, Making
 from fused_ray.core.methods import Unlearned
 from fused_ray.core.methods.fedavg import FullTraining
-from fused_ray.core.model_check import check_reset, never_reset
+from fused_ray.core.model_check import never_reset
 from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
@@ -36,6 +37,7 @@ from fused_ray.core.training import AdapterStep, batches, train_adapter
 from fused_ray.core.wire import Delivery, Wire
 from fused_ray.core.work import AdapterEvaluation, Update, Work
 from fused_ray.core.workspace import Workspace
+from fused_ray.errors import ConfigError
 from fused_ray.types import FloatVector, IntVector, PartialSum, Payload, Scenario
 
 Chosen = dict[str, int | None]
@@ -50,8 +52,9 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     if ranking:
         delivery.to(rankers(federation))  # the round that ranks sends M_r by itself
     # 2. adapt, 3. average, round after round
-    shape, start, mask_bytes = make_adapter(federation, base, chosen, delivery)
-    phase = adapting(federation, shape, mask_bytes, delivery)
+    made = make_adapter(federation, base, chosen, delivery)
+    shape, start = made.adapter, made.values
+    phase = adapting(federation, shape, made.told, delivery)
     start_metrics = federation.evaluate(phase.evaluation, Payload(start))
     end = federation.run(phase, Payload(start))
     return Unlearned(
@@ -60,7 +63,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         start_metrics=start_metrics,
         adapter=shape,
         values=end.payload.values,
-        mask_bytes=mask_bytes,
+        mask_bytes=made.told,
         ranking=ranking,
     )
 
@@ -76,9 +79,10 @@ def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Se
     names = model.ranked
     input_layer = None if wanted.input_layer else model.layers[0]
     ranking: list[Sensitivity] = []
-    if wanted.selection in ("critical", "budget"):
+    selection, _ = wanted.selection_part
+    if selection.ranks:
         ranking = layers.rank(rank_layers(federation, base, names), wanted.ranking, input_layer)
-    if wanted.selection == "budget":
+    if selection.shares:
         assert wanted.budget is not None
         taking = [item for item in ranking if item.layer != input_layer]
         entries = {name: layers.layer_vector(base, name).size for name in names}
@@ -86,7 +90,8 @@ def choose_layers(federation: Federation, base: Arrays) -> tuple[Chosen, list[Se
         return {name: shares[name] for name in names if shares.get(name)}, ranking
     stuck = never_reset(config, federation.data.shape, federation.data.classes, model)
     chosen = layers.choose(
-        wanted.selection, names, wanted.layers, ranking, input_layer, config.seed, wanted.draw, stuck
+        *(wanted.selection, names, wanted.layers, ranking, input_layer, config.seed, wanted.draw, stuck),
+        args=wanted.selection_args,
     )
     return dict.fromkeys(chosen), ranking
 
@@ -132,29 +137,14 @@ class RankTraining(FullTraining):
 # -- 2. adapt
 
 
-def make_adapter(
-    federation: Federation, base: Arrays, chosen: Chosen, delivery: Delivery
-) -> tuple[Adapter, FloatVector, int]:
-    """The adapter's shape on the chosen layers, its values at the start [V], and the bytes that its masks take."""
-    config, wanted, names = federation.config, federation.config.unlearn, list(chosen)
-    if wanted.adapter == "lora":
-        shape = lora.make_lora(base, names, wanted.rank, wanted.alpha)
-        return shape, shape.start_values(config.seed), 0
-    counts = {layer: count for layer, count in chosen.items() if count is not None} or None
-    mask_bytes = 0
-    if config.adapter_mask == "saliency":
-        masks = saliency.masks(federation, base, names, delivery, counts)
-        mask_bytes = wire.mask_bytes(masks)
-    elif counts is not None:
-        masks = adapter.random_counts(config.seed, base, counts, wanted.draw)
-    elif wanted.budget is not None:
-        masks = adapter.random_budget(config.seed, base, names, wanted.budget, wanted.draw)
-    else:
-        masks = adapter.random_masks(config.seed, base, names, config.adapter_density, wanted.draw)
-    input_layer = federation.anatomy.layers[0]
-    whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
-    check_reset(config, federation.data.shape, federation.data.classes, whole)
-    return masks, adapter.start_values(masks, base, config.adapter_start, input_layer), mask_bytes
+def make_adapter(federation: Federation, base: Arrays, chosen: Chosen, delivery: Delivery) -> Made:
+    """The configured kind of adapter on the chosen layers (`config.adapters` lists them)."""
+    kind, settings = federation.config.unlearn.adapter_part
+    made = kind.function(Making(federation, base, chosen, delivery), settings)
+    if not isinstance(made, Made):  # it may be another package's
+        name = federation.config.unlearn.adapter
+        raise ConfigError(f"unlearn.adapter: {name} gave {type(made).__name__}; a kind of adapter returns Made")
+    return made
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,7 @@ def _miniature(config: RunConfig, layers: tuple[str, ...] | None, examples: int)
                 "rounds": _ROUNDS,
                 "lr": _RATE,
                 "start": "zero",  # no cost depends on it either
-                "layers": unlearn.layers if unlearn.selection == "budget" else layers or unlearn.layers,
+                "layers": unlearn.layers if unlearn.selection_part[0].shares else layers or unlearn.layers,
             }
         ),
         "federaser": config.federaser.model_copy(update={"interval": 1}),

@@ -47,12 +47,14 @@ def foresee(config: RunConfig, ranking: Sequence[Sensitivity] = ()) -> Foreseen 
     never = set(consistency.resettable(config, model.layers, names)) & set(model.gated)
     never = never if consistency.resets_whole_layers(config) else set()  # a whole layer of zeros would never learn
     open_ = [name for name in names if name != closed and name not in never]
-    if unlearn.selection == "budget":
+    selection, _ = unlearn.selection_part
+    if selection.shares:
         choices = [tuple(open_)]
-    elif unlearn.selection != "critical" or ranking or unlearn.layers >= len(open_):
+    elif not selection.ranks or ranking or unlearn.layers >= len(open_):
         ordered = layers.rank(ranking or [Sensitivity(name, 0.0, 0.0, 0.0) for name in names], unlearn.ranking, closed)
         chosen = layers.choose(
-            unlearn.selection, names, unlearn.layers, ordered, closed, config.seed, unlearn.draw, never
+            *(unlearn.selection, names, unlearn.layers, ordered, closed, config.seed, unlearn.draw, never),
+            args=unlearn.selection_args,
         )
         choices = [tuple(chosen)]
     else:

@@ -81,15 +81,19 @@ OTHER: dict[str, str | None] = {
     "unlearn.participation": "0.25",
     "unlearn.layers": "[fc3, conv2]",
     "unlearn.selection": "last",
+    "unlearn.selection_args": None,  # of a selection of another package alone
     "unlearn.ranking": "sum",
     "unlearn.input_layer": "true",
     "unlearn.adapter": "lora",
+    "unlearn.adapter_args": None,  # of a kind of another package alone
     "unlearn.sparsity": "0.5",
     "unlearn.budget": "85",
     "unlearn.mask": "random",
+    "unlearn.mask_args": None,  # of a rule of another package alone
     "unlearn.saliency": "forget",
     "unlearn.draw": "1",
     "unlearn.start": "reset",
+    "unlearn.start_args": None,  # of a start of another package alone
     "unlearn.rank": "4",
     "unlearn.alpha": "8",
     "unlearn.lr": "0.3",

@@ -236,7 +236,8 @@ def test_random_masks_are_those_of_the_seed_and_the_draw(federate, data):
     ]
     for chosen, field, expected in wanted:
         federation = federate("seed=5", "unlearn.draw=3", "unlearn.mask=random", field)
-        masks, _, sent = fused.make_adapter(federation, base, chosen, Delivery(0))
+        made = fused.make_adapter(federation, base, chosen, Delivery(0))
+        masks, sent = made.adapter, made.told
         assert (masks.digest, sent) == (expected.digest, 0)
 
 

@@ -69,7 +69,7 @@ def test_a_merged_adapter_on_attention_is_the_live_one(on):
     space = Workspace(federation.config, federation.data, federation.scenario)
     for shape in (
         lora.make_lora(base, ["blocks.0.self_attn"], 2, 4.0),
-        fused.make_adapter(federation, base, {"blocks.0.self_attn": None}, Delivery(0))[0],
+        fused.make_adapter(federation, base, {"blocks.0.self_attn": None}, Delivery(0)).adapter,
     ):
         values = np.random.default_rng(0).normal(size=shape.size).astype(np.float32)
         state.write(space.model, state.flatten(base))
@@ -97,7 +97,8 @@ def test_a_frozen_model_works_in_evaluation_mode_after_a_whole_one_was_trained(o
     """In training mode BatchNorm would normalise by the batch, and every pass would move its statistics."""
     federation, base = on("model.name=tiny", "engine.prefix_cache_mb=0")
     config = federation.config
-    shape, start, _ = fused.make_adapter(federation, base, {"fc": None}, Delivery(0))
+    made = fused.make_adapter(federation, base, {"fc": None}, Delivery(0))
+    shape, start = made.adapter, made.values
     work = fused.AdapterTraining("unlearn", 1, 0, config.train, fused.AdapterStep(0.1, 0.9, 0.0), shape)
     gradient = saliency.Gradient("saliency", 1, "retained", ("conv", "fc"))
     found = []
@@ -116,7 +117,8 @@ def test_a_frozen_model_works_in_evaluation_mode_after_a_whole_one_was_trained(o
 def test_models_are_judged_in_evaluation_mode_after_one_was_trained(on, data, scenario):
     federation, base = on("model.name=tiny")
     config, payload = federation.config, state.flatten(base)
-    shape, start, _ = fused.make_adapter(federation, base, {"fc": None}, Delivery(0))
+    made = fused.make_adapter(federation, base, {"fc": None}, Delivery(0))
+    shape, start = made.adapter, made.values
     space = Workspace(config, data, scenario)
     space.install(payload)
 
@@ -139,7 +141,7 @@ def test_models_are_judged_in_evaluation_mode_after_one_was_trained(on, data, sc
 def test_a_budget_is_shared_by_all_layers(on, mask):
     federation, base = on(*VIT, "unlearn.selection=budget", "unlearn.budget=300", f"unlearn.mask={mask}")
     chosen, ranking = fused.choose_layers(federation, base)
-    shape, _, _ = fused.make_adapter(federation, base, chosen, Delivery(0))
+    shape = fused.make_adapter(federation, base, chosen, Delivery(0)).adapter
     assert shape.size == 300
     assert "patches" not in shape.names  # the input layer takes part only when asked for
     assert shape.sizes == tuple(chosen[name] for name in shape.names)
@@ -168,7 +170,8 @@ def test_a_batch_of_one_example_leaves_the_running_statistics_alone(make_config,
 
 def training(federation, base, form, residuals=None):
     layers = {"fc3": None}
-    shape, start, _ = fused.make_adapter(federation, base, layers, Delivery(0))
+    made = fused.make_adapter(federation, base, layers, Delivery(0))
+    shape, start = made.adapter, made.values
     step = fused.AdapterStep(0.1, 0.9, 0.0)
     work = fused.AdapterTraining("unlearn", 1, 0, federation.config.train, step, shape, form, residuals or {})
     return work, state.Payload(start)

@@ -1,0 +1,54 @@
+"""What an adapter is made from, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fused_ray.core.adapter import Adapter
+from fused_ray.core.layers import density_count, layer_vector
+from fused_ray.core.rounds import Federation
+from fused_ray.core.state import Arrays
+from fused_ray.core.wire import Delivery
+from fused_ray.types import FloatVector
+
+
+@dataclass(frozen=True)
+class Making:
+    """An adapter is to be made on some layers of M_r."""
+
+    federation: Federation
+    base: Arrays
+    """M_r."""
+    chosen: Mapping[str, int | None]
+    """The layers in the model's order, each with its share of a budget if every layer has one of its own."""
+    delivery: Delivery
+    """Who has been sent M_r so far; a rule that asks clients about it tells whom it asks."""
+
+    @property
+    def names(self) -> list[str]:
+        """The layers in the model's order."""
+        return list(self.chosen)
+
+    @property
+    def counts(self) -> dict[str, int] | None:
+        """The layers' shares of a budget; None where they have none of their own."""
+        return {layer: count for layer, count in self.chosen.items() if count is not None} or None
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """How many entries of each layer a mask keeps: its share of a budget, or what the sparsity leaves."""
+        density = self.federation.config.adapter_density
+        entries = {layer: layer_vector(self.base, layer).size for layer in self.chosen}
+        return self.counts or {layer: density_count(density, size) for layer, size in entries.items()}
+
+
+@dataclass(frozen=True)
+class Made:
+    """An adapter, and how it begins."""
+
+    adapter: Adapter
+    values: FloatVector
+    """At the start [V]."""
+    told: int = 0
+    """Protocol bytes by which each client is told what the adapter is, where neither seed nor M_r says it."""
