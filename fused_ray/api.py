@@ -5,7 +5,8 @@ package; docs/extend.md walks through one of each kind. What stands here is stab
 Everything that travels to a worker must be importable there.
 
 Provisional: AdapterKind, Aggregate, ClientOptimiser, MaskRule, Schedule, Selection, ServerOptimiser, Start, and what
-their functions take (Adapter, Attached, Candidates, Made, Making, Mask, Masks, scheduled, served).
+their functions take (Adapter, Attached, Candidates, Made, Making, Mask, Masks,
+Reparametrised, scheduled, served).
 """
 
 from fused_ray.audit.evidence import Evidence as Evidence
@@ -43,6 +44,7 @@ from fused_ray.core.methods.fedavg import fedavg as fedavg
 from fused_ray.core.methods.fedavg import finetune as finetune
 from fused_ray.core.methods.fedavg import initial as initial
 from fused_ray.core.numerics import norm as norm
+from fused_ray.core.reparametrised import Reparametrised as Reparametrised
 from fused_ray.core.rounds import Federation as Federation
 from fused_ray.core.rounds import Phase as Phase
 from fused_ray.core.rounds import Round as Round

@@ -222,6 +222,31 @@ def masks_of(entries: Mapping[str, int], kept: IntVector) -> Masks:
     return Masks(tuple(masks))
 
 
+def largest(
+    scores: NDArray[np.floating[Any]],
+    entries: Mapping[str, int],
+    budget: int | None,
+    density: float,
+    counts: Mapping[str, int] | None = None,
+) -> Masks:
+    """The entries with the largest scores: `counts` of each layer, else `budget` of all, else the share `density`.
+
+    `scores` are those of several layers' entries laid end to end. Of equal ones the first are taken.
+    """
+    if budget is not None and counts is None:
+        return masks_of(entries, _first(scores, budget))
+    parts, at = [], 0
+    for layer, size in entries.items():
+        count = counts[layer] if counts is not None else density_count(density, size)
+        parts.append(at + _first(scores[at : at + size], count))
+        at += size
+    return masks_of(entries, np.concatenate(parts))
+
+
+def _first(scores: NDArray[np.floating[Any]], count: int) -> IntVector:
+    return np.argsort(-scores, kind="stable")[:count]
+
+
 def start_values(
     masks: Masks,
     state: Mapping[str, NDArray[np.generic]],

@@ -146,10 +146,10 @@ def choose(
     """
     part, settings = chosen(SELECTION, selection, args, "selection_args")
     ordered = list(part.function(Candidates(names, ranking, seed, draw), settings))
-    if unknown := set(ordered) - set(names):
-        raise ConfigError(
-            f"unlearn.selection: {selection} names {', '.join(map(repr, sorted(unknown)))}, of {', '.join(names)}"
-        )
+    unknown = sorted({*ordered} - {*names})
+    if unknown or len(ordered) < min(count, len(names)):
+        what = f"{', '.join(map(repr, unknown))}, of {', '.join(names)}" if unknown else f"{len(ordered)} layers of {count}"
+        raise ConfigError(f"unlearn.selection: {selection} names {what}")
     ordered = sorted((name for name in ordered if name not in never), key=lambda name: name == input_layer)
     taken = set(ordered[:count])
     return [name for name in names if name in taken]

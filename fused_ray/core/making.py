@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from fused_ray.core.adapter import Adapter
-from fused_ray.core.layers import density_count, layer_vector
+import numpy as np
+from numpy.typing import NDArray
+
+from fused_ray.core.adapter import Adapter, Masks, largest
 from fused_ray.core.rounds import Federation
 from fused_ray.core.state import Arrays
 from fused_ray.core.wire import Delivery
@@ -35,12 +38,11 @@ class Making:
         """The layers' shares of a budget; None where they have none of their own."""
         return {layer: count for layer, count in self.chosen.items() if count is not None} or None
 
-    @property
-    def kept(self) -> dict[str, int]:
-        """How many entries of each layer a mask keeps: its share of a budget, or what the sparsity leaves."""
-        density = self.federation.config.adapter_density
-        entries = {layer: layer_vector(self.base, layer).size for layer in self.chosen}
-        return self.counts or {layer: density_count(density, size) for layer, size in entries.items()}
+    def largest(self, scores: Mapping[str, NDArray[np.floating[Any]]]) -> Masks:
+        """The masks of the entries with the largest scores, as many as budget or sparsity say, by layer [entries]."""
+        config, entries = self.federation.config, {layer: len(scores[layer]) for layer in self.names}
+        end_to_end = np.concatenate([scores[layer] for layer in self.names])
+        return largest(end_to_end, entries, config.unlearn.budget, config.adapter_density, self.counts)
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,14 @@ def sparse(making: Making, settings: None) -> Made:
 
 
 def at_random(making: Making, settings: None) -> Masks:
-    """Entries drawn from the seed: a budget's number in all layers together, or each layer's own."""
+    """Entries drawn from the seed: each layer's share of a budget, or that many of all, or what the sparsity leaves."""
     config, names, counts = making.federation.config, making.names, making.counts
     wanted = config.unlearn
     if counts is None and wanted.budget is not None:
         return adapter.random_budget(config.seed, making.base, names, wanted.budget, wanted.draw)
-    return adapter.random_counts(config.seed, making.base, making.kept, wanted.draw)
+    if counts is not None:
+        return adapter.random_counts(config.seed, making.base, counts, wanted.draw)
+    return adapter.random_masks(config.seed, making.base, names, config.adapter_density, wanted.draw)
 
 
 def salient(making: Making, settings: None) -> Masks:

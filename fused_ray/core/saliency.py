@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from fused_ray.core import wire
-from fused_ray.core.adapter import Masks, masks_of
+from fused_ray.core.adapter import Masks, largest
 from fused_ray.core.gradient import mean_gradient
-from fused_ray.core.layers import density_count, layer_parameters, layer_vector
+from fused_ray.core.layers import layer_parameters, layer_vector
 from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Saved
 from fused_ray.core.state import Arrays
@@ -83,20 +83,8 @@ def choose(
 ) -> Masks:
     """The entries with the largest -w * g: `counts` of each layer, else `budget` of all, else the share `density`."""
     vectors = {layer: layer_vector(base, layer) for layer in layers}
-    entries = {layer: vector.size for layer, vector in vectors.items()}
     score = -np.concatenate(list(vectors.values())) * gradient
-    if budget is not None and counts is None:
-        return masks_of(entries, _largest(score, budget))
-    chosen, at = [], 0
-    for layer, size in entries.items():
-        count = counts[layer] if counts is not None else density_count(density, size)
-        chosen.append(at + _largest(score[at : at + size], count))
-        at += size
-    return masks_of(entries, np.concatenate(chosen))
-
-
-def _largest(score: FloatVector, count: int) -> IntVector:
-    return np.argsort(-score, kind="stable")[:count]
+    return largest(score, {layer: vector.size for layer, vector in vectors.items()}, budget, density, counts)
 
 
 def _mean_gradient(
