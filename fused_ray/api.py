@@ -43,6 +43,9 @@ from fused_ray.core.methods.fedavg import FullTraining as FullTraining
 from fused_ray.core.methods.fedavg import fedavg as fedavg
 from fused_ray.core.methods.fedavg import finetune as finetune
 from fused_ray.core.methods.fedavg import initial as initial
+from fused_ray.core.methods.usual import Message as Message
+from fused_ray.core.methods.usual import ask_once as ask_once
+from fused_ray.core.methods.usual import go_on as go_on
 from fused_ray.core.numerics import norm as norm
 from fused_ray.core.reparametrised import Reparametrised as Reparametrised
 from fused_ray.core.rounds import Federation as Federation

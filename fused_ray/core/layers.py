@@ -148,7 +148,11 @@ def choose(
     ordered = list(part.function(Candidates(names, ranking, seed, draw), settings))
     unknown = sorted({*ordered} - {*names})
     if unknown or len(ordered) < min(count, len(names)):
-        what = f"{', '.join(map(repr, unknown))}, of {', '.join(names)}" if unknown else f"{len(ordered)} layers of {count}"
+        what = (
+            f"{', '.join(map(repr, unknown))}, of {', '.join(names)}"
+            if unknown
+            else f"{len(ordered)} layers of {count}"
+        )
         raise ConfigError(f"unlearn.selection: {selection} names {what}")
     ordered = sorted((name for name in ordered if name not in never), key=lambda name: name == input_layer)
     taken = set(ordered[:count])

@@ -36,6 +36,15 @@ TASK: dict[str, Any] = {
     "output": {"callbacks": ["lines"], "plots": "none"},
 }
 """Installed names at every door; documents, which are no images."""
+SHRUNK = {
+    "unlearn.method": "fused",
+    "unlearn.layers": 1,
+    "unlearn.selection": "every",
+    "unlearn.mask": "magnitude",
+    "unlearn.start": "shrink",
+    "unlearn.start_args": {"share": 0.75},
+}
+"""An adapter whose layers, entries and start come from another package."""
 FIGURES = ("metric_ece_after", "metric_ece_retrained")
 
 
@@ -126,7 +135,11 @@ def test_killed_and_gone_on_with(installed: Path, undisturbed: Path, tmp_path: P
 def test_a_comparison_of_them_here_and_on_ray(installed: Path, undisturbed: Path, tmp_path: Path) -> None:
     values = {
         "base": str(undisturbed.parent / "run.yaml"),
-        "methods": ["ridge", "fedosd", "finetune", {"label": "weak", "set": {"unlearn.args.strength": 10}}],
+        "methods": [
+            *("ridge", "fedosd", "finetune", {"label": "weak", "set": {"unlearn.args.strength": 10}}),
+            {"label": "scaled", "set": {"unlearn.method": "fused", "unlearn.adapter": "scales"}},
+            {"label": "shrunk", "set": SHRUNK},
+        ],
         "scenarios": ["author", {"label": "other", "set": {"forget.args.author": 4}}],
         "seeds": [3],
         "audit": {"probes": False, "shadows": 0, "relearn_steps": 2, "relearn_repeats": 1, "metrics": ["ece"]},

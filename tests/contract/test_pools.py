@@ -253,6 +253,15 @@ KINDS = {
             *("federation.server=fused_ray_plugin.training.fedyogi:SERVER",),
         ],
     ),
+    "another package's kind of adapter": ("client", ["unlearn.adapter=fused_ray_plugin.adapters.scales:KIND"]),
+    "another package's mask and start": (
+        "client",
+        [
+            *("unlearn.selection=fused_ray_plugin.adapters.every:SELECTION", "unlearn.selection_args.step=3"),
+            *("unlearn.mask=fused_ray_plugin.adapters.magnitude:MASK", "unlearn.sparsity=0.8"),
+            *("unlearn.start=fused_ray_plugin.adapters.shrink:START", "unlearn.start_args.share=0.75"),
+        ],
+    ),
     "random views": ("client", ["data.limit=300", "data.augment=crop-flip", "train.local_epochs=2"]),
 }
 DEEP = {

@@ -92,6 +92,7 @@ ROWS = (
     Row("docs/extend.md", "from fused_ray.api import Arrays", "runs"),
     Row("docs/extend.md", "fused-ray run --set 'audit.metrics", "checked", "examples/plugin/tests run it"),
     Row("docs/extend.md", "fused-ray run --set 'output.callbacks", "checked", "examples/plugin/tests run it"),
+    Row("docs/extend.md", "fused-ray run --set unlearn.mask", "checked", "examples/plugin/tests run it"),
     Row("docs/data.md", "import io", "runs"),
     Row("docs/data.md", "# shapes.yaml", "runs"),
     Row("docs/data.md", "fused-ray data shapes.yaml\n", "runs"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from importlib import import_module
@@ -39,6 +40,23 @@ def test_no_door_is_without_a_part() -> None:
                 assert callable(parts.imported(place))
             else:
                 doors()[group].find(place)
+
+
+def code(file: Path) -> int:
+    """Lines of a file that are code, without imports and docstrings."""
+    text = file.read_text()
+    without = {0}
+    for node in ast.walk(ast.parse(text)):
+        plain = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if plain or isinstance(node, ast.Import | ast.ImportFrom):
+            without.update(range(node.lineno, (node.end_lineno or 0) + 1))
+    lines = enumerate(text.splitlines(), 1)
+    return sum(bool(line.strip()) and not line.strip().startswith("#") for n, line in lines if n not in without)
+
+
+@pytest.mark.parametrize("file", sorted((PLUGIN / "fused_ray_plugin").rglob("*.py")), ids=lambda file: file.stem)
+def test_a_part_is_forty_lines_at_most(file: Path) -> None:
+    assert code(file) <= 40
 
 
 def test_all_of_them_in_one_run(tmp_path: Path) -> None:

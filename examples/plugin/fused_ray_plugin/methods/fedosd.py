@@ -23,10 +23,9 @@ from fused_ray.api import (
     Update,
     Workspace,
     cross_entropy,
-    flatten,
+    go_on,
     model_gradient,
-    whole_model,
-)  # fmt: skip
+)
 
 
 class FedOSD(Section):
@@ -41,14 +40,19 @@ def unlearning_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class OneGradient(FullTraining):
-    """A client sends the gradient of its loss on D_u if it has some, else on D_r; the round's payload is the model."""
-
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
+        """The gradient of a loss on D_u if there is some, else on D_r, at the round's model."""
         space.load(payload)
         forgotten = space.scenario.examples("forgotten", client)
         rows = forgotten if len(forgotten) else space.scenario.examples("retained", client)
         gradient, loss = model_gradient(space, rows, unlearning_loss if len(forgotten) else cross_entropy)
         return Update(Payload(gradient, payload.counters), loss, moved=gradient)
+
+
+def orthogonal(wanted: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """What of a direction [P] is orthogonal to all of the others [n, P], length 1."""
+    away = wanted - others.T @ np.linalg.lstsq(others @ others.T, others @ wanted, rcond=None)[0]
+    return away / max(np.linalg.norm(away), 1e-12)
 
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
@@ -57,25 +61,19 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     def step(round: Round) -> tuple[Payload, Arrays]:
         others = np.stack([g for client, g in round.updates.items() if client not in targets]).astype(np.float64)
         wanted = np.mean([round.updates[client] for client in targets], axis=0, dtype=np.float64)
-        inside = others.T @ np.linalg.lstsq(others @ others.T, others @ wanted, rcond=None)[0]
-        direction = wanted - inside
-        length = config.method_options.lr / max(np.linalg.norm(direction), 1e-12)
-        values = (round.before.values - length * direction).astype(np.float32)
-        return Payload(values, round.before.counters), {}
+        values = round.before.values - config.method_options.lr * orthogonal(wanted, others)
+        return Payload(values.astype(np.float32), round.before.counters), {}
 
     phase = Phase(
         name="unlearn",
         rounds=config.unlearn.rounds,
-        clients=federation.scenario.clients("held"),
+        clients=federation.participants("unlearn", "held", always=targets),
         work=lambda number: OneGradient("unlearn", number, config.seed, config.train, "held"),
         evaluation=ModelEvaluation(),
         server=step,
         keep_updates=True,
     )
-    start = flatten(base)
-    before = federation.evaluate(ModelEvaluation(), start)
-    end = federation.run(phase, start)
-    return whole_model(end.payload, base, end.metrics or before, before)
+    return go_on(federation, base, phase)
 
 
 METHOD = Method(unlearn, ("client", "exclusive"), section=FedOSD)

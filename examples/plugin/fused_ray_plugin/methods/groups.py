@@ -4,7 +4,6 @@ The clients fall into groups. A chain of models is kept, each trained a little f
 client, the chain is cut before its group and the model there goes on with the retained clients of the later groups.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fused_ray.api import (
@@ -13,16 +12,14 @@ from fused_ray.api import (
     FullTraining,
     Method,
     ModelEvaluation,
-    Payload,
     Phase,
     Saved,
     Section,
     Unlearned,
-    fedavg,
+    finetune,
     flatten,
     initial,
-    whole_model,
-)  # fmt: skip
+)
 
 
 class Groups(Section):
@@ -34,47 +31,29 @@ class Groups(Section):
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     config, options = federation.config, federation.config.method_options
-    everybody = federation.scenario.clients("held")
+    everybody, targets = federation.scenario.clients("held"), {*federation.scenario.clients("forgotten")}
     groups = [everybody[at :: options.groups] for at in range(options.groups)]
-    targets = set(federation.scenario.clients("forgotten"))
     clean = next(at for at, group in enumerate(groups) if targets.intersection(group))
     start = flatten(initial(federation, "pretrain"))
 
-    def turn(number: int) -> Sequence[int]:
-        return groups[(number - 1) // options.rounds]
-
-    def chain(rounds: int) -> Saved:
-        return federation.run(
-            Phase(
-                name="groups",
-                rounds=rounds,
-                clients=turn,
-                work=lambda number: FullTraining("groups", number, config.seed, config.train, "held"),
-                evaluation=ModelEvaluation(),
-            ),
-            start,
+    def chain(count: int) -> Saved:
+        phase = Phase(
+            name="groups",
+            rounds=count * options.rounds,
+            clients=lambda number: groups[(number - 1) // options.rounds],
+            work=lambda number: FullTraining("groups", number, config.seed, config.train, "held"),
+            evaluation=ModelEvaluation(),
         )
+        return federation.run(phase, start) if count else Saved(round=0, payload=start, metrics={})
 
-    cut = chain(clean * options.rounds) if clean else Saved(round=0, payload=start, metrics={})
-    at_cut = cut.payload
-    whole = chain(len(groups) * options.rounds)
-    end = fedavg(federation, at_cut, "unlearn", "retained", config.unlearn.rounds)
-    before = federation.evaluate(ModelEvaluation(), at_cut)
-    unlearned = whole_model(end.payload, base, end.metrics or before, before, _stored(len(groups), at_cut))
-    return replace(unlearned, before=whole.metrics)
+    cut, whole = chain(clean), chain(len(groups))
+    stored = len(groups) * start.values.nbytes  # a model after each group
+    return replace(finetune(federation, cut.payload, base, stored), before=whole.metrics)
 
 
-def _stored(groups: int, model: Payload) -> int:
-    """A model after each group, bytes."""
-    return groups * model.values.nbytes
+def phases(settings: object) -> dict[str, int]:
+    options = settings.method_options
+    return {"groups": options.groups * options.rounds, "unlearn": settings.unlearn.rounds}
 
 
-METHOD = Method(
-    unlearn,
-    ("client", "exclusive"),
-    phases=lambda settings: {
-        "groups": settings.method_options.groups * settings.method_options.rounds,
-        "unlearn": settings.unlearn.rounds,
-    },
-    section=Groups,
-)
+METHOD = Method(unlearn, ("client", "exclusive"), phases=phases, section=Groups)

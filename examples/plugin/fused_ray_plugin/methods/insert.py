@@ -1,11 +1,9 @@
-"""Insert: a new linear module before the output layer, trained by the retained clients, uploaded once and averaged.
+"""Insert: a linear module before the output layer, trained by each retained client, uploaded once and averaged.
 
-After FedUP's idea of a small module that is uploaded a single time. The module I + M is folded into the output layer,
-so that what comes out is a model like any other: W (I + M) h + b.
+After FedUP's idea of a small module that is uploaded a single time. I + M is folded into the layer: W (I + M) h + b.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,69 +12,43 @@ import torch.nn.functional as F
 from fused_ray.api import (
     Arrays,
     Federation,
+    Message,
     Method,
-    ModelEvaluation,
-    PartialSum,
     Payload,
-    Saved,
-    Scenario,
     Unlearned,
     Update,
     Workspace,
-    flatten,
+    ask_once,
     generator,
-    whole_model,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
-class TrainModule:
-    """A client trains M [d, d] on its D_r for some epochs, everything else frozen, and sends it."""
-
-    layer: str
-    seed: int
-    lr: float
-    epochs: int
-    phase: str = "insert"
-    round: int = 1
-
-    def indices(self, scenario: Scenario, client: int) -> Any:
-        return scenario.examples("retained", client)
+class TrainModule(Message):
+    layer: str = ""
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
+        """M [d, d] after `unlearn.rounds` epochs on D_r, everything else frozen."""
         space.use_base()
-        rows, cut = self.indices(space.scenario, client), space.cut([self.layer])
+        config, rows, cut = space.config, self.indices(space.scenario, client), space.cut([self.layer])
         h, y = space.activations("train", rows, cut).flatten(1), space.labels(rows)
         module = torch.tensor(payload.values.reshape(h.shape[1], -1), device=space.device, requires_grad=True)
-        for epoch in range(self.epochs):
-            order = generator(self.seed, f"insert/{epoch}", 1, client).permutation(len(rows))
+        for epoch in range(config.unlearn.rounds):
+            order = generator(config.seed, f"insert/{epoch}", 1, client).permutation(len(rows))
             for part in torch.from_numpy(order).split(64):
                 loss = F.cross_entropy(space.suffix(cut, h[part] + h[part] @ module.T), y[part])
-                (gradient,) = torch.autograd.grad(loss, [module])
-                module.data -= self.lr * gradient
+                module.data -= config.train.lr * torch.autograd.grad(loss, [module])[0]
         return Update(Payload(module.detach().cpu().numpy().ravel()), loss.item())
-
-    def upload_bytes(self, payload: Payload) -> int:
-        return payload.values.nbytes
-
-    def download_bytes(self, payload: Payload) -> int:
-        return 0
 
 
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
-    config, name = federation.config, f"{federation.anatomy.ranked[-1]}.weight"
-    width = base[name].shape[1]
-    work = TrainModule(name.removesuffix(".weight"), config.seed, config.train.lr, config.unlearn.rounds)
-    nothing = Payload(np.zeros(width * width, np.float32))
+    layer = federation.anatomy.ranked[-1]
+    weight, d = f"{layer}.weight", base[f"{layer}.weight"].shape[1]
 
-    def conclude(total: PartialSum) -> Saved:
-        module = np.eye(width) + federation.mean(work, nothing, total).values.reshape(width, width)
-        model = flatten({**base, name: (base[name] @ module).astype(np.float32)})
-        return Saved(round=1, payload=model, metrics=federation.evaluate(ModelEvaluation(), model))
+    def folded(module: np.ndarray) -> Arrays:
+        return {**base, weight: (base[weight] @ (np.eye(d) + module.reshape(d, d))).astype(np.float32)}
 
-    before = federation.evaluate(ModelEvaluation(), flatten(base))
-    end = federation.ask(work, nothing, federation.scenario.clients("retained"), conclude)
-    return whole_model(end.payload, base, end.metrics, before)
+    return ask_once(federation, base, TrainModule("insert", layer=layer), np.zeros(d * d, np.float32), folded)
 
 
 METHOD = Method(unlearn, rounds=None, phases=lambda settings: {"insert": 1})
