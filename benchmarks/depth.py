@@ -29,7 +29,7 @@ from fused_ray.audit.distance import distance
 from fused_ray.audit.outputs import logits
 from fused_ray.audit.relearning import Relearning, ratio, relearn
 from fused_ray.audit.shadow import Shadow, train_shadows
-from fused_ray.config import registry
+from fused_ray.config.parts.models import MODELS
 from fused_ray.core import state
 from fused_ray.core.adapter import Masks, start_values
 from fused_ray.core.memory import MemoryRecorder
@@ -152,7 +152,7 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """A row per setting, draw and measured round; those that are done already are left out."""
     assert bench.retrained is not None
-    input_layer = registry.MODELS[bench.config.model.name].layers[0]
+    input_layer = MODELS[bench.config.model.name].layers[0]
     with closing(LocalPool(bench.config, bench.data, bench.scenario)) as pool:
         judge = Measure(bench, shadow_models(bench, pool, folder))
         bench.install(pool)

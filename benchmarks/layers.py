@@ -22,7 +22,7 @@ from experiment import BASE, Bench, Setting, base_run, draws, read_csv, write_cs
 from matplotlib.figure import Figure
 
 from fused_ray import RunConfig
-from fused_ray.config import registry
+from fused_ray.config.parts.models import MODELS
 from fused_ray.core import state
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg, fused
@@ -104,7 +104,7 @@ def profile(out: Path, at: tuple[int, ...] = (1, 5, 20)) -> list[dict[str, Any]]
         config = RunConfig.from_dict({}, [*BASE, *fields, f"pretrain.rounds={max(at)}", "pretrain.history=true"])
         data = datasets.load(config.data, config.seed)
         scenario = scenarios.build(config, data)
-        layers = registry.MODELS[config.model.name].ranked
+        layers = MODELS[config.model.name].ranked
         with closing(RayPool(config, data, scenario)) as pool:
             recorder = MemoryRecorder()
             federation = Federation(config, data, scenario, pool, recorder)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fused_ray.audit.outputs import Logits
 from fused_ray.audit.yardstick import Seen, Yardstick
-from fused_ray.config.metrics import Metric
+from fused_ray.config.parts.metrics import Metric
 from fused_ray.core.standard import kept
 from fused_ray.core.state import Arrays
 from fused_ray.core.workspace import Workspace

@@ -20,7 +20,7 @@ from fused_ray.audit.membership import Membership
 from fused_ray.audit.relearning import Ratio, Relearning
 from fused_ray.audit.verdict import Figures
 from fused_ray.audit.yardstick import Seen, Yardstick
-from fused_ray.config.metrics import Metric
+from fused_ray.config.parts.metrics import Metric
 from fused_ray.core.adapter import Masks
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays

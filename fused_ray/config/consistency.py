@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from fused_ray.config import registry
-from fused_ray.config.adapters import START
-from fused_ray.config.methods import WHOLE_CLIENTS
+from fused_ray.config.parts.adapters import START
+from fused_ray.config.parts.datasets import DatasetInfo
+from fused_ray.config.parts.methods import WHOLE_CLIENTS
 from fused_ray.config.settings import Settings
 from fused_ray.config.suggest import did_you_mean
 from fused_ray.errors import in_one_line
@@ -27,7 +27,7 @@ def check(config: Settings) -> None:
         check_data(config, config.data.known)
 
 
-def check_data(config: Settings, data: registry.DatasetInfo) -> None:
+def check_data(config: Settings, data: DatasetInfo) -> None:
     """What must hold between a configuration and its data. Raises ValueError at the first that does not."""
     _constants(config, data)
     _amounts(config, data)
@@ -80,7 +80,7 @@ def _no_images(config: Settings) -> None:
         raise ValueError(f"forget.poison: the inputs of {name} are no images to carry a trigger; set it to false")
 
 
-def _constants(config: Settings, data: registry.DatasetInfo) -> None:
+def _constants(config: Settings, data: DatasetInfo) -> None:
     channels, what = data.shape[0], "images" if config.data.images else "inputs"
     for key, given in (("mean", config.data.mean), ("std", config.data.std)):
         if given is not None and len(given) not in (1, channels):
@@ -90,7 +90,7 @@ def _constants(config: Settings, data: registry.DatasetInfo) -> None:
             )
 
 
-def _amounts(config: Settings, data: registry.DatasetInfo) -> None:
+def _amounts(config: Settings, data: DatasetInfo) -> None:
     if config.data.partition == "pathological" and config.data.classes_per_client > data.classes:
         raise ValueError(
             f"data.classes_per_client: {config.data.classes_per_client} is more than the {data.classes} classes "
@@ -108,7 +108,7 @@ def _amounts(config: Settings, data: registry.DatasetInfo) -> None:
         )
 
 
-def _train_examples(config: Settings, data: registry.DatasetInfo) -> int:
+def _train_examples(config: Settings, data: DatasetInfo) -> int:
     return min(config.data.limit or data.train_examples, data.train_examples)
 
 
@@ -170,7 +170,7 @@ def _what_is_forgotten(config: Settings) -> None:
     of_ours.get(config.forget.scenario, _own_scenario)(config)
 
 
-def _known_classes(config: Settings, data: registry.DatasetInfo) -> None:
+def _known_classes(config: Settings, data: DatasetInfo) -> None:
     classes, known = config.forget_classes, data.classes
     if known < 2:
         key = "data.root" if config.data.part is None else "data.name"
@@ -221,7 +221,7 @@ def _examples(config: Settings) -> None:
         )
 
 
-def _known_examples(config: Settings, data: registry.DatasetInfo) -> None:
+def _known_examples(config: Settings, data: DatasetInfo) -> None:
     forget, there_are = config.forget, _train_examples(config, data)
     if config.data.images and forget.trigger > min(data.shape[1:]):
         height, width = data.shape[1:]

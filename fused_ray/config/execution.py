@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from fused_ray.config.callbacks import CALLBACK
 from fused_ray.config.fields import Count, Drawn, Names, Place, Real, Section
-from fused_ray.config.metrics import Metric, further_metrics
+from fused_ray.config.parts.callbacks import CALLBACK
+from fused_ray.config.parts.metrics import Metric, further_metrics
 from fused_ray.errors import ConfigError
 
 CLIENT = "ray://"

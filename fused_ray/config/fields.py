@@ -66,6 +66,8 @@ def _grantable(value: float) -> float:
 
 ResourceShare = Annotated[Real, Field(ge=0, le=4096), AfterValidator(_grantable)]
 Rate = Annotated[Real, Field(gt=0.0, le=1e3)]
+Moment = Annotated[Real, Field(ge=0, lt=1)]
+"""How much of a running mean stays from step to step."""
 Decay = Annotated[Real, Field(ge=0.0, le=1.0)]
 Share = Annotated[Real, Field(gt=0.0, le=1.0)]
 

@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from fused_ray.config.parts.scenarios import SCENARIOS
 from fused_ray.config.sections import DataConfig, FederationConfig, ForgetConfig
 from fused_ray.config.settings import Settings
-from fused_ray.config.tasks import SCENARIOS
 from fused_ray.config.training import TrainConfig
 
 _FIRST = {"lr", "momentum", "weight_decay", "batch_size", "local_epochs"}

@@ -1,6 +1,7 @@
 """The phases of a run, and how many rounds it will make of each, known before anything starts.
 
-Every method says how many rounds its phases have (config.methods), for estimates of time. A test looks whether it does.
+Every method says how many rounds its phases have (config.parts.methods), for estimates of time. A test looks whether
+it does.
 """
 
 from __future__ import annotations

@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fused_ray.config import registry
-from fused_ray.config.adapters import ADAPTER, MASK_RULE, SELECTION, START, AdapterKind, Selection
 from fused_ray.config.fields import (
     Auto,
     Clients,
@@ -30,11 +28,16 @@ from fused_ray.config.fields import (
     Share,
     Where,
 )
-from fused_ray.config.learning import AGGREGATE, SERVER_OPTIMISER, Aggregate, ServerOptimiser
-from fused_ray.config.methods import METHOD
 from fused_ray.config.older_names import section_renamed
-from fused_ray.config.parts import Door, chosen, found_by, options
-from fused_ray.config.tasks import DATASET, MODEL, PARTITIONING, SCENARIO, DataSet, Partitioning
+from fused_ray.config.parts.adapters import ADAPTER, MASK_RULE, SELECTION, START, AdapterKind, Selection
+from fused_ray.config.parts.aggregates import AGGREGATE, Aggregate
+from fused_ray.config.parts.datasets import DATASET, DATASETS, NO_MOMENTS, OWN_MOMENTS, DataSet, DatasetInfo
+from fused_ray.config.parts.door import Door, chosen, found_by, options
+from fused_ray.config.parts.methods import METHOD
+from fused_ray.config.parts.models import MODEL, MODELS, ModelInfo
+from fused_ray.config.parts.partitions import PARTITIONING, Partitioning
+from fused_ray.config.parts.scenarios import SCENARIO
+from fused_ray.config.parts.server_optimisers import SERVER_OPTIMISER, ServerOptimiser
 
 INPUTS = ("data.root", "data.partition_file", "model.weights", "pretrain.from")
 """Fields that name files or folders to read."""
@@ -106,9 +109,9 @@ class DataConfig(Section):
         return PARTITIONING.find(self.partition)
 
     @property
-    def known(self) -> registry.DatasetInfo | None:
+    def known(self) -> DatasetInfo | None:
         """What is known of the data set without loading it, if anything."""
-        return registry.DATASETS.get(self.name)
+        return DATASETS.get(self.name)
 
     @property
     def images(self) -> bool:
@@ -118,7 +121,7 @@ class DataConfig(Section):
     @property
     def constants(self) -> Constants:
         """`mean` and `std` with their defaults filled in."""
-        usual = registry.OWN_MOMENTS if self.images else registry.NO_MOMENTS
+        usual = OWN_MOMENTS if self.images else NO_MOMENTS
         mean, std = usual if self.known is None else (self.known.mean, self.known.std)
         return self.mean or mean, self.std or std
 
@@ -141,7 +144,7 @@ class ModelConfig(Section):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in registry.MODELS:
+        if name not in MODELS:
             MODEL.place(name)
         return name
 
@@ -169,12 +172,12 @@ class ModelConfig(Section):
         return f"model.factory: {self.factory}" if self.factory else f"model.name: {self.name}"
 
     @property
-    def registered(self) -> registry.ModelInfo | None:
+    def registered(self) -> ModelInfo | None:
         """What this package says of its own model; None for one of the user's own."""
-        return None if self.factory else registry.MODELS.get(self.name)
+        return None if self.factory else MODELS.get(self.name)
 
     @property
-    def known(self) -> registry.ModelInfo | None:
+    def known(self) -> ModelInfo | None:
         """What is known without building it; None for a model of the user's own, or with other dimensions."""
         return None if self.args else self.registered
 

@@ -9,12 +9,18 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from fused_ray.config.adapters import ADAPTER, MASK_RULE, SELECTION, START, MaskRule
 from fused_ray.config.execution import AuditConfig, EngineConfig, OutputConfig
 from fused_ray.config.fields import Section
-from fused_ray.config.learning import AGGREGATE, CLIENT_OPTIMISER, SCHEDULE, SERVER_OPTIMISER
-from fused_ray.config.methods import METHOD, EraseClientConfig, ExactFunConfig, FedEraserConfig, Method, PufConfig
-from fused_ray.config.parts import Door, chosen, options
+from fused_ray.config.parts.adapters import ADAPTER, MASK_RULE, SELECTION, START, MaskRule
+from fused_ray.config.parts.aggregates import AGGREGATE
+from fused_ray.config.parts.client_optimisers import CLIENT_OPTIMISER
+from fused_ray.config.parts.datasets import DATASET
+from fused_ray.config.parts.door import Door, chosen, options
+from fused_ray.config.parts.methods import METHOD, EraseClientConfig, ExactFunConfig, FedEraserConfig, Method, PufConfig
+from fused_ray.config.parts.partitions import PARTITIONING
+from fused_ray.config.parts.scenarios import SCENARIO, Kind, Request
+from fused_ray.config.parts.schedules import SCHEDULE
+from fused_ray.config.parts.server_optimisers import SERVER_OPTIMISER
 from fused_ray.config.sections import (
     INPUTS,
     DataConfig,
@@ -25,7 +31,6 @@ from fused_ray.config.sections import (
     RetrainConfig,
     UnlearnConfig,
 )
-from fused_ray.config.tasks import DATASET, PARTITIONING, SCENARIO, Kind, Request
 from fused_ray.config.training import TrainConfig
 from fused_ray.errors import ConfigError
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from fused_ray.config.fields import Count, Decay, Rate, Real, Rounds, Section
-from fused_ray.config.learning import CLIENT_OPTIMISER, SCHEDULE, ClientOptimiser, Schedule
-from fused_ray.config.parts import chosen, found_by
+from fused_ray.config.parts.client_optimisers import CLIENT_OPTIMISER, ClientOptimiser
+from fused_ray.config.parts.door import chosen, found_by
+from fused_ray.config.parts.schedules import SCHEDULE, Schedule
 
 
 class TrainConfig(Section):

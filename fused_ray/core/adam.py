@@ -8,7 +8,7 @@ import torch
 from torch.optim.adam import adam
 
 from fused_ray.config import TrainConfig
-from fused_ray.config.learning import AdamConfig
+from fused_ray.config.parts.client_optimisers import AdamConfig
 
 
 class Adam:

@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fused_ray.config.adapters import START
-from fused_ray.config.parts import chosen
+from fused_ray.config.parts.adapters import START
+from fused_ray.config.parts.door import chosen
 from fused_ray.core.layers import density_count, layer_parameters, layer_vector
 from fused_ray.core.state import Arrays
 from fused_ray.seeding import permutation

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_ray.config.learning import TrimmedConfig
+from fused_ray.config.parts.aggregates import TrimmedConfig
 from fused_ray.types import FloatVector
 
 _CHUNK = 1 << 16

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_ray.config.adapters import SELECTION
-from fused_ray.config.parts import chosen
+from fused_ray.config.parts.adapters import SELECTION
+from fused_ray.config.parts.door import chosen
 from fused_ray.errors import ConfigError
 from fused_ray.seeding import permutation
 from fused_ray.types import ClientReport

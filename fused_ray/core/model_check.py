@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fused_ray import models
 from fused_ray.config import RunConfig, consistency
-from fused_ray.config.adapters import START
+from fused_ray.config.parts.adapters import START
 from fused_ray.core import pretrained, state
 from fused_ray.core.layers import density_count
 from fused_ray.core.server import check_memory

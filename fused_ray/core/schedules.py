@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from fused_ray.config import TrainConfig
-from fused_ray.config.learning import StepConfig
+from fused_ray.config.parts.schedules import StepConfig
 
 
 def scheduled(train: TrainConfig, round: int, rounds: int) -> TrainConfig:

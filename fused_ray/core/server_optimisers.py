@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_ray.config.learning import FedAdamConfig, FedAvgMConfig
+from fused_ray.config.parts.server_optimisers import FedAdamConfig, FedAvgMConfig
 
 Step = NDArray[np.float64]
 Kept = Mapping[str, Step]

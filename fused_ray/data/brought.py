@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fused_ray.config import DataConfig
-from fused_ray.config.parts import function
-from fused_ray.config.tasks import DataSet
+from fused_ray.config.parts.datasets import DataSet
+from fused_ray.config.parts.door import function
 from fused_ray.data.source import Source, in_memory
 from fused_ray.errors import DataError
 from fused_ray.types import IntVector, Loaded

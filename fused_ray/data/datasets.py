@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from pyarrow.fs import LocalFileSystem
 
-from fused_ray.config import DataConfig, registry
+from fused_ray.config import DataConfig
+from fused_ray.config.parts.datasets import DatasetInfo
 from fused_ray.data import arrays, brought, parquet, splits, torchvision_sets
 from fused_ray.data.location import is_file
 from fused_ray.data.parquet_file import ParquetFile
@@ -123,7 +124,7 @@ def _root(config: DataConfig) -> str:
     return config.root
 
 
-def _check_known(name: str, source: Source, info: registry.DatasetInfo) -> None:
+def _check_known(name: str, source: Source, info: DatasetInfo) -> None:
     for part, split, expected in (
         ("train", source.train, info.train_examples),
         ("test", source.test, info.test_examples),

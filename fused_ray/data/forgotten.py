@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fused_ray.config.tasks import Kind
+from fused_ray.config.parts.scenarios import Kind
 from fused_ray.types import Forgotten, ImageData, IntVector, TestView
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fused_ray.config import DataConfig
-from fused_ray.config.parts import function
-from fused_ray.config.tasks import Partitioning
+from fused_ray.config.parts.door import function
+from fused_ray.config.parts.partitions import Partitioning
 from fused_ray.data.partition_file import owners
 from fused_ray.errors import DataError
 from fused_ray.seeding import generator, permutation

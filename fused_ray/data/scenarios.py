@@ -12,9 +12,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_ray.config import RunConfig, consistency, registry
-from fused_ray.config.parts import function
-from fused_ray.config.tasks import SCENARIOS
+from fused_ray.config import RunConfig, consistency
+from fused_ray.config.parts.datasets import DatasetInfo
+from fused_ray.config.parts.door import function
+from fused_ray.config.parts.scenarios import SCENARIOS
 from fused_ray.data.forgotten import checked
 from fused_ray.data.partitions import Partition, digest, from_file, partition
 from fused_ray.data.reading import some
@@ -34,7 +35,7 @@ def build(config: RunConfig, data: ImageData) -> Scenario:
     """
     if config.data.known is None:
         sizes = len(data.train_labels), len(data.test_labels)
-        about = registry.DatasetInfo(data.classes, *sizes, data.shape, data.class_names, data.mean, data.std)
+        about = DatasetInfo(data.classes, *sizes, data.shape, data.class_names, data.mean, data.std)
         try:
             consistency.check_data(config, about)
         except ValueError as error:

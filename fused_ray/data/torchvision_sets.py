@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fused_ray.config import registry
+from fused_ray.config.parts.datasets import DATASETS
 from fused_ray.config.paths import expanded
 from fused_ray.data.idx import read_idx_pair
 from fused_ray.data.source import Source, Split, in_memory
@@ -74,7 +74,7 @@ def find(name: str, root: str | None) -> Path | None:
 
 def read(name: str, folder: Path | None) -> Source:
     """The data set from its folder, downloaded first if there is none. Raises DataError."""
-    wanted, info = _SETS[name], registry.DATASETS[name]
+    wanted, info = _SETS[name], DATASETS[name]
     assert info is not None, f"{name} is a known data set"
     folder = folder or _download(name)
     if wanted.files == _IDX:

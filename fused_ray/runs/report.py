@@ -8,7 +8,7 @@ from typing import Any
 
 from fused_ray.audit.rules import outdated
 from fused_ray.config import RunConfig, schedule
-from fused_ray.config.tasks import SCENARIOS
+from fused_ray.config.parts.scenarios import SCENARIOS
 from fused_ray.runs.remaining import told
 from fused_ray.runs.screen import make_screen, make_table, number, size
 from fused_ray.storage.folder import study_of

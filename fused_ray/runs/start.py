@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ray.config import DataConfig, RunConfig
-from fused_ray.config.callbacks import NEEDED, hears
 from fused_ray.config.kinds import COMMANDS
 from fused_ray.config.older_names import present_name
+from fused_ray.config.parts.callbacks import NEEDED, hears
 from fused_ray.config.validation import validated
 from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.seeding import untouched

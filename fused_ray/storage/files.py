@@ -11,9 +11,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from fused_ray.config.adapters import ADAPTER
 from fused_ray.config.fields import Constants
-from fused_ray.config.parts import function
+from fused_ray.config.parts.adapters import ADAPTER
+from fused_ray.config.parts.door import function
 from fused_ray.core.adapter import Adapter, Mask, Masks
 from fused_ray.core.lora import Lora
 from fused_ray.core.state import Arrays, state_hash

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fused_ray.config.metrics import Metric
+from fused_ray.config.parts.metrics import Metric
 
 PREFIX = "metric_"
 """What the names of these columns begin with."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import fused_ray.config
+import fused_ray.config.parts
 from fused_ray import RunConfig, load_run, run
-from fused_ray.config import parts
+from fused_ray.config.parts import door
 
 PLUGIN = Path(__file__).parents[1]
 SMALL = ("pretrain.rounds=2", "retrain.rounds=2", "audit.relearn_steps=2", "audit.relearn_repeats=1")
@@ -25,11 +25,11 @@ def registered() -> dict[str, dict[str, str]]:
     return {group: dict(re.findall(r'^(\S+) = "(.+)"', lines, re.MULTILINE)) for group, lines in tables}
 
 
-def doors() -> dict[str, parts.Door[object]]:
+def doors() -> dict[str, door.Door[object]]:
     """Every door of the package by its group."""
-    modules = [path.stem for path in Path(fused_ray.config.__file__).parent.glob("[!_]*.py")]
-    found = [vars(import_module(f"fused_ray.config.{name}")).values() for name in modules]
-    return {each.group: each for names in found for each in names if isinstance(each, parts.Door)}
+    modules = [path.stem for path in Path(fused_ray.config.parts.__file__).parent.glob("[!_]*.py")]
+    found = [vars(import_module(f"fused_ray.config.parts.{name}")).values() for name in modules]
+    return {each.group: each for names in found for each in names if isinstance(each, door.Door)}
 
 
 def test_no_door_is_without_a_part() -> None:
@@ -37,7 +37,7 @@ def test_no_door_is_without_a_part() -> None:
     for group, named in registered().items():
         for place in named.values():
             if group == "fused_ray.models":  # of which only the place is asked for
-                assert callable(parts.imported(place))
+                assert callable(door.imported(place))
             else:
                 doors()[group].find(place)
 

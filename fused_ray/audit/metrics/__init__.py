@@ -1,1 +1,1 @@
-"""Further figures of an audit, one a file (config.metrics)."""
+"""Further figures of an audit, one a file (config.parts.metrics)."""

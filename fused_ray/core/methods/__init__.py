@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fused_ray.config.parts import function
+from fused_ray.config.parts.door import function
 from fused_ray.core import state
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.layers import Sensitivity

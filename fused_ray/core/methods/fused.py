@@ -138,7 +138,7 @@ class RankTraining(FullTraining):
 
 
 def make_adapter(federation: Federation, base: Arrays, chosen: Chosen, delivery: Delivery) -> Made:
-    """The configured kind of adapter on the chosen layers (`config.adapters` lists them)."""
+    """The configured kind of adapter on the chosen layers (`config.parts.adapters` lists them)."""
     kind, settings = federation.config.unlearn.adapter_part
     made = kind.function(Making(federation, base, chosen, delivery), settings)
     if not isinstance(made, Made):  # it may be another package's

@@ -20,14 +20,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from fused_ray.config import AuditConfig, RunConfig, Section
 from fused_ray.config.fields import Auto, Count, Integers, Place
 from fused_ray.config.kinds import COMPARISON, base_of, check_kind
-from fused_ray.config.methods import METHOD, Method
 from fused_ray.config.older_names import all_renamed
+from fused_ray.config.parts.methods import METHOD, Method
+from fused_ray.config.parts.scenarios import SCENARIO
 from fused_ray.config.paths import absolute
 from fused_ray.config.preset import over, presets, read_preset
 from fused_ray.config.sections import INPUTS
 from fused_ray.config.settings import exchanging
 from fused_ray.config.suggest import did_you_mean
-from fused_ray.config.tasks import SCENARIO
 from fused_ray.config.validation import put, validated
 from fused_ray.config.yaml_text import plain, read_yaml
 from fused_ray.errors import ConfigError

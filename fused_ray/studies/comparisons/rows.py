@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fused_ray.config import schedule
-from fused_ray.config.metrics import Metric
+from fused_ray.config.parts.metrics import Metric
 from fused_ray.core.simulation import VACUOUS_MARGIN, vacuous
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.storage.schemas import TIME

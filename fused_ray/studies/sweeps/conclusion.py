@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fused_ray.audit import rules
-from fused_ray.config.metrics import Metric
+from fused_ray.config.parts.metrics import Metric
 from fused_ray.studies import further
 from fused_ray.studies.sweeps.front import NOT_AUDITED, Audited, Case, Setting
 

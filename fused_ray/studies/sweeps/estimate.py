@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fused_ray.config import RunConfig
-from fused_ray.config.registry import DatasetInfo
-from fused_ray.config.tasks import SCENARIOS
+from fused_ray.config.parts.datasets import DatasetInfo
+from fused_ray.config.parts.scenarios import SCENARIOS
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.participation import count as taking_part
 from fused_ray.core.pools import LocalPool

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fused_ray.config.parts.methods import METHOD_SECTIONS
 from fused_ray.runs.screen import size
 from fused_ray.studies.status import DONE
 from fused_ray.studies.sweeps.rows import ACCURACIES
-from fused_ray.studies.sweeps.trials import METHOD_SECTIONS
 
 Rows = Iterable[Mapping[str, Any]]
 SMALLEST, NEAREST = "the smallest upload", "the nearest"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fused_ray.config import RunConfig, schedule
+from fused_ray.config.parts.methods import METHOD_SECTIONS
 from fused_ray.core.layers import Sensitivity
 from fused_ray.errors import FusedRayError
 from fused_ray.runs.directory import RunDirectory
@@ -19,7 +20,7 @@ from fused_ray.storage.environment import usable_cpus
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.foreseen import Foreseen, foresee
 from fused_ray.studies.sweeps.front import rounded, short
-from fused_ray.studies.sweeps.trials import METHOD_SECTIONS, Trial
+from fused_ray.studies.sweeps.trials import Trial
 
 if TYPE_CHECKING:
     from fused_ray.studies.sweeps.estimate import Costs

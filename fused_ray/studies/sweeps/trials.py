@@ -12,17 +12,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from fused_ray.config import RunConfig, Section, registry
+from fused_ray.config import RunConfig, Section
 from fused_ray.config.fields import Auto, Count, Drawn, Integers, Place
 from fused_ray.config.kinds import base_of
+from fused_ray.config.parts.methods import METHOD_SECTIONS
+from fused_ray.config.parts.models import MODELS
 from fused_ray.config.settings import exchanging
 from fused_ray.config.validation import mistakes, put, validated
 from fused_ray.errors import ConfigError
 from fused_ray.studies.settings import StudySettings
 from fused_ray.studies.sweeps.dimension import Dimension
-
-METHOD_SECTIONS = ("unlearn", "federaser", "eraseclient", "exactfun", "puf")
-"""Sections that shape no pre-trained or retrained model."""
 
 
 class SweepOutput(Section):
@@ -185,7 +184,7 @@ class SweepSettings(StudySettings):
             put(nested, key, value, "space")
         if nested["unlearn"]["layers"] == "all":
             own = nested["model"]["factory"] or nested["model"]["args"]
-            model = None if own else registry.MODELS.get(nested["model"]["name"])
+            model = None if own else MODELS.get(nested["model"]["name"])
             if model is None:
                 reason = "all: how many layers there are is not known before the model is built; write their number"
                 return Trial(number, dict(values), None, f"unlearn.layers: {reason}")

@@ -10,7 +10,7 @@ import pytest
 
 from fused_ray.audit.evidence import Evidence, measured
 from fused_ray.audit.yardstick import Yardstick
-from fused_ray.config.metrics import METRIC, Metric
+from fused_ray.config.parts.metrics import METRIC, Metric
 from fused_ray.errors import Interrupted
 from fused_ray.seeding import generator
 

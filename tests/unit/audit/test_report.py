@@ -13,7 +13,8 @@ import pytest
 from fused_ray.audit.control import SHIFT
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.yardstick import Yardstick
-from fused_ray.config import UnlearnConfig, registry
+from fused_ray.config import UnlearnConfig
+from fused_ray.config.parts.models import MODELS
 from fused_ray.core.adapter import Masks, random_masks, start_values
 from fused_ray.core.methods import fedavg, fused
 from fused_ray.core.state import Arrays, flatten, unflatten
@@ -167,7 +168,7 @@ def test_a_method_with_a_model_of_its_own_is_judged_from_that_one(yardstick: Yar
 
 
 def test_negating_every_layer_damages(yardstick: Yardstick) -> None:
-    masks = random_masks(0, yardstick.before, registry.MODELS["lenet"].layers, 1.0)
+    masks = random_masks(0, yardstick.before, MODELS["lenet"].layers, 1.0)
     after = masks.apply(yardstick.before, start_values(masks, yardstick.before, "negate", ""))
     assert audit(Subject(yardstick=yardstick, method="negate", after=after))["verdict"] == "damaged"
 

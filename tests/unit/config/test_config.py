@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fused_ray.config import RunConfig
-from fused_ray.config.methods import METHODS
+from fused_ray.config.parts.methods import METHODS
 from tests.unit.config.fields import CHANGES, FIELDS, NEEDS, OTHER, attempt, make, refusal
 
 

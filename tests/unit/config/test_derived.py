@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from fused_ray.config import RunConfig, registry
-from fused_ray.config.methods import METHODS
+from fused_ray.config import RunConfig
+from fused_ray.config.parts.methods import METHODS
+from fused_ray.config.parts.models import MODELS
 from tests.unit.config.fields import CHANGES, FIELDS, attempt, make
 
 # --- what is derived -------------------------------------------------------------------------------------
@@ -84,7 +85,7 @@ def test_pretrain_key_changes_with_the_scenario_where_it_shapes_the_data() -> No
 
 
 def test_pretrain_key_changes_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.MODELS, "other", dataclasses.replace(registry.MODELS["lenet"]))
+    monkeypatch.setitem(MODELS, "other", dataclasses.replace(MODELS["lenet"]))
     assert make("model.name=other").pretrain_key() != RunConfig().pretrain_key()
 
 

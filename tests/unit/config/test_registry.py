@@ -8,23 +8,25 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from fused_ray.config import DataConfig, ModelConfig, registry
-from fused_ray.config.methods import METHODS
-from fused_ray.config.parts import function
-from fused_ray.config.tasks import SCENARIOS
+from fused_ray.config import DataConfig, ModelConfig
+from fused_ray.config.parts.datasets import DATASETS
+from fused_ray.config.parts.door import function
+from fused_ray.config.parts.methods import METHODS
+from fused_ray.config.parts.models import MODELS
+from fused_ray.config.parts.scenarios import SCENARIOS
 from fused_ray.core.standard import standard
 from fused_ray.data import datasets
 from fused_ray.models.anatomy import anatomy, gated
 
 COLOUR = (3, 32, 32)
-KNOWN = {name: info for name, info in registry.DATASETS.items() if info is not None}
+KNOWN = {name: info for name, info in DATASETS.items() if info is not None}
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("shape", [*{info.shape for info in KNOWN.values()}, COLOUR])
 def test_the_layers_of_a_model(name: str, shape: tuple[int, int, int]) -> None:
     """All modules that own a weight, in the order in which they run; those that normalise; stages that agree."""
-    info = registry.MODELS[name]
+    info = MODELS[name]
     with standard():
         found = anatomy(ModelConfig(name=name), shape, 7)
     assert found.layers == info.layers
@@ -37,10 +39,10 @@ def test_the_layers_of_a_model(name: str, shape: tuple[int, int, int]) -> None:
 SMALL = {"simplevit": {"width": 24, "depth": 1, "heads": 2}, "vit-small": {"width": 24, "depth": 1, "heads": 2}}
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_layers_of_a_model_that_cannot_learn_from_zero(name: str) -> None:
     """In full for LeNet; of a ResNet its first and last layers; of a transformer one block."""
-    info, side = registry.MODELS[name], max(registry.MODELS[name].min_side, 8)
+    info, side = MODELS[name], max(MODELS[name].min_side, 8)
     config = ModelConfig(name=name, args=SMALL.get(name, {}))
     with standard():
         layers = anatomy(config, (1, side, side), 7).layers

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from fused_ray.config.learning import AdamConfig
+from fused_ray.config.parts.client_optimisers import AdamConfig
 from fused_ray.core.adam import Adam
 
 

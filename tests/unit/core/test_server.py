@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fused_ray.config.learning import TrimmedConfig
+from fused_ray.config.parts.aggregates import TrimmedConfig
 from fused_ray.core.aggregates import median, trimmed_mean
 from fused_ray.core.pools import LocalPool
 from fused_ray.core.rounds import Federation, Phase

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.fs import LocalFileSystem
 
-from fused_ray.config import DataConfig, registry
+from fused_ray.config import DataConfig
+from fused_ray.config.parts.datasets import DATASETS
 from fused_ray.data import datasets, torchvision_sets
 from fused_ray.data.idx import read_idx
 from fused_ray.data.parquet import read_files
@@ -35,7 +36,7 @@ def mini() -> Any:
 
 
 def test_the_embedded_set_is_what_the_registry_declares(mini: Any) -> None:
-    info = registry.DATASETS["fashion-mnist-mini"]
+    info = DATASETS["fashion-mnist-mini"]
     assert mini.name == "fashion-mnist-mini"
     assert mini.classes == info.classes == len(info.class_names)
     assert mini.train_images.shape == (info.train_examples, *info.shape)
@@ -143,8 +144,8 @@ def write_set(folder: Path, train: int = 20, test: int = 10, zipped: bool = Fals
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine without Fashion-MNIST, where the set has 20 + 10 images."""
-    small = dataclasses.replace(registry.DATASETS["fashion-mnist"], train_examples=20, test_examples=10)
-    monkeypatch.setitem(registry.DATASETS, "fashion-mnist", small)
+    small = dataclasses.replace(DATASETS["fashion-mnist"], train_examples=20, test_examples=10)
+    monkeypatch.setitem(DATASETS, "fashion-mnist", small)
     monkeypatch.setattr(torchvision_sets, "DEBIAN", tmp_path / "debian")
     monkeypatch.setattr(torchvision_sets, "CACHE", tmp_path / "cache")
     monkeypatch.delenv("FUSED_RAY_DATA", raising=False)

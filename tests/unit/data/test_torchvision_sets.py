@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fused_ray.config import DataConfig, registry
+from fused_ray.config import DataConfig
+from fused_ray.config.parts.datasets import DATASETS
 from fused_ray.data import datasets, torchvision_sets
 from fused_ray.data.torchvision_import import import_torchvision
 from fused_ray.errors import DataError
@@ -23,9 +24,9 @@ from fused_ray.errors import DataError
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without these sets, where each has 10 + 4 images."""
     for name in ("mnist", "cifar10", "cifar100"):
-        info = registry.DATASETS[name]
+        info = DATASETS[name]
         assert info is not None
-        monkeypatch.setitem(registry.DATASETS, name, dataclasses.replace(info, train_examples=10, test_examples=4))
+        monkeypatch.setitem(DATASETS, name, dataclasses.replace(info, train_examples=10, test_examples=4))
     monkeypatch.setattr(torchvision_sets, "CACHE", tmp_path / "cache")
     monkeypatch.delenv("FUSED_RAY_DATA", raising=False)
     (tmp_path / "cwd").mkdir()
@@ -59,7 +60,7 @@ def write_cifar(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(loader, "train_list", sums)
     monkeypatch.setattr(loader, "test_list", [[f, dump(f, batch(0, 4))] for f, _ in loader.test_list])
     meta = {"filename": loader.meta["filename"], "key": loader.meta["key"]}
-    names = {meta["key"]: list(registry.DATASETS[name].class_names)}  # type: ignore[union-attr]
+    names = {meta["key"]: list(DATASETS[name].class_names)}  # type: ignore[union-attr]
     monkeypatch.setattr(loader, "meta", {**meta, "md5": dump(meta["filename"], names)})
     return folder
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fused_ray.config import registry
+from fused_ray.config.parts.datasets import DATASETS
 from fused_ray.data.summary import Row
 from fused_ray.errors import DataError
 from fused_ray.runs import clients
@@ -68,7 +68,7 @@ def test_a_column_for_each_class_or_a_summary(classes: int, shown: Any) -> None:
 
 
 def test_in_80_columns_classes_have_numbers_where_their_names_are_too_long(shown: Any) -> None:
-    known = registry.DATASETS["fashion-mnist"]
+    known = DATASETS["fashion-mnist"]
     assert known is not None
     lines = shown(lambda: show_clients(rows(10, each=600), known.class_names, "abc"), 80)
     table = lines[: lines.index(next(line for line in lines if line.startswith("classes: ")))]

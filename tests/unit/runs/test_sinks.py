@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fused_ray import FusedRayError, RunConfig, load_run, resume, run
-from fused_ray.config.callbacks import HOOKS
+from fused_ray.config.parts.callbacks import HOOKS
 from fused_ray.core.rounds import RoundRecord
 from fused_ray.errors import ConfigError, Interrupted, NotWrittenError
 from fused_ray.runs.events import Callback

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from fused_ray.config.metrics import Metric
+from fused_ray.config.parts.metrics import Metric
 from fused_ray.studies import further
 from fused_ray.studies.comparisons import rows
 

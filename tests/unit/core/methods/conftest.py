@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fused_ray.config import registry
+from fused_ray.config.parts.models import MODELS, ModelInfo
 from fused_ray.core import state
 from fused_ray.core.aggregate import ExactSum, scale_bits
 from fused_ray.core.methods import fedavg
@@ -46,7 +46,7 @@ def _tiny() -> Iterator[None]:
         module = types.ModuleType("tiny_model")
         module.Tiny = Tiny
         patch.setitem(sys.modules, "tiny_model", module)
-        patch.setitem(registry.MODELS, "tiny", registry.ModelInfo(("conv", "norm", "fc"), "tiny_model:Tiny"))
+        patch.setitem(MODELS, "tiny", ModelInfo(("conv", "norm", "fc"), "tiny_model:Tiny"))
         yield
 
 

@@ -8,7 +8,7 @@ import functools
 import numpy as np
 import pytest
 
-from fused_ray.config.methods import METHODS
+from fused_ray.config.parts.methods import METHODS
 from fused_ray.core import methods, state
 from fused_ray.core.pools import LocalPool
 from fused_ray.core.rounds import Federation

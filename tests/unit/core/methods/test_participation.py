@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fused_ray.config.methods import METHODS
+from fused_ray.config.parts.methods import METHODS
 from fused_ray.core import methods, state
 from fused_ray.core.methods import eraseclient, fused
 from fused_ray.core.participation import of_round

@@ -154,3 +154,22 @@ def function(entry: str | Callable[..., Any]) -> Callable[..., Any]:
     """What a record calls: the function itself, or the one at package.module:function. Raises ValueError."""
     called: Callable[..., Any] = imported(entry) if isinstance(entry, str) else entry
     return called
+
+
+@dataclass(frozen=True)
+class Part:
+    """A function, or where it is (package.module:function), and the settings of its own, which it takes last.
+
+    `section` is a subclass of `fused_ray.config.Section`; without one, None is taken.
+    """
+
+    entry: str | Callable[..., Any] | None
+    """None: there is nothing to do."""
+    section: type[BaseModel] | None = None
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function itself."""
+        assert self.entry is not None
+        function: Callable[..., Any] = imported(self.entry) if isinstance(self.entry, str) else self.entry
+        return function

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from fused_ray.config.fields import Count, Rate, Real, Section
-from fused_ray.config.parts import Door
+from fused_ray.config.parts.door import Door
 
 ALL = ("class", "client", "sample", "exclusive")
 WHOLE_CLIENTS = ("client", "exclusive")
@@ -47,6 +47,8 @@ class Method:
     """Whether its formulas hold for the plain mean of clients' models alone; other servers are refused then."""
     section: type[BaseModel] | None = None
     """The settings of its own, a subclass of `fused_ray.config.Section`; a run says them in unlearn.args."""
+    settings_in: str | None = None
+    """Of this package's own: the section of a run's configuration that has its settings instead."""
 
 
 class FedEraserConfig(Section):
@@ -130,12 +132,14 @@ METHODS: dict[str, Method] = {
         rounds=None,
         phases=_federaser,
         shown=_shown_by_federaser,
+        settings_in="federaser",
         mean_alone=True,
     ),
     "eraseclient": Method(
         "fused_ray.core.methods.eraseclient:unlearn",
         *(WHOLE_CLIENTS, True),
         first=1,
+        settings_in="eraseclient",
         phases=lambda settings: {"replay": 1, "unlearn": 1 + settings.unlearn.rounds},
         shown=lambda settings, phase, round, examples: (
             settings.eraseclient.epochs * examples
@@ -147,6 +151,7 @@ METHODS: dict[str, Method] = {
     "exactfun": Method(
         "fused_ray.core.methods.exactfun:unlearn",
         rounds="exactfun.rounds",
+        settings_in="exactfun",
         phases=lambda settings: {"replay": settings.exactfun_rounds, "unlearn": settings.exactfun_rounds},
         mean_alone=True,
     ),
@@ -155,6 +160,7 @@ METHODS: dict[str, Method] = {
         "fused_ray.core.methods.puf:unlearn",
         WHOLE_CLIENTS,
         first=1,
+        settings_in="puf",
         phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
         shown=lambda settings, phase, round, examples: (
             examples if (phase, round) == ("unlearn", 1) else settings.train.shown(examples)
@@ -162,3 +168,5 @@ METHODS: dict[str, Method] = {
     ),
 }
 METHOD = Door("method", "fused_ray.methods", METHODS, Method, "a fused_ray.api.Method")
+METHOD_SECTIONS = ("unlearn", *(method.settings_in for method in METHODS.values() if method.settings_in))
+"""Sections that shape no pre-trained or retrained model."""

@@ -1,11 +1,17 @@
-"""What is known of data sets and models without loading them: enough to check a configuration in no time.
+"""Data sets: what is known of each without loading it, and the record of one that another package brings.
 
-A new one is an entry here and a loader or module; a test holds both to what they declare.
+A new one is an entry here and a loader in `data/`; a test holds it to what is declared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from fused_ray.config.parts.door import Door
 
 
 @dataclass(frozen=True)
@@ -24,22 +30,17 @@ class DatasetInfo:
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """A model's layers that own a weight, from the input to the output, and where its module is built."""
+class DataSet:
+    """A data set of another package; its settings stand in data.args."""
 
-    layers: tuple[str, ...]
-    factory: str  # "package.module:function", called with (input shape, number of classes)
-    norms: tuple[str, ...] = ()
-    """Those of the layers that normalise; they are adapted only when named."""
-    min_side: int = 1
-    """Smallest height and width of images that it takes, pixels."""
-    gated: tuple[str, ...] = ()
-    """Those of the layers that feed a ReLU: wholly at zero, no gradient reaches them (models.anatomy.gated)."""
-
-    @property
-    def ranked(self) -> tuple[str, ...]:
-        """The layers that may be critical."""
-        return tuple(name for name in self.layers if name not in self.norms)
+    load: str | Callable[..., Any]
+    """A function of (seed, **settings) that returns Loaded, or where it is: package.module:function. Constants that it
+    normalises by must be fixed ones: those of the training examples know what is to be forgotten."""
+    images: bool = True
+    """Whether inputs are images: uint8 [n, channels, height, width]. Else they are float32 [n, ...], taken as they are:
+    without data.augment, a trigger, or the registered models."""
+    section: type[BaseModel] | None = None
+    """The settings of its own, a subclass of `fused_ray.config.Section`."""
 
 
 _FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -81,49 +82,7 @@ DATASETS: dict[str, DatasetInfo | None] = {
     "parquet": None,
     "npz": None,
 }
-
-
-def _resnet18() -> tuple[str, ...]:
-    names = ["conv1", "bn1"]
-    for stage in (1, 2, 3, 4):
-        for block in (0, 1):
-            names += [f"layer{stage}.{block}.{name}" for name in ("conv1", "bn1", "conv2", "bn2")]
-            names += [f"layer{stage}.0.downsample.{i}" for i in (0, 1) if stage > 1 and block == 0]
-    return (*names, "fc")
-
-
-def _transformer(first: str, block: str, parts: tuple[str, ...], last: tuple[str, ...], depth: int) -> tuple[str, ...]:
-    return (first, *(f"{block}{i}.{part}" for i in range(depth) for part in parts), *last)
-
-
-def _model(factory: str, layers: tuple[str, ...], *norms: str, gated: tuple[str, ...] = ()) -> ModelInfo:
-    """`norms` and `gated` are the ends of the names of such layers."""
-    named = (tuple(name for name in layers if name.endswith(ends)) for ends in (norms, gated))
-    return ModelInfo(layers, factory, next(named), gated=next(named))
-
-
-_SIMPLEVIT = ("norm1", "self_attn", "self_attn.out_proj", "norm2", "linear1", "linear2")
-_VIT = ("ln_1", "self_attention", "self_attention.out_proj", "ln_2", "mlp.0", "mlp.3")
-
-MODELS: dict[str, ModelInfo] = {
-    "lenet": ModelInfo(
-        ("conv1", "conv2", "fc1", "fc2", "fc3"),
-        "fused_ray.models.lenet:LeNet",
-        min_side=16,
-        gated=("conv1", "conv2", "fc1", "fc2"),
-    ),
-    "resnet18": _model("fused_ray.models.resnet:resnet18", _resnet18(), "bn1", "bn2", "downsample.1", gated=("bn1",)),
-    "resnet18-imagenet": _model(
-        "fused_ray.models.resnet:resnet18_imagenet", _resnet18(), "bn1", "bn2", "downsample.1", gated=("bn1",)
-    ),
-    "simplevit": _model(
-        "fused_ray.models.simplevit:SimpleViT",
-        _transformer("patches", "blocks.", _SIMPLEVIT, ("norm", "head"), depth=6),
-        *("norm1", "norm2", "norm"),
-    ),
-    "vit-small": _model(
-        "fused_ray.models.vit:vit_small",
-        _transformer("conv_proj", "encoder.layers.encoder_layer_", _VIT, ("encoder.ln", "heads.head"), depth=12),
-        *("ln_1", "ln_2", "encoder.ln"),
-    ),
-}
+DATASET: Door[DataSet | None] = Door(
+    "data set", "fused_ray.datasets", dict.fromkeys(DATASETS), DataSet, "a fused_ray.api.DataSet"
+)
+"""This package's own are None: data/datasets.py reads them, and DATASETS says what is known of them."""

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fused_ray.config.learning import Part
-from fused_ray.config.parts import Door
+from fused_ray.config.parts.door import Door, Part
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fused_ray.config.parts import Door, imported
+from fused_ray.config.parts.door import Door, imported
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fused_ray.config.parts import Door
+from fused_ray.config.parts.door import Door
 
 HOOKS = ("on_run", "on_phase", "on_round", "on_client", "on_audit", "on_end")
 """The methods that a callback may have (`fused_ray.api.Callback`)."""
