@@ -82,8 +82,8 @@ def retrain_key(config: Settings) -> str:
 
 def _participation(config: Settings, phase: str) -> dict[str, Any]:
     """Who takes part in the rounds of a phase; nothing where everybody does, which leaves earlier keys as they were."""
-    share = config.participation(phase)
-    return {} if share == 1 else {"participation": [share, config.federation.sampling]}
+    share, sampling = config.taking_part(phase)
+    return {} if share == 1 else {"participation": [share, sampling]}
 
 
 def _read(config: Settings) -> dict[str, Any]:

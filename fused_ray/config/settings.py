@@ -127,6 +127,11 @@ class Settings(Section):
         section = self.pretrain if phase == "pretrain" else self.retrain if retrains else self.unlearn
         return self.federation.participation if section.participation is None else section.participation
 
+    def taking_part(self, phase: str) -> tuple[float, str]:
+        """What decides, beside the seed, who takes part in the rounds of a phase: how many, and how they are drawn."""
+        share = self.participation(phase)
+        return (1.0, "") if share == 1 else (share, self.federation.sampling)
+
     @property
     def adapter_lr(self) -> float:
         """`unlearn.lr` with its default filled in: few values bear larger steps than many."""

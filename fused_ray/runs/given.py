@@ -61,14 +61,15 @@ def _check_constants(source: Path, trained: Constants | None, ours: Constants) -
 def adopt_ranking(directory: RunDirectory, config: RunConfig) -> None:
     """Take the round that ranked the layers over from the earlier run, if it is the one that this run would repeat.
 
-    It depends on what pre-training depends on, and on M_r, alone. Its seconds are those that it took then.
+    It depends on what pre-training depends on, on M_r, and on who takes part. Its seconds are those that it took then.
     """
     source, unlearn = earlier_run(config), config.unlearn
     ranks = unlearn.method == "fused" and isinstance(unlearn.layers, int) and unlearn.selection == "critical"
     own = directory.path / RANKING
     if source is None or not ranks or own.exists() or not (source / RANKING).exists():
         return
-    if RunDirectory.open(source).config.pretrain_key() != config.pretrain_key():
+    earlier = RunDirectory.open(source).config
+    if earlier.pretrain_key() != config.pretrain_key() or earlier.taking_part("rank") != config.taking_part("rank"):
         return
     for table in ("rounds", "clients"):
         for part in (source / f"{table}.parquet").glob("[!._]*-rank-*.parquet"):

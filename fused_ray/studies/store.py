@@ -27,7 +27,8 @@ def retraining(store: Path, config: RunConfig) -> RunConfig | None:
     """The run that retrains without what `config` forgets; None where that is left out."""
     if config.retrain_rounds == 0:
         return None
-    sections = {"unlearn": {"method": "retrain"}, "retrain": {"rounds": config.retrain_rounds}}
+    trained = config.retrain.model_dump(mode="json") | {"rounds": config.retrain_rounds}
+    sections = {"unlearn": {"method": "retrain"}, "retrain": trained}
     before = pretraining(store, config).output.dir
     return _shared(
         store / "retrained" / config.retrain_key()[:24],

@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from fused_ray import RunConfig, resume, run
+from fused_ray import RunConfig, load_run, resume, run
 from fused_ray.core.pools import LocalPool
 from fused_ray.data import datasets
 from fused_ray.errors import ConfigError, Interrupted, RunDirectoryError
@@ -136,3 +136,13 @@ def test_a_finished_run_is_audited_on_what_its_models_were_fed(finished: Path, t
     with pytest.raises(Interrupted):
         execute.audit(directory, more, make_pool)
     assert (fed[0].mean, fed[0].std) == ((0.28537632503001203,), (0.25,))
+
+
+def test_a_ranking_is_taken_over_where_the_same_clients_would_rank(finished: Path, tmp_path: Path) -> None:
+    ranked = ["unlearn.layers=1", "unlearn.mask=random", f"pretrain.from={finished}", "retrain.rounds=0"]
+    run(RunConfig.from_dict({}, [*SMALL, *ranked, f"output.dir={tmp_path / 'ranks'}"]))
+    for name, change, clients in (("same", "unlearn.rounds=2", 3), ("fewer", "unlearn.participation=2", 2)):
+        given = [*ranked, f"pretrain.from={tmp_path / 'ranks'}", change, f"output.dir={tmp_path / name}"]
+        run(RunConfig.from_dict({}, [*SMALL, *given]))
+        (row,) = [row for row in load_run(tmp_path / name).rounds.to_pylist() if row["phase"] == "rank"]
+        assert row["clients_used"] == clients
