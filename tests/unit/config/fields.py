@@ -40,6 +40,7 @@ OTHER: dict[str, str | None] = {
     "federation.clients_per_actor": "5",
     "federation.actor_cpus": "0.5",
     "federation.actor_gpus": "0.25",
+    "federation.actor_labels": "{zone: a}",
     "federation.participation": "0.5",
     "federation.sampling": "weighted",
     "federation.on_failure": "skip",
