@@ -100,6 +100,27 @@ def plan(federation: FederationConfig, examples: Sequence[int], nodes: Sequence[
     return Plan(held, tuple(seats[: len(held)]), min(used) - ACTOR_BYTES, at_once)
 
 
+def wish(federation: FederationConfig) -> tuple[int, dict[str, float]]:
+    """How many actors there are where there is room for all, and what each of them has of Ray's CPU and GPU there.
+
+    GPUs are wished for only where `federation.actor_gpus` says how many.
+    """
+    packed = 1 if federation.clients_per_actor == "auto" else federation.clients_per_actor
+    cpus = None if federation.actor_cpus == "auto" else federation.actor_cpus
+    gpus = 0.0 if federation.actor_gpus == "auto" else federation.actor_gpus
+    if cpus is None and not gpus:
+        cpus = 1.0
+    each = {"CPU": cpus} if cpus is not None else {}
+    return math.ceil(federation.clients / packed), each | ({"GPU": gpus} if gpus else {})
+
+
+def fitting(federation: FederationConfig, nodes: Sequence[Node]) -> int:
+    """How many actors with what they wish for have room on these nodes."""
+    _, each = wish(federation)
+    there = [node for node in nodes if selects(federation.actor_labels, node.labels)]
+    return sum(_most(node, each.get("CPU"), each.get("GPU", 0.0)) for node in there)
+
+
 def selected(federation: FederationConfig, nodes: Sequence[Node]) -> list[Node]:
     """The nodes that `federation.actor_labels` allows. Raises PlacementError if there is none."""
     wanted = federation.actor_labels

@@ -126,6 +126,7 @@ OTHER: dict[str, str | None] = {
     "engine.numerics": "strict",
     "engine.max_attempts": "1",
     "engine.min_nodes": "2",
+    "engine.autoscale": "true",
     "engine.wait_nodes": "30",
     "engine.max_lost_nodes": "0",
     "engine.start_timeout": "5",

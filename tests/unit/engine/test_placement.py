@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fused_ray.config import FederationConfig
-from fused_ray.engine.placement import ACTOR_BYTES, Node, plan, shares
+from fused_ray.engine.placement import ACTOR_BYTES, Node, fitting, plan, shares, wish
 from fused_ray.errors import PlacementError
 
 GB = 1e9
@@ -395,3 +395,28 @@ def test_shares_keep_the_labels():
 def test_a_selector_that_ray_would_not_read_is_refused(labels):
     with pytest.raises(ValueError, match=r"is no (name|value) of a label; write such as"):
         federation(actor_labels=labels)
+
+
+# -- what an autoscaler is asked for
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({}, (50, {"CPU": 1.0})),
+        ({"clients_per_actor": 7}, (8, {"CPU": 1.0})),
+        ({"actor_cpus": 0.5}, (50, {"CPU": 0.5})),
+        ({"actor_gpus": 0.25}, (50, {"GPU": 0.25})),
+        ({"actor_cpus": 2, "actor_gpus": 1}, (50, {"CPU": 2.0, "GPU": 1.0})),
+    ],
+)
+def test_a_wish_is_an_actor_for_every_client_or_pack(wanted, expected):
+    assert wish(federation(clients=50, **wanted)) == expected
+
+
+def test_what_fits_is_counted_on_the_nodes_with_the_labels():
+    there = labelled({"zone": "a"}, {"zone": "b"})
+    assert fitting(federation(), there) == 8
+    assert fitting(federation(actor_cpus=1.5, actor_labels={"zone": "a"}), there) == 2
+    assert fitting(federation(actor_labels={"zone": "c"}), there) == 0
+    assert fitting(federation(actor_gpus=0.4), nodes((4, 2))) == 4  # two on each GPU
