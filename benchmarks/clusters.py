@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,11 +82,13 @@ def planned(case: Case) -> str:
 
 
 def told(seats: Iterable[Seat]) -> str:
-    """Alike seats together, by node: 2 x (1 CPU + 0.5 GPU) on node 1."""
-    return "; ".join(
-        f"{count} x ({seat.cpus:g} CPU{f' + {seat.gpus:g} GPU' if seat.gpus else ''}) on {seat.node}"
-        for seat, count in sorted(Counter(seats).items(), key=lambda item: item[0].node)
-    )
+    """Alike nodes together: 2 x (1 CPU + 0.5 GPU) on node 1, 3."""
+    alike: dict[str, list[int]] = defaultdict(list)
+    for seat, count in Counter(seats).items():
+        gpus = f" + {seat.gpus:g} GPU" if seat.gpus else ""
+        alike[f"{count} x ({seat.cpus:g} CPU{gpus})"].append(int(seat.node.removeprefix("node ")))
+    ordered = sorted((sorted(numbers), actors) for actors, numbers in alike.items())
+    return "; ".join(f"{actors} on node {', '.join(map(str, numbers))}" for numbers, actors in ordered)
 
 
 # -- what really runs

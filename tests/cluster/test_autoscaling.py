@@ -70,7 +70,7 @@ def autoscaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.
     head = start([*map(str, command), *about, "--include-dashboard=false"], env=environment)
     assert head.stdout is not None
     try:
-        assert any("Ray runtime started" in line for line in head.stdout)
+        assert any("Ray runtime started" in line for line in head.stdout), head.communicate()[1]
         yield head
     finally:
         kill(head)

@@ -67,7 +67,7 @@ def test_actors_that_others_keep_from_starting_are_waited_for_with_a_bound(clust
 
 
 def test_a_run_takes_what_others_leave(cluster: Any) -> None:
-    @ray.remote(num_cpus=1)
+    @ray.remote(num_cpus=1, memory=1e9)
     class Hog:
         def ready(self) -> bool:
             return True
@@ -80,6 +80,7 @@ def test_a_run_takes_what_others_leave(cluster: Any) -> None:
         while free_nodes()[0].cpus != 1.0 and time.monotonic() < deadline:  # told every now and then
             time.sleep(0.1)
         assert [(node.cpus, node.others_cpus) for node in free_nodes()] == [(1.0, 1.0)]
+        assert free_nodes()[0].memory == pytest.approx(cluster_nodes()[0].memory - 1e9, abs=1e4)
         with contextlib.closing(RayPool(case.config, case.data, case.scenario)) as pool:
             assert [identity.cpus for identity in pool.identities] == [1.0]  # two, had it all
     finally:
