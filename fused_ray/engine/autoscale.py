@@ -16,7 +16,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.autoscaler.v2.sdk import get_cluster_status
 
 from fused_ray.config import RunConfig
-from fused_ray.core.rounds import ClientPool
+from fused_ray.core.pools import ClientPool
 from fused_ray.engine.cluster import cluster_nodes
 from fused_ray.engine.placement import fitting, wish
 from fused_ray.errors import Interrupted
