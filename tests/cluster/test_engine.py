@@ -23,6 +23,7 @@ from fused_ray.engine.pool import RayPool
 from fused_ray.engine.session import session
 from fused_ray.engine.submit import execute_on_ray
 from fused_ray.errors import PlacementError
+from fused_ray.runs.placement import show
 from fused_ray.studies.tune.shares import reserve
 from tests.contract.test_pools import make_case
 
@@ -85,6 +86,20 @@ def test_a_run_takes_what_others_leave(cluster: Any) -> None:
             assert [identity.cpus for identity in pool.identities] == [1.0]  # two, had it all
     finally:
         ray.kill(hog)
+
+
+def test_a_placement_on_the_cluster_that_is_there_is_told_and_nothing_starts(
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deadline = time.monotonic() + 10
+    while free_nodes()[0].cpus != 2.0 and time.monotonic() < deadline:  # of what ended just now
+        time.sleep(0.1)
+    show(small(tmp_path / "run", f"engine.address={cluster.address}"), "auto")
+    first, node, left = capsys.readouterr().out.splitlines()
+    assert first == "4 clients in 2 actors (2 each) on 1 of 1 node"
+    assert node.startswith(f"node 1 ({cluster_nodes()[0].name[:8]}) (2 CPU, ")
+    assert left == "left over: 0 CPU, 0 GPU"
+    assert ray.is_initialized()
 
 
 def test_nodes_that_do_not_come_are_waited_for_with_a_bound(cluster: Any, tmp_path: Path) -> None:
