@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fused_ray.cli.clusters import Cluster, show_placement
 from fused_ray.cli.options import AsJson, DefaultGroup, Overrides, Preset
 from fused_ray.cli.settings import SettingsCommand
 from fused_ray.studies.sweeps.config import SweepConfig
@@ -69,8 +70,15 @@ def plan(
     set_: Overrides = None,
     preset: Preset = None,
     time: Annotated[bool, typer.Option(help="Time a few training steps here for an estimate.")] = True,
+    cluster: Cluster = None,
 ) -> None:
-    """Show what a sweep would run, and about how long it would take, without starting anything."""
+    """Show what a sweep would run, and about how long it would take, without starting anything.
+
+    With --cluster: of a run, where its actors would be.
+    """
+    if cluster is not None:
+        show_placement(config, set_ or [], preset, cluster)
+        return
     settings = SweepConfig.from_yaml(_named(config), set_ or [], preset)
     from fused_ray.studies.sweeps.plan import show_plan  # imports PyTorch
 

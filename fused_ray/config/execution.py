@@ -71,7 +71,9 @@ class EngineConfig(Section):
     min_nodes: Count = 1
     """Nodes of the cluster that a start waits for."""
     wait_nodes: Annotated[Real, Field(gt=0)] = 600.0
-    """Seconds that it waits for them."""
+    """Seconds that it waits for them, and for what `autoscale` asked for."""
+    autoscale: bool = False
+    """Ask the cluster's autoscaler for room for all actors at the start, and for nothing more once they are there."""
     max_lost_nodes: Annotated[int, Field(strict=True, ge=0)] = 8
     """How many nodes a run may lose before it ends; what they had to do moves to the others."""
     start_timeout: Annotated[Real, Field(gt=0)] = 180.0

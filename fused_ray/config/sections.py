@@ -28,6 +28,7 @@ from fused_ray.config.fields import (
     Share,
     Where,
 )
+from fused_ray.config.labels import Selector
 from fused_ray.config.older_names import section_renamed
 from fused_ray.config.parts.adapters import ADAPTER, MASK_RULE, SELECTION, START, AdapterKind, Selection
 from fused_ray.config.parts.aggregates import AGGREGATE, Aggregate
@@ -193,6 +194,8 @@ class FederationConfig(Section):
     """CPU cores that an actor reserves while it computes one client at a time; auto: 1, or an even share."""
     actor_gpus: ResourceShare | Auto = "auto"
     """GPUs (or the fraction of one) that an actor reserves; auto: spread the actors over the GPUs there are."""
+    actor_labels: Selector = Field(default={})
+    """Labels of the nodes that get actors, in Ray's words: {zone: a}; also !a, in(a, b), !in(a, b)."""
     participation: Participation = 1.0
     """Who takes part in a round: up to 1, a share of those that could, drawn anew each time; from 2 on, how many."""
     sampling: Literal["uniform", "weighted"] = "uniform"

@@ -29,6 +29,7 @@ def cluster_nodes() -> list[Node]:
             n["Resources"].get("CPU", 0.0),
             n["Resources"].get("GPU", 0.0),
             n["Resources"].get("memory", 0.0),
+            labels=n["Labels"],
         )
         for n in sorted(ray.nodes(), key=lambda n: n["NodeID"])
         if n["Alive"]
@@ -51,7 +52,9 @@ def free_nodes(ours: Iterable[Identity] = ()) -> list[Node]:
             min(whole, round(there.get(kind, 0.0) + mine, 4))
             for whole, kind, mine in ((node.cpus, "CPU", cpus), (node.gpus, "GPU", gpus))
         )
-        found.append(replace(node, cpus=cpus, gpus=gpus, others_cpus=node.cpus - cpus, others_gpus=node.gpus - gpus))
+        memory = min(node.memory, there.get("memory", node.memory))  # our actors reserve none
+        left = replace(node, cpus=cpus, gpus=gpus, memory=memory)
+        found.append(replace(left, others_cpus=node.cpus - cpus, others_gpus=node.gpus - gpus))
     return found
 
 
@@ -62,10 +65,10 @@ def group_nodes(group: PlacementGroup) -> list[Node]:
     for index, name in placement_group_table(group)["bundles_to_node_id"].items():
         if name in nodes:  # a bundle of a lost node is being placed anew
             bundle, node = group.bundle_specs[index], nodes[name]
-            had = held.get(name, Node(name, 0.0, 0.0, 0.0))
-            cpus = bundle.get("CPU", 0.0)
-            memory = node.memory * cpus / max(node.cpus, 1.0)
-            held[name] = Node(name, had.cpus + cpus, had.gpus + bundle.get("GPU", 0.0), had.memory + memory)
+            had = held.get(name, replace(node, cpus=0.0, gpus=0.0, memory=0.0))
+            cpus, gpus = bundle.get("CPU", 0.0), had.gpus + bundle.get("GPU", 0.0)
+            memory = had.memory + node.memory * cpus / max(node.cpus, 1.0)
+            held[name] = replace(node, cpus=had.cpus + cpus, gpus=gpus, memory=memory)
     return list(held.values())
 
 

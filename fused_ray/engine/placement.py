@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from fused_ray.config import FederationConfig
+from fused_ray.config.labels import selects
 from fused_ray.errors import PlacementError
 
 ACTOR_BYTES = 300e6
@@ -35,6 +36,7 @@ class Node:
     others_cpus: float = 0.0
     """CPU cores that others hold there beside those."""
     others_gpus: float = 0.0
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Plan:
 
 def plan(federation: FederationConfig, examples: Sequence[int], nodes: Sequence[Node]) -> Plan:
     """Spread clients with these many examples over actors that fit on the nodes. Raises PlacementError."""
-    clients = len(examples)
+    clients, nodes = len(examples), selected(federation, nodes)
     cpus = None if federation.actor_cpus == "auto" else federation.actor_cpus
     gpus = None if federation.actor_gpus == "auto" else federation.actor_gpus
     if gpus is None and not _prefers_gpus(clients, nodes):
@@ -98,6 +100,51 @@ def plan(federation: FederationConfig, examples: Sequence[int], nodes: Sequence[
     return Plan(held, tuple(seats[: len(held)]), min(used) - ACTOR_BYTES, at_once)
 
 
+def wish(federation: FederationConfig) -> tuple[int, dict[str, float]]:
+    """How many actors there are where there is room for all, and what each of them has of Ray's CPU and GPU there.
+
+    GPUs are wished for only where `federation.actor_gpus` says how many.
+    """
+    packed = 1 if federation.clients_per_actor == "auto" else federation.clients_per_actor
+    cpus = None if federation.actor_cpus == "auto" else federation.actor_cpus
+    gpus = 0.0 if federation.actor_gpus == "auto" else federation.actor_gpus
+    if cpus is None and not gpus:
+        cpus = 1.0
+    each = {"CPU": cpus} if cpus is not None else {}
+    return math.ceil(federation.clients / packed), each | ({"GPU": gpus} if gpus else {})
+
+
+def fitting(federation: FederationConfig, nodes: Sequence[Node]) -> int:
+    """How many actors with what they wish for have room on these nodes."""
+    _, each = wish(federation)
+    there = [node for node in nodes if selects(federation.actor_labels, node.labels)]
+    return sum(_most(node, each.get("CPU"), each.get("GPU", 0.0)) for node in there)
+
+
+def selected(federation: FederationConfig, nodes: Sequence[Node]) -> list[Node]:
+    """The nodes that `federation.actor_labels` allows. Raises PlacementError if there is none."""
+    wanted = federation.actor_labels
+    found = [node for node in nodes if selects(wanted, node.labels)]
+    if wanted and not found:
+        there = (f"{key} is {_listed({node.labels.get(key, 'unset') for node in nodes})}" for key in wanted)
+        raise PlacementError(
+            f"federation.actor_labels: none of {len(nodes)} node(s) has {told(wanted)}: {', '.join(there)}; change the "
+            "labels, or start such a node (ray start --labels)"
+        )
+    return found
+
+
+def told(labels: Mapping[str, str]) -> str:
+    """Labels as KEY=VALUE."""
+    return ", ".join(f"{key}={value}" for key, value in labels.items())
+
+
+def _listed(values: Collection[str]) -> str:
+    """A few values in order, and how many more there are."""
+    first = sorted(values)[:4]
+    return " or ".join(first) + (f" or {len(values) - 4} others" if len(values) > 4 else "")
+
+
 def room(node: Node, on_gpus: bool) -> int:
     """How many actors of a node work at once: one a core; with GPUs as many as have a share of one."""
     return _ANY if on_gpus else max(1, int(node.cpus))
@@ -121,12 +168,12 @@ def shares(nodes: Sequence[Node], count: int, with_gpus: bool) -> list[list[Node
         here: dict[str, Node] = {}
         for node in units[number * size : (number + 1) * size]:
             parts = int(node.gpus if with_gpus else node.cpus)
-            had = here.get(node.name, Node(node.name, 0.0, 0.0, 0.0))
-            here[node.name] = Node(
-                node.name,
-                had.cpus + (node.cpus // parts if with_gpus else 1.0),
-                had.gpus + (1.0 if with_gpus else 0.0),
-                had.memory + node.memory / parts,
+            had = here.get(node.name, replace(node, cpus=0.0, gpus=0.0, memory=0.0))
+            here[node.name] = replace(
+                node,
+                cpus=had.cpus + (node.cpus // parts if with_gpus else 1.0),
+                gpus=had.gpus + (1.0 if with_gpus else 0.0),
+                memory=had.memory + node.memory / parts,
             )
         found.append(list(here.values()))
     return found

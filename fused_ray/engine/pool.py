@@ -152,14 +152,15 @@ class RayPool:
     def _create(self, slot: int, anywhere: bool) -> Any:
         seat = self._plan.seats[slot]
         where: Any = "SPREAD"
+        labels = dict(self._config.federation.actor_labels) if anywhere and self._group is None else None
         if self._group is not None:
             index = -1 if anywhere else bundles(self._group).get(seat.node, -1)
             where = PlacementGroupSchedulingStrategy(self._group, index)
         elif not anywhere:
             where = NodeAffinitySchedulingStrategy(seat.node, soft=False)
-        actor: Any = RemoteClient.options(num_cpus=seat.cpus, num_gpus=seat.gpus, scheduling_strategy=where).remote(
-            *self._shared, seat.gpus
-        )
+        actor: Any = RemoteClient.options(
+            num_cpus=seat.cpus, num_gpus=seat.gpus, scheduling_strategy=where, label_selector=labels
+        ).remote(*self._shared, seat.gpus)
         if self._base is not None:
             actor.install.remote(self._base)
         return actor

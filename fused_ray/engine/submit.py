@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from fused_ray.config import EngineConfig
+from fused_ray.engine.autoscale import withdraw
 from fused_ray.engine.driver import Job, start_driver
 from fused_ray.engine.reason import reason
 from fused_ray.engine.session import session
@@ -28,10 +29,19 @@ def execute_on_ray(job: Job, engine: EngineConfig, listener: Callable[[Any], Non
 
     Raises PlacementError if the driver actor has not started within `engine.start_timeout`.
     """
-    with session(engine.address):
+    with session(engine.address) as private:
+        if private and engine.autoscale:
+            raise PlacementError(
+                "engine.autoscale: a private Ray of the run's own has no autoscaler; set engine.address to a cluster "
+                "that has one, or leave it out"
+            )
         driver = start_driver(job)
         try:
             return _watch(driver, engine.start_timeout, listener)
+        except BaseException:
+            if engine.autoscale:
+                withdraw()  # a driver that died has not
+            raise
         finally:
             with contextlib.suppress(RayError):
                 ray.kill(driver)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fused_ray.config import RunConfig
+from fused_ray.engine.autoscale import asked
 from fused_ray.engine.parts import check_parts
 from fused_ray.engine.pool import RayPool
 from fused_ray.runs.directory import RunDirectory
@@ -24,7 +25,9 @@ class RunJob:
 
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
         check_parts([self.config])
-        return execute(RunDirectory.open(self.path, self.mark), self.config, RayPool, hear, stopped, notes)
+        with asked(self.config, stopped) as request:
+            directory, make_pool = RunDirectory.open(self.path, self.mark), request.until(RayPool)
+            return execute(directory, self.config, make_pool, hear, stopped, (*notes, *request.notes))
 
 
 @dataclass(frozen=True)

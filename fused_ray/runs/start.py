@@ -29,7 +29,7 @@ Look = Callable[[DataConfig], tuple[tuple[int, ...], int] | None]
 
 PLOTS = "output.plots"
 MAY_CHANGE = ("engine.", PLOTS, "output.callbacks", "federation.clients_per_actor", "federation.actor_cpus",
-               "federation.actor_gpus")  # fmt: skip
+               "federation.actor_gpus", "federation.actor_labels")  # fmt: skip
 """What may differ when a run goes on: nothing that changes a result."""
 
 
@@ -62,7 +62,7 @@ def resume(
 ) -> dict[str, Any]:
     """Go on with an interrupted run; the outcome has the same bits as an undisturbed run's.
 
-    `overrides` may change how it is executed (engine.*, federation.clients_per_actor, actor_cpus and actor_gpus) and
+    `overrides` may change how it is executed (engine.*, federation.clients_per_actor and actor_*) and
     who hears of it (output.callbacks), not what is computed; output.plots draws the plots of a finished run anew.
     `callbacks` are as of `run`.
     """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fused_ray.core.lease import Lease
+from fused_ray.engine.autoscale import asked
 from fused_ray.engine.parts import check_parts
 from fused_ray.engine.pool import RayPool
 from fused_ray.storage.place import Mark
@@ -31,8 +32,9 @@ class StudyJob:
     def __call__(self, hear: Callable[[Any], None], stopped: Callable[[], bool], notes: Sequence[str]) -> Any:
         check_parts(self.config.runs)
         with (
-            contextlib.closing(Lease(RayPool)) as lease,
-            opened(self.path, self.mark, self.config, hear, stopped, notes) as study,
+            asked(self.config.base, stopped) as request,
+            contextlib.closing(Lease(request.until(RayPool))) as lease,
+            opened(self.path, self.mark, self.config, hear, stopped, (*notes, *request.notes)) as study,
         ):
             side_by_side = self._side_by_side(study.waiting)
             if side_by_side is None:

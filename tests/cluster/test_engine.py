@@ -23,6 +23,7 @@ from fused_ray.engine.pool import RayPool
 from fused_ray.engine.session import session
 from fused_ray.engine.submit import execute_on_ray
 from fused_ray.errors import PlacementError
+from fused_ray.runs.placement import show
 from fused_ray.studies.tune.shares import reserve
 from tests.contract.test_pools import make_case
 
@@ -67,7 +68,7 @@ def test_actors_that_others_keep_from_starting_are_waited_for_with_a_bound(clust
 
 
 def test_a_run_takes_what_others_leave(cluster: Any) -> None:
-    @ray.remote(num_cpus=1)
+    @ray.remote(num_cpus=1, memory=1e9)
     class Hog:
         def ready(self) -> bool:
             return True
@@ -80,10 +81,25 @@ def test_a_run_takes_what_others_leave(cluster: Any) -> None:
         while free_nodes()[0].cpus != 1.0 and time.monotonic() < deadline:  # told every now and then
             time.sleep(0.1)
         assert [(node.cpus, node.others_cpus) for node in free_nodes()] == [(1.0, 1.0)]
+        assert free_nodes()[0].memory == pytest.approx(cluster_nodes()[0].memory - 1e9, abs=1e4)
         with contextlib.closing(RayPool(case.config, case.data, case.scenario)) as pool:
             assert [identity.cpus for identity in pool.identities] == [1.0]  # two, had it all
     finally:
         ray.kill(hog)
+
+
+def test_a_placement_on_the_cluster_that_is_there_is_told_and_nothing_starts(
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deadline = time.monotonic() + 10
+    while free_nodes()[0].cpus != 2.0 and time.monotonic() < deadline:  # of what ended just now
+        time.sleep(0.1)
+    show(small(tmp_path / "run", f"engine.address={cluster.address}"), "auto")
+    first, node, left = capsys.readouterr().out.splitlines()
+    assert first == "4 clients in 2 actors (2 each) on 1 of 1 node"
+    assert node.startswith(f"node 1 ({cluster_nodes()[0].name[:8]}) (2 CPU, ")
+    assert left == "left over: 0 CPU, 0 GPU"
+    assert ray.is_initialized()
 
 
 def test_nodes_that_do_not_come_are_waited_for_with_a_bound(cluster: Any, tmp_path: Path) -> None:

@@ -123,6 +123,20 @@ def test_a_node_that_comes_takes_over_what_a_lost_one_had(cluster: Any, nodes: l
 
 
 @pytest.mark.slow
+def test_what_moves_stays_on_nodes_with_the_labels(cluster: Any) -> None:
+    labelled = [cluster.add_node(labels={"zone": "a"}, **NODE) for _ in range(2)]
+    case = make_case(6, "class", *CASE, "federation.actor_labels={zone: a}")
+    recorder = Eventful({"unlearn": lose(cluster, labelled)})
+    try:
+        assert outcome_of(case, recorder.make_pool, 3, recorder) == local()  # the head has room for what was lost
+        assert {len(where) for phase, where in recorder.nodes if phase == "pretrain"} == {2}
+        assert {len(where) for phase, where in recorder.nodes if phase == "retrain"} == {1}
+        assert head() not in {node for _, where in recorder.nodes for node in where}
+    finally:
+        cluster.remove_node(labelled.pop())
+
+
+@pytest.mark.slow
 def test_more_lost_nodes_than_are_borne_end_the_run(cluster: Any, nodes: list[Any]) -> None:
     recorder = Eventful({"pretrain": lose(cluster, nodes)})
     with pytest.raises(ClientFailedError, match=r"1 nodes were lost .*, more than the 0 of engine\.max_lost_nodes"):

@@ -101,6 +101,8 @@ ROWS = (
     Row("docs/data.md", "fused-ray data --set data.name=npz", "runs"),
     Row("docs/data.md", "from pathlib import Path\n\nPath(", "runs"),
     Row("docs/data.md", "fused-ray data shapes.yaml --set", "runs"),
+    Row("docs/clusters.md", "fused-ray plan --cluster", "runs"),
+    Row("docs/clusters.md", "fused-ray run --set engine.address", "checked", "joins a cluster"),
     Row("docs/depth.md", "python benchmarks/depth.py", "checked", _HOURS),
     Row("docs/participation.md", "# fewer.yaml", "runs"),
     Row("docs/participation.md", "fused-ray run fewer.yaml", "runs"),

@@ -32,7 +32,7 @@ from fused_ray.studies.sweeps.trials import SweepSettings, Trial
 METRICS = ("ra", "fa", "ca", "bytes_up_total", "seconds", "score")
 """What may be an objective: columns of trials.parquet, accuracies on the half that is chosen by; score = ra - fa."""
 _OURS = ("engine.", "output.", "audit.", "pretrain.from", "pretrain.history", "federation.clients_per_actor",
-         "federation.actor_cpus", "federation.actor_gpus")  # fmt: skip
+         "federation.actor_cpus", "federation.actor_gpus", "federation.actor_labels")  # fmt: skip
 """What the sweep sets itself, or what changes no result."""
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from fused_ray.config import RunConfig
+from fused_ray.config.labels import selects
 from fused_ray.engine.cluster import cluster_nodes
 from fused_ray.engine.placement import Node, plan, shares
 from fused_ray.errors import PlacementError
@@ -25,6 +26,7 @@ def shared_out(
     """
     placed = {run.federation: None for run in runs}
     nodes = cluster_nodes()
+    nodes = [node for node in nodes if any(selects(wanted.actor_labels, node.labels) for wanted in placed)] or nodes
     # as on the whole cluster, where their models are made
     with_gpus = any(plan(federation, [1] * federation.clients, nodes).on_gpus for federation in placed)
     units = sum(int(node.gpus if with_gpus else node.cpus) for node in nodes)

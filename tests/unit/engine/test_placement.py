@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fused_ray.config import FederationConfig
-from fused_ray.engine.placement import ACTOR_BYTES, Node, plan, shares
+from fused_ray.engine.placement import ACTOR_BYTES, Node, fitting, plan, shares, wish
 from fused_ray.errors import PlacementError
 
 GB = 1e9
@@ -341,3 +342,81 @@ def test_shares_fit_beside_each_other(offers: list[int], count: int) -> None:
     assert {sum(node.cpus for node in share) for share in found} == {sum(offers) // count}
     for node in there_are:
         assert sum(part.cpus for share in found for part in share if part.name == node.name) <= node.cpus
+
+
+# -- labels
+
+
+def labelled(*labels):
+    """Nodes of four cores with these labels."""
+    return [replace(node, labels=own) for node, own in zip(nodes(*[(4, 0)] * len(labels)), labels, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"zone": "a"}, [0, 1]),
+        ({"zone": "!a"}, [2, 3]),
+        ({"zone": "in(a, b)"}, [0, 1, 2]),
+        ({"zone": "!in(a, b)"}, [3]),
+        ({"zone": "a", "kind": "spot"}, [1]),
+    ],
+)
+def test_actors_go_to_the_nodes_with_the_labels_alone(wanted, chosen):
+    there = labelled({"zone": "a"}, {"zone": "a", "kind": "spot"}, {"zone": "b"}, {})
+    found = plan(federation(actor_labels=wanted), EVEN, there)
+    assert Counter(seat.node for seat in found.seats) == {f"node {number}": 4 for number in chosen}
+    assert_every_client_once(found, 50)
+
+
+def test_gpus_of_nodes_without_the_labels_do_not_count():
+    there = [replace(node, labels={"zone": zone}) for node, zone in zip(nodes((8, 0), (8, 8)), "ab", strict=True)]
+    assert plan(federation(), EVEN, there).on_gpus
+    found = plan(federation(actor_labels={"zone": "a"}), EVEN, there)
+    assert (shares_of(found), found.room) == ({(1.0, 0.0)}, {"node 0": 8})
+
+
+def test_labels_that_no_node_has_are_refused_with_those_that_there_are():
+    with pytest.raises(
+        PlacementError,
+        match=r"^federation\.actor_labels: none of 3 node\(s\) has zone=c, kind=spot: zone is a or b or unset, kind is "
+        r"unset; change the labels, or start such a node",
+    ):
+        plan(federation(actor_labels={"zone": "c", "kind": "spot"}), EVEN, labelled({"zone": "a"}, {"zone": "b"}, {}))
+
+
+def test_shares_keep_the_labels():
+    there = labelled({"zone": "a"}, {"zone": "b"})
+    assert [[part.labels for part in share] for share in shares(there, 2, False)] == [[{"zone": "a"}], [{"zone": "b"}]]
+
+
+@pytest.mark.parametrize("labels", [{"zone ": "a"}, {"": "a"}, {"zone": ""}, {"zone": "in()"}, {"zone": "!!a"}])
+def test_a_selector_that_ray_would_not_read_is_refused(labels):
+    with pytest.raises(ValueError, match=r"is no (name|value) of a label; write such as"):
+        federation(actor_labels=labels)
+
+
+# -- what an autoscaler is asked for
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({}, (50, {"CPU": 1.0})),
+        ({"clients_per_actor": 7}, (8, {"CPU": 1.0})),
+        ({"actor_cpus": 0.5}, (50, {"CPU": 0.5})),
+        ({"actor_gpus": 0.25}, (50, {"GPU": 0.25})),
+        ({"actor_cpus": 2, "actor_gpus": 1}, (50, {"CPU": 2.0, "GPU": 1.0})),
+    ],
+)
+def test_a_wish_is_an_actor_for_every_client_or_pack(wanted, expected):
+    assert wish(federation(clients=50, **wanted)) == expected
+
+
+def test_what_fits_is_counted_on_the_nodes_with_the_labels():
+    there = labelled({"zone": "a"}, {"zone": "b"})
+    assert fitting(federation(), there) == 8
+    assert fitting(federation(actor_cpus=1.5, actor_labels={"zone": "a"}), there) == 2
+    assert fitting(federation(actor_labels={"zone": "c"}), there) == 0
+    assert fitting(federation(actor_gpus=0.4), nodes((4, 2))) == 4  # two on each GPU
