@@ -25,8 +25,8 @@ def facts_of(data: ImageData, scenario: Scenario) -> dict[str, Any]:
     return {
         "data_sha256": data.sha256,
         "partition_sha256": scenario.partition_sha256,
-        "examples": [len(held) for held in scenario.held],
-        "retained": [len(kept) for kept in scenario.retained],
+        "examples": scenario.held.sizes.tolist(),
+        "retained": scenario.retained.sizes.tolist(),
     }
 
 
