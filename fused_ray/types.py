@@ -299,6 +299,8 @@ class PartialSum:
     """What clients keep for their next round, if anything; the driver stores it for them."""
     high: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))
     """The same sum of what exceeds the fixed point's range (core.aggregate) [P]; empty where nothing does."""
+    low: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The lower limb of the sum where it has two (core.aggregate) [P or V]; else empty."""
     fixed: Spans = ()
     """Of a model: where the values lie that no optimiser moves."""
     changed: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))
