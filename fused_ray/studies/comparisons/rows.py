@@ -158,13 +158,17 @@ def trained(run: RunDirectory) -> dict[tuple[str, int], float]:
     1 is a pass over all examples that all clients hold, whether the whole model learns from it or an adapter alone.
     """
     config, clients = run.config, run.table("clients").to_pylist()
-    if not clients:
+    # where not every client has a row, the round's own says it
+    told = {(row["phase"], row["round"]): row.get("examples_shown") for row in run.table("rounds").to_pylist()}
+    summed = {key: shown for key, shown in told.items() if shown is not None}
+    if not clients and not summed:
         return {}
     everything = sum(run.read_json("scenario.json")["examples"])
-    rounds: dict[tuple[str, int], float] = {}
+    rounds: dict[tuple[str, int], float] = {key: shown / everything for key, shown in summed.items()}
     for row in clients:
         key = row["phase"], row["round"]
-        rounds[key] = rounds.get(key, 0.0) + config.method.shown(config, *key, row["examples"]) / everything
+        if key not in summed:
+            rounds[key] = rounds.get(key, 0.0) + config.method.shown(config, *key, row["examples"]) / everything
     return rounds
 
 
