@@ -7,7 +7,7 @@ Shapes: n training examples, m test examples, P a model's float parameters and b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, overload
@@ -51,6 +51,12 @@ class Parts(Sequence[IntVector]):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def __iter__(self) -> Iterator[IntVector]:
+        start = 0
+        for end in self.offsets[1:].tolist():
+            yield self.indices[start:end]
+            start = end
+
     @overload
     def __getitem__(self, client: int) -> IntVector: ...
     @overload
@@ -82,7 +88,9 @@ class Parts(Sequence[IntVector]):
         """Each client's examples but for those that it has in `others`."""
         span = 1 + max(self.indices.max(initial=0), others.indices.max(initial=0))
         own, other = (parts.owners * span + parts.indices for parts in (self, others))
-        return self.where(~np.isin(own, other))
+        other.sort(kind="stable")  # as a rule it is sorted, which this kind is quick to see
+        at = np.searchsorted(other, own)
+        return self.where(np.append(other, -1)[at] != own)
 
     def take(self, clients: Sequence[int] | IntVector) -> Parts:
         """The parts of some clients, in that order."""

@@ -140,9 +140,10 @@ def _brought(
 def digest(parts: Sequence[IntVector]) -> str:
     """SHA-256 over who holds what."""
     result = hashlib.sha256()
-    for part in parts:
-        result.update(f"{len(part)}\n".encode())
-        result.update(part.astype("<i8").tobytes())
+    whole = Parts.of(parts)
+    for part in Parts(whole.indices.astype("<i8"), whole.offsets):
+        result.update(b"%d\n" % len(part))
+        result.update(part.data)
     return result.hexdigest()
 
 
