@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +31,8 @@ from fused_ray.api import DataSet, Section
 from fused_ray.config import RunConfig
 from fused_ray.core import state
 from fused_ray.core.methods.fedavg import FullTraining
-from fused_ray.core.rounds import Federation, LocalPool, Phase, RoundRecord, Saved
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation, Phase, RoundRecord, Saved
 from fused_ray.core.standard import standard
 from fused_ray.core.work import ModelEvaluation, Update
 from fused_ray.core.workspace import Workspace
@@ -41,7 +41,6 @@ from fused_ray.runs.checkpoints import Checkpoints
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.recorder import DirectoryRecorder
 from fused_ray.runs.sinks import Sinks
-from fused_ray.seeding import permutation
 from fused_ray.types import IntVector, Loaded, PartialSum, Payload
 
 EACH, CLASSES, TESTS = 10, 10, 1000
@@ -125,7 +124,7 @@ def start(clients: int, folder: str, *fields: str) -> Started:
     return Started(federation, recorder, time.perf_counter() - began, drawing)
 
 
-def seconds_of_rounds(started: Started, rounds: int, clients: Callable[[int], Sequence[int]]) -> list[float]:
+def seconds_of_rounds(started: Started, rounds: int) -> list[float]:
     """Seconds of rounds without those that clients took for themselves; the first round warms up."""
     federation, recorder = started.federation, started.recorder
     space = Workspace(federation.config, federation.data, federation.scenario)
@@ -134,7 +133,7 @@ def seconds_of_rounds(started: Started, rounds: int, clients: Callable[[int], Se
         phase = Phase(
             name="pretrain",
             rounds=number,
-            clients=clients,
+            clients=federation.participants("pretrain", "held"),
             work=lambda number: AddConstant("pretrain", number, 0, federation.config.train, "held"),
             evaluation=ModelEvaluation(),
         )
@@ -162,16 +161,11 @@ def tell_start(clients: int) -> None:
 
 def tell_rounds(repeats: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        few = start(100_000, folder)
-
-        def part(number: int) -> list[int]:
-            order: list[int] = permutation(100_000, 0, "benchmark", number)[:PER_ROUND].tolist()
-            return sorted(order)
-
-        print(f"a round of {PER_ROUND:,} of 100,000: ", said(seconds_of_rounds(few, repeats, part), "s"), flush=True)
+        few = start(100_000, folder, f"federation.participation={PER_ROUND}")
+        print(f"a round of {PER_ROUND:,} of 100,000: ", said(seconds_of_rounds(few, repeats), "s"), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        empty = seconds_of_rounds(start(10_000, folder), repeats, lambda number: range(10_000))
-        print("an empty round of 10,000: ", said([1000 * each / 10_000 for each in empty], "ms a client"), flush=True)
+        empty = [1000 * each / 10_000 for each in seconds_of_rounds(start(10_000, folder), repeats)]
+        print("an empty round of 10,000: ", said(empty, "ms a client"), flush=True)
 
 
 def said(values: list[float], unit: str) -> str:

@@ -185,10 +185,7 @@ class Federation:
     def participants(self, phase: str, on: On, always: Collection[int] = ()) -> Who:
         """Who takes part in a phase's rounds, of the clients that have examples of one kind; `always` in every one."""
         config, scenario = self.config, self.scenario
-
-        def examples(client: int) -> int:
-            return len(scenario.examples(on, client))
-
+        examples: Callable[[int], int] = scenario.parts(on).sizes.item
         share, sampling = config.participation(phase), config.federation.sampling
         return participants(scenario.clients(on), examples, share, sampling, config.seed, phase, always)
 

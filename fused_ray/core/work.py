@@ -98,7 +98,8 @@ Evaluation = ModelEvaluation | AdapterEvaluation
 
 def round_bits(work: Work, scenario: Scenario) -> Scale:
     """The fixed-point scale of a round: for the weights of all clients that could take part in it."""
-    if isinstance(work, OnExamples) and type(work).indices is OnExamples.indices:
+    asked: object = type(work).indices
+    if isinstance(work, OnExamples) and asked is OnExamples.indices:
         return scale_of(len(scenario.parts(work.on).indices))
     return scale_of(sum(len(work.indices(scenario, client)) for client in range(len(scenario.held))))
 
@@ -116,8 +117,7 @@ def compute(
     exact: ExactSum | None = None
     counters = np.zeros(0, np.int64)
     reports: list[ClientReport] = []
-    updates: dict[int, FloatVector] = {}
-    states: dict[int, FloatVector] = {}
+    updates, states = dict[int, FloatVector](), dict[int, FloatVector]()
     changed: IntVector = np.zeros(0, np.int64)
     fixed: Spans = ()
     for client in clients:

@@ -48,7 +48,7 @@ class Rows:
         row["retries"] = sum(report.attempt - 1 for report in total.reports)
         row["class_accuracy"] = None if predictions is None else self._by_class(predictions)
         kept = self._kept(total.reports)
-        row["examples_shown"] = None if len(kept) == len(total.reports) else self._shown(record, total.reports)
+        row["examples_shown"] = self._shown(record, total.reports)
         return RoundOver(
             phase=record.phase,
             round=record.round,

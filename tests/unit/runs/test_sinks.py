@@ -344,9 +344,9 @@ def test_a_sample_of_clients_is_the_same_ones_in_every_round_as_far_as_they_take
     assert kept(7, 8) == [7, 8]
 
 
-def test_a_round_says_what_its_clients_were_shown_where_they_have_no_rows() -> None:
+def test_a_round_says_what_its_clients_were_shown_whether_they_have_rows_or_not() -> None:
     """Two epochs of 12 and of 13 examples."""
-    assert rows_of_a_round(["output.clients=all"], (2, 3)).row["examples_shown"] is None
+    assert rows_of_a_round(["output.clients=all"], (2, 3)).row["examples_shown"] == 50
     found = rows_of_a_round(["output.clients=none"], (2, 3))
     assert (found.row["examples_shown"], len(found.clients), found.row["clients_used"]) == (50, 0, 2)
     found = rows_of_a_round(["output.clients=sample", "output.clients_sample=1"], (2, 3))
