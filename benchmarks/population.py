@@ -65,7 +65,7 @@ def drawn(seed: int, examples: int) -> Loaded:
     return Loaded(inputs[0], labels[0], inputs[1], labels[1])
 
 
-DATA = DataSet("population:drawn", images=False, section=Drawn)
+DATA = DataSet(drawn, images=False, section=Drawn)
 
 
 def configured(clients: int, folder: str, *fields: str) -> RunConfig:
