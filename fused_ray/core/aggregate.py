@@ -128,6 +128,7 @@ class ExactSum:
         self.high: IntVector = np.zeros(0, np.int64)
         self.weight = 0
         self._float = np.empty(min(size, _CHUNK), np.float64)
+        self._upper = np.empty(min(size, _CHUNK) if fine else 0, np.float64)
         self._int = np.empty(min(size, _CHUNK), np.int64)
 
     def add(self, values: FloatVector, weight: int, fixed: Spans = ()) -> None:
@@ -145,11 +146,15 @@ class ExactSum:
             part = values[start : start + _CHUNK]
             scaled = self._float[: len(part)]
             np.multiply(part, 2.0**self.bits, out=scaled, dtype=np.float64)  # exact: a power of two
+            limb = self.total
             if self.fine:
-                rest = scaled - np.rint(scaled)  # exact: it has the value's last bits
-                rest *= 2.0**self.fine
-                self._add_whole(self.low[start : start + _CHUNK], rest, weight)
-            self._add_whole(self.total[start : start + _CHUNK], scaled, weight)
+                upper, limb = self._upper[: len(part)], self.low
+                np.rint(scaled, out=upper)
+                scaled -= upper  # exact: what is left has the value's last bits
+                scaled *= 2.0**self.fine
+                self._add_whole(self.total[start : start + _CHUNK], upper, weight)
+            np.rint(scaled, out=scaled)
+            self._add_whole(limb[start : start + _CHUNK], scaled, weight)
         self.weight += weight
 
     def merge(self, total: IntVector, weight: int, high: IntVector, low: IntVector | None = None) -> None:
@@ -171,11 +176,10 @@ class ExactSum:
             mean += self.high * 2.0**HIGH_BITS / self.weight
         return mean.astype(np.float32)
 
-    def _add_whole(self, total: IntVector, scaled: NDArray[np.float64], weight: int) -> None:
-        """Add weight times the nearest whole numbers, of which `scaled` is made."""
-        whole = self._int[: len(scaled)]
-        np.rint(scaled, out=scaled)
-        np.copyto(whole, scaled, casting="unsafe")
+    def _add_whole(self, total: IntVector, numbers: NDArray[np.float64], weight: int) -> None:
+        """Add weight times whole numbers to a limb."""
+        whole = self._int[: len(numbers)]
+        np.copyto(whole, numbers, casting="unsafe")
         whole *= weight
         total += whole
 
