@@ -19,6 +19,7 @@ from fused_ray.errors import ConfigError, Interrupted, NotWrittenError
 from fused_ray.runs.events import Callback, RoundOver
 from fused_ray.runs.rows import Rows
 from fused_ray.storage import place
+from fused_ray.studies.comparisons.rows import trained
 from fused_ray.types import ClientReport, ImageData, PartialSum, Parts, Scenario
 from fused_ray.types import TestView as View
 
@@ -352,3 +353,15 @@ def test_a_round_says_what_its_clients_were_shown_whether_they_have_rows_or_not(
     found = rows_of_a_round(["output.clients=sample", "output.clients_sample=1"], (2, 3))
     assert (found.row["examples_shown"], len(found.clients)) == (50, 1)
     assert found.clients[0].row["ra"] == 0.5
+
+
+def test_what_a_run_trained_is_known_whatever_rows_of_clients_it_keeps(tmp_path: Path) -> None:
+    found = {}
+    for kept, size in (("all", 3), ("sample", 2), ("none", 0)):
+        run(config(tmp_path / kept, f"output.clients={kept}", "output.clients_sample=2"))
+        done = load_run(tmp_path / kept)
+        assert done.clients.num_rows == size * len(ROUNDS)
+        assert done.rounds.column("examples_shown").null_count == 0
+        found[kept] = trained(done)
+    assert [*found["all"]] == [*found["none"]] == ROUNDS
+    assert found["none"] == found["sample"] == pytest.approx(found["all"])
