@@ -9,8 +9,8 @@ Ten examples a client, four numbers each, and a linear model; one process. Four 
   that drawing the data took are told apart. And what the scenario comes to when it is pickled for workers.
 - A round of 1,000 out of 100,000 clients: seconds without the clients' own.
 - An empty round: 10,000 clients add a constant; everything is recorded. Milliseconds a client, all told.
-- Sums on one core, of 11 million values (a ResNet-18), in one limb and in two: gigabytes a second of partial sums that
-  arrive at the driver (8 or 16 bytes a value), and of updates that a worker adds (4 bytes a value).
+- Sums, per second of processor time, of 11 million values (a ResNet-18), in one limb and in two: gigabytes of
+  partial sums that arrive at the driver (8 or 16 bytes a value), and of updates that a worker adds (4 bytes a value).
 """
 
 from __future__ import annotations
@@ -177,12 +177,12 @@ def tell_sums(repeats: int) -> None:
         part, whole = (ExactSum(len(values), *scale_of(examples)) for _ in range(2))
         rates: dict[str, list[float]] = {"added": [], "arriving": []}
         for _ in range(repeats + 1):
-            began = time.perf_counter()
+            began = time.process_time()
             part.add(values, 7)
-            added = time.perf_counter()
+            added = time.process_time()
             whole.merge(part.total, part.weight, part.high, part.low)
             rates["added"].append(values.nbytes / (added - began) / 1e9)
-            rates["arriving"].append((part.total.nbytes + part.low.nbytes) / (time.perf_counter() - added) / 1e9)
+            rates["arriving"].append((part.total.nbytes + part.low.nbytes) / (time.process_time() - added) / 1e9)
         for what, found in rates.items():
             print(f"sums in {name}, {what}: ", said(found[1:], "GB/s"), flush=True)
 
