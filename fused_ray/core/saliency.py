@@ -24,7 +24,7 @@ from fused_ray.core.state import Arrays
 from fused_ray.core.wire import Delivery
 from fused_ray.core.work import OnExamples, Update
 from fused_ray.core.workspace import Workspace
-from fused_ray.types import FloatVector, IntVector, On, PartialSum, Payload
+from fused_ray.types import FloatVector, On, PartialSum, Payload
 
 
 @dataclass(frozen=True)
