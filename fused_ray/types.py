@@ -7,10 +7,10 @@ Shapes: n training examples, m test examples, P a model's float parameters and b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,94 @@ Spans = tuple[tuple[int, int], ...]
 """Places in a vector: from, and up to."""
 On = Literal["held", "retained", "forgotten"]
 """Of a client's examples: all that it holds (D), what stays of it (D_r), what must go (D_u)."""
+
+
+class Parts(Sequence[IntVector]):
+    """Per client some of the training examples, as one vector for all clients and where each client's part lies in it.
+
+    As a sequence it has a client's indices by the client's number. A million clients are two arrays, not a million.
+    """
+
+    def __init__(self, indices: IntVector, offsets: IntVector) -> None:
+        self.indices = indices
+        """int64 [n], one client's after the other's."""
+        self.offsets = offsets
+        """int64 [clients + 1]: client c has `indices[offsets[c] : offsets[c + 1]]`."""
+
+    @classmethod
+    def of(cls, parts: Sequence[IntVector]) -> Parts:
+        """The same as `parts`, which may be a vector a client."""
+        if isinstance(parts, Parts):
+            return parts
+        vectors = [np.asarray(part, np.int64) for part in parts]
+        return cls(np.concatenate([np.zeros(0, np.int64), *vectors]), _offsets([len(part) for part in vectors]))
+
+    @classmethod
+    def owned(cls, owner: IntVector, clients: int) -> Parts:
+        """All examples, of which each is a client's by `owner` [n]; indices ascend."""
+        return cls(np.argsort(owner, kind="stable"), _offsets(np.bincount(owner, minlength=clients)))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[IntVector]:
+        start = 0
+        for end in self.offsets[1:].tolist():
+            yield self.indices[start:end]
+            start = end
+
+    @overload
+    def __getitem__(self, client: int) -> IntVector: ...
+    @overload
+    def __getitem__(self, client: slice) -> Sequence[IntVector]: ...
+    def __getitem__(self, client: int | slice) -> IntVector | Sequence[IntVector]:
+        if isinstance(client, slice):
+            return [self[one] for one in range(len(self))[client]]
+        if client < 0:
+            client += len(self)
+        if not 0 <= client < len(self):
+            raise IndexError(f"there is no client {client}")
+        return self.indices[self.offsets[client] : self.offsets[client + 1]]
+
+    @property
+    def sizes(self) -> IntVector:
+        """Examples of each client [clients]."""
+        return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> IntVector:
+        """The client of each of `indices` [n]."""
+        return np.repeat(np.arange(len(self)), self.sizes)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Parts:
+        """Those of `indices` that are chosen [n]."""
+        return Parts(self.indices[chosen], _offsets(chosen)[self.offsets])
+
+    def without(self, others: Parts) -> Parts:
+        """Each client's examples but for those that it has in `others`."""
+        span = 1 + max(self.indices.max(initial=0), others.indices.max(initial=0))
+        own, other = (parts.owners * span + parts.indices for parts in (self, others))
+        other.sort(kind="stable")  # as a rule it is sorted, which this kind is quick to see
+        at = np.searchsorted(other, own)
+        return self.where(np.append(other, -1)[at] != own)
+
+    def take(self, clients: Sequence[int] | IntVector) -> Parts:
+        """The parts of some clients, in that order."""
+        chosen = np.asarray(clients, np.int64)
+        sizes = self.sizes[chosen]
+        offsets = _offsets(sizes)
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
+        return Parts(self.indices[np.repeat(self.offsets[chosen], sizes) + within], offsets)
+
+    def counts(self, labels: IntVector, classes: int) -> IntVector:
+        """Each client's examples of each class [clients, classes], by the labels of all training examples."""
+        cells = self.owners * classes + labels[self.indices]
+        return np.bincount(cells, minlength=len(self) * classes).reshape(len(self), classes)
+
+
+def _offsets(sizes: Any) -> IntVector:
+    """Where parts of these sizes begin and end [parts + 1]."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
 
 
 @dataclass(frozen=True)
@@ -92,7 +180,7 @@ class TestView:
 class Forgotten:
     """What a scenario says must be forgotten."""
 
-    retained: tuple[IntVector, ...]
+    retained: Sequence[IntVector]
     """Per client, those of its examples that stay (D_r)."""
     views: dict[str, TestView] = field(default_factory=dict)
     """Test views by metric name: `ra` on what stays (unsaid: the test set), `fa` on what is forgotten (unsaid: the
@@ -114,9 +202,9 @@ class Scenario:
     `train_labels` [n] are the labels that clients train on: the data set's, unless a scenario poisons them.
     """
 
-    held: tuple[IntVector, ...]
+    held: Parts
     """Per client, ascending indices of the training examples it holds (D)."""
-    retained: tuple[IntVector, ...]
+    retained: Parts
     """Per client, those of them that stay (D_r)."""
     train_labels: IntVector
     views: dict[str, TestView]
@@ -136,15 +224,28 @@ class Scenario:
     notes: tuple[str, ...] = ()
     """What the user should know of how it was made."""
 
+    def __post_init__(self) -> None:
+        for name in ("held", "retained"):  # which may be given as a vector a client
+            object.__setattr__(self, name, Parts.of(getattr(self, name)))
+
+    @cached_property
+    def gone(self) -> Parts:
+        """Per client, those of its examples that must be forgotten (D_u)."""
+        return self.held.without(self.retained)
+
     def forgotten(self, client: int) -> IntVector:
         """The client's examples that must be forgotten (D_u), ascending indices."""
-        return np.setdiff1d(self.held[client], self.retained[client], assume_unique=True)
+        return self.gone[client]
+
+    def parts(self, on: On) -> Parts:
+        """Every client's examples of one kind."""
+        if on == "forgotten":
+            return self.gone
+        return self.held if on == "held" else self.retained
 
     def examples(self, on: On, client: int) -> IntVector:
         """A client's examples of one kind, ascending indices."""
-        if on == "forgotten":
-            return self.forgotten(client)
-        return (self.held if on == "held" else self.retained)[client]
+        return self.parts(on)[client]
 
     def real(self, tests: int) -> int:
         """How many of the examples that are evaluated are the test set's own; they come first."""
@@ -152,7 +253,8 @@ class Scenario:
 
     def clients(self, on: On) -> list[int]:
         """The clients that have examples of one kind."""
-        return [client for client in range(len(self.held)) if len(self.examples(on, client))]
+        clients: list[int] = np.flatnonzero(self.parts(on).sizes).tolist()
+        return clients
 
 
 @dataclass(frozen=True)
@@ -205,6 +307,8 @@ class PartialSum:
     """What clients keep for their next round, if anything; the driver stores it for them."""
     high: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))
     """The same sum of what exceeds the fixed point's range (core.aggregate) [P]; empty where nothing does."""
+    low: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The lower limb of the sum where it has two (core.aggregate) [P or V]; else empty."""
     fixed: Spans = ()
     """Of a model: where the values lie that no optimiser moves."""
     changed: IntVector = field(default_factory=lambda: np.zeros(0, np.int64))

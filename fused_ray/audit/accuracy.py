@@ -38,11 +38,15 @@ def _macro(scenario: Scenario, name: str, predictions: IntVector) -> float | Non
     """
     view = scenario.views[name]
     right = _per_class(view, predictions)
-    cells = []
-    for client, kept in enumerate(scenario.retained):
-        held = scenario.forgotten(client) if name == "fa" else kept
-        cells += [right[label] for label in np.unique(scenario.train_labels[held]).tolist() if label in right]
-    return float(np.mean(cells)) if cells else None
+    labels = scenario.train_labels
+    own = scenario.parts("forgotten" if name == "fa" else "retained")
+    span = 1 + max(labels.max(initial=0), max(right, default=0))
+    held = np.unique(own.owners * span + labels[own.indices]) % span
+    share = np.full(span, np.nan)
+    share[list(right)] = list(right.values())
+    cells = share[held]
+    cells = cells[~np.isnan(cells)]
+    return float(np.mean(cells)) if len(cells) else None
 
 
 def _per_class(view: TestView, predictions: IntVector) -> dict[int, float]:

@@ -164,7 +164,7 @@ def samples(space: Workspace, draw: int) -> tuple[Sample, Sample]:
     """What a draw's probes are fitted on, training images, and what they are scored on, test images."""
     data, scenario = space.data, space.scenario
     # the pixels under a poisoned image's trigger are lost; behind the test set stand its images with the trigger
-    train = np.setdiff1d(np.concatenate(scenario.held), scenario.poisoned)
+    train = np.setdiff1d(scenario.held.indices, scenario.poisoned)
     test = scenario.views["ra"].indices if scenario.trigger else np.arange(len(data.test_labels))
     return (
         _sample(space, f"fitted/{draw}", data.train_images, data.train_labels, train, MOST_FITTED),

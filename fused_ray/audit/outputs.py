@@ -46,9 +46,9 @@ def log_probabilities(scores: Logits) -> Vector:
 
 def forgotten(scenario: Scenario) -> IntVector:
     """D_u, all clients' together, ascending indices."""
-    return np.sort(np.concatenate([scenario.forgotten(client) for client in range(len(scenario.held))]))
+    return np.sort(scenario.gone.indices)
 
 
 def retained(scenario: Scenario) -> IntVector:
     """D_r, all clients' together, ascending indices."""
-    return np.sort(np.concatenate(scenario.retained))
+    return np.sort(scenario.retained.indices)

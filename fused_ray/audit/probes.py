@@ -212,7 +212,7 @@ def _projection(width: int, seed: int) -> Any:
 def two_percent(space: Workspace, draw: int) -> IntVector:
     """The training examples that a draw's new head is fitted on, ascending."""
     scenario = space.scenario
-    everything = np.concatenate(scenario.held)
+    everything = scenario.held.indices
     kinds = 2 * scenario.train_labels[everything] + np.isin(everything, forgotten(scenario))
     parts = []
     for kind in np.unique(kinds).tolist():

@@ -157,7 +157,7 @@ def _shuffled(space: Workspace) -> IntVector:
     Shuffled among themselves they would often stay as they are: all of D_u may be one class.
     """
     scenario = space.scenario
-    labels, old, everything = scenario.train_labels.copy(), forgotten(scenario), np.concatenate(scenario.held)
+    labels, old, everything = scenario.train_labels.copy(), forgotten(scenario), scenario.held.indices
     drawn = permutation(len(everything), space.config.seed, "relearn/shuffled")[: len(old)]
     labels[old] = scenario.train_labels[everything[drawn]]
     return labels

@@ -49,8 +49,8 @@ def _train(federation: Federation, initial: Payload, name: str, rounds: int) -> 
     def work(number: int) -> ShadowTraining:
         return ShadowTraining(name, number, config.seed, scheduled(config.train, number, rounds), "held")
 
-    clients = [client for client, held in enumerate(scenario.held) if len(held)]
+    clients = scenario.clients("held")
     phase = Phase(name=name, rounds=rounds, clients=clients, work=work, evaluation=ModelEvaluation())
     saved = federation.run(served(config, phase), initial)
     members = np.sort(np.concatenate([work(1).indices(scenario, client) for client in clients]))
-    return Shadow(saved.payload, members, np.setdiff1d(np.concatenate(scenario.held), members, assume_unique=True))
+    return Shadow(saved.payload, members, np.setdiff1d(scenario.held.indices, members, assume_unique=True))

@@ -100,6 +100,10 @@ class OutputConfig(Section):
     """Run directory; an existing one is refused unless told otherwise."""
     plots: Drawn = "png"
     """Format of the plots in the run directory; none: draw none. true and false mean png and none."""
+    clients: Literal["all", "sample", "none"] = "all"
+    """Rows of clients.parquet, and what callbacks hear of clients: of all, of a sample, or none."""
+    clients_sample: Count = 1000
+    """Clients of a sample; the same ones in every round, as far as they take part, by the seed."""
     callbacks: Names = ()
     """Objects or classes of your own that hear how it goes on, each as package.module:object."""
 

@@ -48,15 +48,17 @@ def accuracies(views: dict[str, TestView], predictions: IntVector) -> Metrics:
     return {name: float(np.mean(predictions[view.indices] == view.labels)) for name, view in views.items()}
 
 
-def mixed_accuracy(view: TestView, predictions: IntVector, classes: IntVector, counts: IntVector) -> float | None:
-    """A view's accuracy reweighted to a client's own mix of classes; None where the client holds none of them.
+def mixed_accuracies(
+    view: TestView, predictions: IntVector, classes: IntVector, counts: IntVector
+) -> list[float | None]:
+    """A view's accuracy reweighted to each client's own mix of classes; None where a client holds none of them.
 
-    `classes` [m] are the test examples' true classes, `counts` [classes] the client's examples of each class.
+    `classes` [m] are the test examples' true classes, `counts` [clients, classes] the clients' examples of each class.
     """
     true = classes[view.indices]
-    size = np.bincount(true, minlength=len(counts))
-    right = np.bincount(true, predictions[view.indices] == view.labels, minlength=len(counts))
+    size = np.bincount(true, minlength=counts.shape[1])
+    right = np.bincount(true, predictions[view.indices] == view.labels, minlength=counts.shape[1])
     weight = np.where(size > 0, counts, 0)
-    if not weight.sum():
-        return None
-    return float((weight * right / np.maximum(size, 1)).sum() / weight.sum())
+    whole = weight.sum(axis=1)
+    share = (weight * right / np.maximum(size, 1)).sum(axis=1) / np.maximum(whole, 1)
+    return [one if there else None for one, there in zip(share.tolist(), whole.tolist(), strict=True)]

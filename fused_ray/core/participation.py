@@ -54,7 +54,8 @@ def participants(
 
     `examples` says how many a candidate has. Those of `always` are in every round; the others are drawn.
     """
-    others = [client for client in candidates if client not in set(always)]
+    fixed = set(always)
+    others = [client for client in candidates if client not in fixed]
     if participation == 1 or not others:
         return list(candidates)
     sizes = np.array([examples(client) for client in others], np.int64)

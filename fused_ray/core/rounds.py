@@ -185,10 +185,7 @@ class Federation:
     def participants(self, phase: str, on: On, always: Collection[int] = ()) -> Who:
         """Who takes part in a phase's rounds, of the clients that have examples of one kind; `always` in every one."""
         config, scenario = self.config, self.scenario
-
-        def examples(client: int) -> int:
-            return len(scenario.examples(on, client))
-
+        examples: Callable[[int], int] = scenario.parts(on).sizes.item
         share, sampling = config.participation(phase), config.federation.sampling
         return participants(scenario.clients(on), examples, share, sampling, config.seed, phase, always)
 
@@ -232,8 +229,8 @@ class Federation:
 
     def mean(self, work: Work, payload: Payload, total: PartialSum) -> Payload:
         """The weighted mean of what clients sent; of what they all left as it was in `payload`, exactly that."""
-        exact = ExactSum(len(total.total), round_bits(work, self.scenario))
-        exact.merge(total.total, total.weight, total.high)
+        exact = ExactSum(len(total.total), *round_bits(work, self.scenario))
+        exact.merge(total.total, total.weight, total.high, total.low)
         values = exact.mean()
         if total.fixed:
             kept = np.zeros(len(values), bool)
@@ -283,7 +280,7 @@ class Federation:
         self, work: Work, payload: Payload, clients: Sequence[int], keep_updates: bool = False
     ) -> tuple[PartialSum, float]:
         """The exact sum over clients, added up as their parts arrive, and the seconds that adding took."""
-        exact: ExactSum | None = None
+        exact, scale = None, round_bits(work, self.scenario)
         counters = np.zeros(0, np.int64)
         reports: list[ClientReport] = []
         updates: dict[int, FloatVector] = {}
@@ -293,8 +290,8 @@ class Federation:
         adding = 0.0
         for part in self.pool.train(work, payload, clients, self.recorder.clients_done, keep_updates):
             started = time.perf_counter()
-            exact = exact or ExactSum(len(part.total), round_bits(work, self.scenario))
-            exact.merge(part.total, part.weight, part.high)
+            exact = exact or ExactSum(len(part.total), *scale)
+            exact.merge(part.total, part.weight, part.high, part.low)
             fixed, changed = part.fixed, np.union1d(changed, part.changed)
             counters = np.maximum(counters, part.counters) if counters.size else part.counters
             reports.extend(part.reports)
@@ -309,7 +306,7 @@ class Federation:
         assert there == sorted({*there} if skips else clients), "a client is missing from the round, or twice"
         states = {client: states[client] for client in sorted(states)}
         whole = PartialSum(
-            exact.total, counters, exact.weight, tuple(reports), updates, states, exact.high, fixed, changed
+            exact.total, counters, exact.weight, tuple(reports), updates, states, exact.high, exact.low, fixed, changed
         )
         return whole, adding
 

@@ -22,22 +22,19 @@ from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.wire import Delivery
-from fused_ray.core.work import Update
+from fused_ray.core.work import OnExamples, Update
 from fused_ray.core.workspace import Workspace
-from fused_ray.types import FloatVector, IntVector, PartialSum, Payload, Scenario
+from fused_ray.types import FloatVector, On, PartialSum, Payload
 
 
 @dataclass(frozen=True)
-class Gradient:
+class Gradient(OnExamples):
     """A client sends the gradient of its mean loss at M_r, over the entries of some layers, laid end to end."""
 
     phase: str
     round: int
-    on: Literal["forgotten", "retained"]
+    on: On
     layers: tuple[str, ...]
-
-    def indices(self, scenario: Scenario, client: int) -> IntVector:
-        return scenario.forgotten(client) if self.on == "forgotten" else scenario.retained[client]
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.use_base()

@@ -14,11 +14,11 @@ from typing import Protocol
 import numpy as np
 
 from fused_ray.core.adapter import Adapter
-from fused_ray.core.aggregate import LOWER, ExactSum, check_values, scale_bits, with_fixed
+from fused_ray.core.aggregate import LOWER, ExactSum, Scale, check_values, scale_of, with_fixed
 from fused_ray.core.numerics import norm
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import NumericsError
-from fused_ray.types import ClientReport, FloatVector, IntVector, PartialSum, Payload, Scenario, Spans
+from fused_ray.types import ClientReport, FloatVector, IntVector, On, PartialSum, Payload, Scenario, Spans
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,15 @@ class Work(Protocol):
         ...
 
 
+class OnExamples:
+    """Work on all of a client's examples of one kind, as its field `on` says: nobody need ask every client for them."""
+
+    on: On
+
+    def indices(self, scenario: Scenario, client: int) -> IntVector:
+        return scenario.examples(self.on, client)
+
+
 @dataclass(frozen=True)
 class ModelEvaluation:
     """Evaluate a payload that is a whole model."""
@@ -87,9 +96,12 @@ class AdapterEvaluation:
 Evaluation = ModelEvaluation | AdapterEvaluation
 
 
-def round_bits(work: Work, scenario: Scenario) -> int:
+def round_bits(work: Work, scenario: Scenario) -> Scale:
     """The fixed-point scale of a round: for the weights of all clients that could take part in it."""
-    return scale_bits(sum(len(work.indices(scenario, client)) for client in range(len(scenario.held))))
+    asked: object = type(work).indices
+    if isinstance(work, OnExamples) and asked is OnExamples.indices:
+        return scale_of(len(scenario.parts(work.on).indices))
+    return scale_of(sum(len(work.indices(scenario, client)) for client in range(len(scenario.held))))
 
 
 def compute(
@@ -101,12 +113,11 @@ def compute(
     done: Callable[[int], None] = lambda client: None,
 ) -> PartialSum:
     """Every client's update, checked and added into one exact sum. Raises NumericsError naming the client."""
-    bits = round_bits(work, space.scenario)
+    scale = round_bits(work, space.scenario)
     exact: ExactSum | None = None
     counters = np.zeros(0, np.int64)
     reports: list[ClientReport] = []
-    updates: dict[int, FloatVector] = {}
-    states: dict[int, FloatVector] = {}
+    updates, states = dict[int, FloatVector](), dict[int, FloatVector]()
     changed: IntVector = np.zeros(0, np.int64)
     fixed: Spans = ()
     for client in clients:
@@ -114,10 +125,10 @@ def compute(
         update = work.update(space, payload, client)
         trained = time.perf_counter()
         values = update.payload.values
-        summed, positions = _checked(update, payload, bits, f"client {client}, {work.phase} round {work.round}")
+        summed, positions = _checked(update, payload, scale.bits, f"client {client}, {work.phase} round {work.round}")
         fixed, changed = update.fixed or fixed, np.union1d(changed, positions)
         weight = len(work.indices(space.scenario, client))
-        exact = exact or ExactSum(len(values), bits)
+        exact = exact or ExactSum(len(values), *scale)
         exact.add(summed, weight, update.fixed)
         counters = np.maximum(counters, update.payload.counters) if counters.size else update.payload.counters
         if keep_updates:
@@ -133,20 +144,23 @@ def compute(
                 aggregate_seconds=time.perf_counter() - trained,
                 loss=update.loss,
                 update_norm=norm(moved),
-                values_changed=int(np.count_nonzero(np.rint(moved * 2.0**bits))),
+                values_changed=int(np.count_nonzero(np.rint(moved * scale.steps))),
                 figures=update.figures,
                 started_at=at,
             )
         )
         done(client)
     assert exact is not None, "a worker was asked to compute no client"
-    return PartialSum(exact.total, counters, exact.weight, tuple(reports), updates, states, exact.high, fixed, changed)
+    return PartialSum(
+        exact.total, counters, exact.weight, tuple(reports), updates, states, exact.high, exact.low, fixed, changed
+    )
 
 
 def together(one: PartialSum, other: PartialSum) -> PartialSum:
     """The exact sum over both's clients, of which none is in both; it takes `one`'s memory."""
     assert not {report.client for report in one.reports} & {report.client for report in other.reports}
     np.add(one.total, other.total, out=one.total)
+    np.add(one.low, other.low, out=one.low)
     high = one.high + other.high if len(one.high) and len(other.high) else (one.high if len(one.high) else other.high)
     return PartialSum(
         one.total,
@@ -156,6 +170,7 @@ def together(one: PartialSum, other: PartialSum) -> PartialSum:
         one.updates | other.updates,
         one.states | other.states,
         high,
+        one.low,
         one.fixed or other.fixed,
         np.union1d(one.changed, other.changed),
     )

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fused_ray.config.parts.scenarios import Kind
-from fused_ray.types import Forgotten, ImageData, IntVector, TestView
+from fused_ray.types import Forgotten, ImageData, Parts, TestView
 
 
-def checked(forgotten: Any, like: Kind, data: ImageData, held: Sequence[IntVector]) -> Forgotten:
+def checked(forgotten: Any, like: Kind, data: ImageData, held: Parts) -> Forgotten:
     """The same with indices in order and, of whole classes, which they are. Raises ValueError: what does not hold."""
     if not isinstance(forgotten, Forgotten):
         raise ValueError(f"returns {type(forgotten).__name__}, not fused_ray.api.Forgotten")
     if len(forgotten.retained) != len(held):
         raise ValueError(f"says what {len(forgotten.retained)} clients keep, not {len(held)}")
-    retained = tuple(np.unique(np.asarray(part, np.int64)) for part in forgotten.retained)
-    for client, (kept, own) in enumerate(zip(retained, held, strict=True)):
-        if not np.isin(kept, own).all():
-            raise ValueError(f"lets client {client} keep examples that it does not hold")
-        if like in ("client", "exclusive") and 0 < len(kept) < len(own):
-            raise ValueError(f"is like {like}, but client {client} keeps {len(kept)} of its {len(own)} examples")
+    retained = _ordered(Parts.of(forgotten.retained))
+    foreign, sizes = retained.without(held).sizes, (held.sizes, retained.sizes)
+    if foreign.any():
+        raise ValueError(f"lets client {foreign.argmax()} keep examples that it does not hold")
+    some = (sizes[1] > 0) & (sizes[1] < sizes[0])
+    if like in ("client", "exclusive") and some.any():
+        client = int(some.argmax())
+        raise ValueError(
+            f"is like {like}, but client {client} keeps {sizes[1][client]} of its {sizes[0][client]} examples"
+        )
     labels = forgotten.train_labels
     if labels is not None:
         labels = np.asarray(labels)
@@ -42,12 +45,21 @@ def checked(forgotten: Any, like: Kind, data: ImageData, held: Sequence[IntVecto
     return replace(forgotten, retained=retained, train_labels=labels, classes=classes, views=_views(forgotten, data))
 
 
-def _classes(like: Kind, data: ImageData, held: Sequence[IntVector], retained: Sequence[IntVector]) -> tuple[int, ...]:
+def _ordered(parts: Parts) -> Parts:
+    """Each client's indices ascending, and none twice."""
+    order = np.lexsort((parts.indices, parts.owners))
+    indices, owners = parts.indices[order], parts.owners
+    again = np.zeros(len(indices), bool)
+    again[1:] = (np.diff(indices) == 0) & (np.diff(owners) == 0)
+    return Parts(indices, parts.offsets).where(~again)
+
+
+def _classes(like: Kind, data: ImageData, held: Parts, retained: Parts) -> tuple[int, ...]:
     """The classes that go, where it is classes that do."""
     if like != "class":
         return ()
-    kept = np.concatenate(list(retained))
-    gone = np.setdiff1d(np.concatenate(list(held)), kept)
+    kept = retained.indices
+    gone = np.setdiff1d(held.indices, kept)
     classes = np.unique(data.train_labels[gone])
     stay = classes[np.isin(classes, data.train_labels[kept])]
     if len(stay):

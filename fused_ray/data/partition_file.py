@@ -47,7 +47,8 @@ def owners(config: DataConfig, clients: int, examples: int) -> Owners:
     example = None
     if config.partition_file is not None:
         where = config.partition_file
-        table, name = _read(where), config.client_column or "client"
+        name = config.client_column or "client"
+        table = _read(where, name)
         cells = {f"{where}, column {name}": _only(where, table, name)}
         if "example" in table.column_names:
             example = _examples(where, table, examples)
@@ -100,22 +101,27 @@ def _only(where: str, table: pa.Table, name: str) -> pa.ChunkedArray:
     return table.column(table.column_names.index(name))
 
 
-def _read(where: str) -> pa.Table:
+def _read(where: str, client: str) -> pa.Table:
     filesystem, path = locate(where, _FIELD)
     name = PurePosixPath(path).name.lower()
     kind = next((kind for kind in _READERS if name.endswith(kind)), None)
     if kind is None:
         raise DataError(f"{_FIELD}: {where} is none of {', '.join(_READERS)}")
     with reading(where, f"is not a readable {kind} file"):
-        return _READERS[kind](filesystem, path)
+        return _READERS[kind](filesystem, path, client)
 
 
-def _parquet(filesystem: FileSystem, path: str) -> pa.Table:
+def _parquet(filesystem: FileSystem, path: str, client: str) -> pa.Table:
+    """The columns that matter: the file may be the data themselves, images and all."""
     with filesystem.open_input_file(path) as file:
-        return pq.ParquetFile(file).read()
+        content = pq.ParquetFile(file)
+        names = content.schema_arrow.names
+        if names.count(client) != 1 or names.count("example") > 1:
+            return content.schema_arrow.empty_table()  # what is wrong with its columns is all that will be said
+        return content.read(columns=[name for name in (client, "example") if name in names])
 
 
-def _csv(filesystem: FileSystem, path: str) -> pa.Table:
+def _csv(filesystem: FileSystem, path: str, client: str) -> pa.Table:
     """All columns as text: only who reads one knows whether 007 is a number."""
     with io.TextIOWrapper(filesystem.open_input_stream(path), encoding="utf-8-sig", newline="") as text:
         lines = [line for line in csv.reader(text, strict=True) if line]
@@ -129,7 +135,7 @@ def _csv(filesystem: FileSystem, path: str) -> pa.Table:
     return pa.table([pa.array(cells, pa.string()) for cells in columns], [name.strip() for name in head])
 
 
-def _npy(filesystem: FileSystem, path: str) -> pa.Table:
+def _npy(filesystem: FileSystem, path: str, client: str) -> pa.Table:
     with filesystem.open_input_file(path) as file:
         vector = np.load(file, allow_pickle=False)
     if not isinstance(vector, np.ndarray) or vector.ndim != 1:

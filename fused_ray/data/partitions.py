@@ -6,6 +6,7 @@ The contract, checked on every partition: disjoint, complete, nobody below the m
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from fused_ray.config.parts.partitions import Partitioning
 from fused_ray.data.partition_file import owners
 from fused_ray.errors import DataError
 from fused_ray.seeding import generator, permutation
-from fused_ray.types import ImageData, IntVector
+from fused_ray.types import ImageData, IntVector, Parts
 
 _ATTEMPTS = 100
 _ADVICE = "raise data.alpha or data.classes_per_client, or lower federation.clients or data.min_examples"
@@ -29,12 +30,15 @@ _ADVICE = "raise data.alpha or data.classes_per_client, or lower federation.clie
 class Partition:
     """Who holds what."""
 
-    parts: tuple[IntVector, ...]
+    parts: Parts
     """Per client, ascending int64 indices into the training examples."""
     names: tuple[str, ...] = ()
     """What the clients are called; none where that is their number."""
     notes: tuple[str, ...] = ()
     """What the user should know of how it was made."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", Parts.of(self.parts))  # which may be given as a vector a client
 
 
 def partition(
@@ -53,14 +57,15 @@ def partition(
         return _brought(config, config.partitioning, clients, labels, seed, columns or {})
     notes: tuple[str, ...] = ()
     if config.partition == "iid":
-        parts = list(np.array_split(permutation(len(labels), seed, "partition"), clients))
+        owner = np.empty(len(labels), np.int64)
+        owner[permutation(len(labels), seed, "partition")] = np.repeat(np.arange(clients), _even(len(labels), clients))
     elif config.partition == "pathological":
-        parts = _pathological(labels, clients, config.classes_per_client, seed)
+        owner = _pathological(labels, clients, config.classes_per_client, seed)
     else:
-        parts, notes = _dirichlet(labels, clients, config.alpha, config.min_examples, seed)
-    ordered = tuple(np.sort(part) for part in parts)
-    check(ordered, len(labels), config.min_examples)
-    return Partition(ordered, notes=notes)
+        owner, notes = _dirichlet(labels, clients, config.alpha, config.min_examples, seed)
+    parts = Parts.owned(owner, clients)
+    check(parts, len(labels), config.min_examples)
+    return Partition(parts, notes=notes)
 
 
 def from_file(config: DataConfig, clients: int, data: ImageData) -> Partition:
@@ -70,7 +75,7 @@ def from_file(config: DataConfig, clients: int, data: ImageData) -> Partition:
     """
     rows = np.arange(len(data.train_labels)) if data.train_rows is None else data.train_rows
     client, names = owners(config, clients, data.train_total or len(rows))
-    parts = tuple(_grouped(np.arange(len(rows)), client[rows], clients))
+    parts = Parts.owned(client[rows], clients)
     advice = f"lower data.min_examples, or change {config.partition_file or config.root}"
     check(parts, len(rows), config.min_examples, advice, names)
     return Partition(parts, names)
@@ -80,18 +85,26 @@ def check(
     parts: Sequence[IntVector], examples: int, min_examples: int, advice: str = _ADVICE, names: Sequence[str] = ()
 ) -> None:
     """Raise DataError unless the parts are disjoint, complete, ascending and each at least of the minimum size."""
-    everything = np.concatenate(list(parts))
-    if len(everything) != examples or not np.array_equal(np.sort(everything), np.arange(examples)):
+    parts = Parts.of(parts)
+    if len(parts.indices) != examples or not np.array_equal(np.sort(parts.indices), np.arange(examples)):
         raise DataError(f"the partition does not hold each of the {examples} examples exactly once")
-    if any(len(part) > 1 and not (np.diff(part) > 0).all() for part in parts):
+    if not _ascending(parts):
         raise DataError("a client's examples are not in ascending order")
-    smallest = min(range(len(parts)), key=lambda client: len(parts[client]))
-    if len(parts[smallest]) < min_examples:
+    sizes = parts.sizes
+    smallest = int(sizes.argmin())
+    if sizes[smallest] < min_examples:
         name = names[smallest] if names else smallest
         raise DataError(
-            f"client {name} would hold {len(parts[smallest])} examples, fewer than data.min_examples = {min_examples}; "
+            f"client {name} would hold {sizes[smallest]} examples, fewer than data.min_examples = {min_examples}; "
             f"{advice}"
         )
+
+
+def _ascending(parts: Parts) -> bool:
+    """Whether each client's indices ascend."""
+    begins = np.zeros(len(parts.indices) + 1, bool)
+    begins[parts.offsets] = True
+    return bool((begins[1:-1] | (np.diff(parts.indices) > 0)).all())
 
 
 def _brought(
@@ -116,7 +129,7 @@ def _brought(
     for client, own in enumerate(given):
         if own.ndim != 1 or (own.size and own.dtype.kind not in "iu"):
             raise DataError(f"{where} gives client {client} {own.dtype} {list(own.shape)}, not a vector of indices")
-    parts = tuple(np.sort(own).astype(np.int64) for own in given)
+    parts = Parts.of([np.sort(own) for own in given])
     try:
         check(parts, len(labels), config.min_examples, "change data.partition_args, or lower data.min_examples")
     except DataError as error:
@@ -127,19 +140,25 @@ def _brought(
 def digest(parts: Sequence[IntVector]) -> str:
     """SHA-256 over who holds what."""
     result = hashlib.sha256()
-    for part in parts:
-        result.update(f"{len(part)}\n".encode())
-        result.update(part.astype("<i8").tobytes())
+    whole = Parts.of(parts)
+    for part in Parts(whole.indices.astype("<i8"), whole.offsets):
+        result.update(b"%d\n" % len(part))
+        result.update(part.data)
     return result.hexdigest()
+
+
+def _even(examples: int, parts: int) -> IntVector:
+    """The sizes of parts that share examples out evenly; the first ones have one more [parts]."""
+    return examples // parts + (np.arange(parts) < examples % parts)
 
 
 def _dirichlet(
     labels: IntVector, clients: int, alpha: float, min_examples: int, seed: int
-) -> tuple[list[IntVector], tuple[str, ...]]:
+) -> tuple[IntVector, tuple[str, ...]]:
     """Each class is split over the clients by shares from Dirichlet(alpha); drawn anew while a client is short.
 
     When every draw leaves somebody short (many clients, small alpha), the last draw's largest clients give theirs, and
-    a note says so.
+    a note says so. Returns each example's client [n].
     """
     classes = [(label, np.flatnonzero(labels == label)) for label in np.unique(labels)]
     for attempt in range(1, _ATTEMPTS + 1):
@@ -149,20 +168,15 @@ def _dirichlet(
         if counts.sum(axis=0).min() >= min_examples:
             break
     shuffled = [members[permutation(len(members), seed, f"partition/{label}", attempt)] for label, members in classes]
-    owner = np.concatenate([np.repeat(np.arange(clients), of_class) for of_class in counts])
-    parts = _grouped(np.concatenate(shuffled), owner, clients)
-    moved = _top_up(parts, min_examples, seed)
+    examples = np.concatenate(shuffled)
+    owner = np.empty(len(labels), np.int64)
+    owner[examples] = np.concatenate([np.repeat(np.arange(clients), of_class) for of_class in counts])
+    moved = _top_up(owner, examples, clients, min_examples, seed)
     note = (
         f"no draw of {_ATTEMPTS} from Dirichlet({alpha:g}) left each of {clients} clients {min_examples} examples "
         f"(data.min_examples): {moved} of {len(labels)} examples were moved from large clients to small ones"
     )
-    return parts, (note,) if moved else ()
-
-
-def _grouped(examples: IntVector, owner: IntVector, clients: int) -> list[IntVector]:
-    """Per client the examples [n] that are its own by `owner` [n], in their order."""
-    sizes = np.bincount(owner, minlength=clients)
-    return np.split(examples[np.argsort(owner, kind="stable")], np.cumsum(sizes)[:-1])
+    return owner, (note,) if moved else ()
 
 
 def _shares(rng: np.random.Generator, clients: int, alpha: float, examples: int) -> IntVector:
@@ -171,22 +185,45 @@ def _shares(rng: np.random.Generator, clients: int, alpha: float, examples: int)
     return np.diff(cuts[:-1], prepend=0, append=examples)
 
 
-def _top_up(parts: list[IntVector], min_examples: int, seed: int) -> int:
-    """The largest of the parts give to those that are short, in place; how many examples were moved."""
-    sizes, total = np.array([len(part) for part in parts]), 0
-    while (missing := min_examples - sizes.min()) > 0:
-        short, giver = int(sizes.argmin()), int(sizes.argmax())
-        moved = min(missing, sizes[giver] - min_examples)
-        order = permutation(len(parts[giver]), seed, "partition/move", client=giver)
-        parts[short] = np.concatenate([parts[short], parts[giver][order[:moved]]])
-        parts[giver] = parts[giver][order[moved:]]
-        sizes[short], sizes[giver] = len(parts[short]), len(parts[giver])
-        total += int(moved)
+def _top_up(owner: IntVector, examples: IntVector, clients: int, min_examples: int, seed: int) -> int:
+    """The largest clients give to those that are short, in `owner` [n]; how many examples were moved.
+
+    Of clients of one size the first is first. A client's own examples are in the order of `examples`, a permutation.
+    """
+    sizes, total = np.bincount(owner, minlength=clients).tolist(), 0
+    if min(sizes) >= min_examples:
+        return 0
+    grouped = np.split(examples[np.argsort(owner[examples], kind="stable")], np.cumsum(sizes)[:-1])
+    # an entry whose size is no longer its client's is passed over
+    smallest = [(size, client) for client, size in enumerate(sizes)]
+    largest = [(-size, client) for client, size in enumerate(sizes)]
+    heapq.heapify(smallest)
+    heapq.heapify(largest)
+    while smallest[0][0] < min_examples:
+        size, short = smallest[0]
+        room, giver = -largest[0][0] - min_examples, largest[0][1]
+        if size != sizes[short]:
+            heapq.heappop(smallest)
+        elif room + min_examples != sizes[giver]:
+            heapq.heappop(largest)
+        else:
+            moved = min(min_examples - size, room)
+            given = grouped[giver][permutation(sizes[giver], seed, "partition/move", client=giver)]
+            grouped[short], grouped[giver] = np.concatenate([grouped[short], given[:moved]]), given[moved:]
+            owner[given[:moved]] = short
+            for client, change in ((short, moved), (giver, -moved)):
+                sizes[client] += change
+                heapq.heappush(smallest, (sizes[client], client))
+                heapq.heappush(largest, (-sizes[client], client))
+            total += moved
     return total
 
 
-def _pathological(labels: IntVector, clients: int, per_client: int, seed: int) -> list[IntVector]:
-    """Each client holds `per_client` classes; a class is shared evenly by the clients that hold it."""
+def _pathological(labels: IntVector, clients: int, per_client: int, seed: int) -> IntVector:
+    """Each client holds `per_client` classes; a class is shared evenly by the clients that hold it.
+
+    Returns each example's client [n].
+    """
     present = np.unique(labels)
     if per_client > len(present):
         raise DataError(f"data.classes_per_client is {per_client}, but the data has {len(present)} classes")
@@ -209,10 +246,9 @@ def _pathological(labels: IntVector, clients: int, per_client: int, seed: int) -
             deck.remove(card)
             hand.add(card)
             holders[card].append(client)
-    pieces: list[list[IntVector]] = [[] for _ in range(clients)]
+    owner = np.empty(len(labels), np.int64)
     for label, clients_of_label in holders.items():
         members = np.flatnonzero(labels == label)
         members = members[permutation(len(members), seed, f"partition/{label}")]
-        for client, piece in zip(clients_of_label, np.array_split(members, len(clients_of_label)), strict=True):
-            pieces[client].append(piece)
-    return [np.concatenate(piece) for piece in pieces]
+        owner[members] = np.repeat(clients_of_label, _even(len(members), len(clients_of_label)))
+    return owner

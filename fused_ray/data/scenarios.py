@@ -21,7 +21,7 @@ from fused_ray.data.partitions import Partition, digest, from_file, partition
 from fused_ray.data.reading import some
 from fused_ray.errors import ConfigError, DataError, FusedRayError
 from fused_ray.seeding import permutation
-from fused_ray.types import Forgotten, ImageData, IntVector, Scenario, TestView
+from fused_ray.types import Forgotten, ImageData, IntVector, Parts, Scenario, TestView
 
 OWN_EXAMPLES = 2000
 """Forgetting unpoisoned examples is measured on at most this many of them."""
@@ -42,10 +42,10 @@ def build(config: RunConfig, data: ImageData) -> Scenario:
             raise ConfigError(str(error)) from None
     who = _partition(config, data)
     forgotten = _forgotten(config, data, who)
-    kept = sum(len(part) for part in forgotten.retained)
+    kept = len(Parts.of(forgotten.retained).indices)
     if kept == 0:
         raise DataError("nothing would be kept: every example is to be forgotten; forget less")
-    if kept == sum(len(part) for part in who.parts):
+    if kept == len(who.parts.indices):
         of = " or ".join(_called(c, data) for c in config.forget_classes)
         what = f"an example of class {of}" if config.forget.scenario == "class" else "such examples"
         raise DataError(f"there is nothing to forget: no client holds {what}; check the forget section")
@@ -79,16 +79,17 @@ def _measured(config: RunConfig, data: ImageData, who: Partition, forgotten: For
     """The whole scenario: RA on the test set where nothing else is said, FA on the forgotten examples themselves."""
     labels = data.train_labels if forgotten.train_labels is None else forgotten.train_labels
     changed = np.flatnonzero(labels != data.train_labels) if forgotten.poisoned is None else forgotten.poisoned
+    retained = Parts.of(forgotten.retained)
     views, shown, tests = dict(forgotten.views), np.zeros(0, np.int64), len(data.test_labels)
     if "ra" not in views:
         views = {"ra": TestView(np.arange(tests), data.test_labels), **views}
     if "fa" not in views:
-        gone = np.concatenate([np.setdiff1d(*both) for both in zip(who.parts, forgotten.retained, strict=True)])
+        gone = who.parts.without(retained).indices
         shown = np.sort(gone[permutation(len(gone), config.seed, "forget/own")[:OWN_EXAMPLES]])
         views["fa"] = TestView(tests + np.arange(len(shown)), labels[shown])
     return Scenario(
         held=who.parts,
-        retained=forgotten.retained,
+        retained=retained,
         train_labels=labels,
         views=views,
         partition_sha256=digest(who.parts),
@@ -157,7 +158,7 @@ def forget_classes(config: RunConfig, data: ImageData, who: Partition) -> Forgot
     gone = np.isin(data.train_labels, config.forget_classes)
     tested = np.isin(data.test_labels, config.forget_classes)
     return Forgotten(
-        retained=tuple(part[~gone[part]] for part in who.parts),
+        retained=who.parts.where(~gone[who.parts.indices]),
         views={"ra": _view(data, ~tested), "fa": _view(data, tested)},
         classes=config.forget_classes,
     )
@@ -169,10 +170,11 @@ def forget_clients(config: RunConfig, data: ImageData, who: Partition) -> Forgot
     Flipped, FA is the accuracy on the whole test set against flipped labels; else that on the clients' own examples.
     """
     clients = _concerned(config, who.names)
-    retained = tuple(part[:0] if client in clients else part for client, part in enumerate(who.parts))
+    concerned = np.isin(who.parts.owners, clients)
+    retained = who.parts.where(~concerned)
     if not config.forget.poison:
         return Forgotten(retained)
-    gone = np.sort(np.concatenate([who.parts[client] for client in clients]))
+    gone = np.sort(who.parts.indices[concerned])
     labels = data.train_labels.copy()
     labels[gone] = (labels[gone] + 1) % data.classes
     everything = np.arange(len(data.test_labels))
@@ -197,7 +199,7 @@ def forget_samples(config: RunConfig, data: ImageData, who: Partition) -> Forgot
         gone = np.sort(np.concatenate([_drawn_examples(config, who.parts[client], client) for client in concerned]))
     lost = np.zeros(len(data.train_labels), bool)
     lost[gone] = True
-    retained = tuple(part[~lost[part]] for part in who.parts)
+    retained = who.parts.where(~lost[who.parts.indices])
     if not forget.poison:
         return Forgotten(retained)
     labels, everything = data.train_labels.copy(), np.arange(len(data.test_labels))
@@ -213,10 +215,8 @@ def forget_samples(config: RunConfig, data: ImageData, who: Partition) -> Forgot
 def forget_exclusive(config: RunConfig, data: ImageData, who: Partition) -> Forgotten:
     """All that the owner knows: it alone holds classes[0] and most of classes[1], and nothing else."""
     own, shared = config.forget_classes
-    retained = list(who.parts)
-    retained[config.forget.owner] = np.zeros(0, np.int64)
     return Forgotten(
-        retained=tuple(retained),
+        retained=who.parts.where(who.parts.owners != config.forget.owner),
         views={
             "ra": _view(data, ~np.isin(data.test_labels, (own, shared))),
             "fa": _view(data, data.test_labels == own),
@@ -242,9 +242,10 @@ def _partition(config: RunConfig, data: ImageData) -> Partition:
     others = np.setdiff1d(np.arange(len(labels)), owners)
     columns = {name: column[others] for name, column in data.columns.items()}
     rest = partition(config.data, config.federation.clients - 1, labels[others], config.seed, columns)
-    held: list[IntVector] = [others[part] for part in rest.parts]
-    held.insert(config.forget.owner, owners)
-    return replace(rest, parts=tuple(held))
+    owner = np.full(len(labels), config.forget.owner)
+    others_owner = rest.parts.owners
+    owner[others[rest.parts.indices]] = others_owner + (others_owner >= config.forget.owner)
+    return replace(rest, parts=Parts.owned(owner, config.federation.clients))
 
 
 def _concerned(config: RunConfig, names: tuple[str, ...]) -> tuple[int, ...]:

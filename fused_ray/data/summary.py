@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypedDict
-
-import numpy as np
 
 from fused_ray.types import ImageData, IntVector, Scenario
 
@@ -35,8 +32,6 @@ def rows(scenario: Scenario, data: ImageData) -> list[Row]:
 def counts(scenario: Scenario, classes: int) -> tuple[IntVector, IntVector]:
     """Per client and class [clients, classes]: how many examples it holds, and must forget."""
 
-    def count(parts: Sequence[IntVector]) -> IntVector:
-        return np.array([np.bincount(scenario.train_labels[part], minlength=classes) for part in parts], np.int64)
-
-    held = count(scenario.held)
-    return held, held - count(scenario.retained)
+    labels = scenario.train_labels
+    held = scenario.held.counts(labels, classes)
+    return held, held - scenario.retained.counts(labels, classes)

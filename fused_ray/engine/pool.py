@@ -62,7 +62,7 @@ class RayPool:
 
     def assign(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
         """Place these clients; actors that are there stay if the new plan wants as many with the same resources."""
-        examples = [len(held) for held in scenario.held]
+        examples: list[int] = scenario.held.sizes.tolist()
         wanted = self._planned(config, examples)
         crew = self._crew
         kept = crew is not None and wanted.seats == self._plan.seats and len(crew.ready) == len(wanted.seats)

@@ -16,6 +16,8 @@ from fused_ray.types import Scenario
 
 MANY_CLASSES = 20
 """With more of them, a table of clients has no column for each."""
+MANY_CLIENTS = 1000
+"""Of more clients, the table and the picture have the first ones; the table sums up the others."""
 MANY_NAMES = 100
 """With more classes, the picture names none of them."""
 
@@ -46,15 +48,22 @@ def show_clients(rows: Sequence[Row], class_names: Sequence[str], sha256: str) -
 
 def _tables(rows: Sequence[Row], names: Sequence[str]) -> Iterator[Table]:
     """The table with classes by name, by number, and summed up; the widest first."""
-    total = [sum(row["counts"][c] for row in rows) for c in range(len(names))]
-    lines = [(row["name"], row["counts"], row["to_forget"]) for row in rows]
-    lines.append(("all", total, sum(row["to_forget"] for row in rows)))
+    lines = [(row["name"], row["counts"], row["to_forget"]) for row in rows[:MANY_CLIENTS]]
+    if others := rows[MANY_CLIENTS:]:
+        lines.append(_summed(f"{len(others)} others", others))
+    lines.append(_summed("all", rows))
     if len(names) <= MANY_CLASSES:
         each = [(who, str(sum(held)), *map(str, held), str(gone)) for who, held, gone in lines]
         yield make_table(("client", "examples", *names, "to forget"), each)
         yield make_table(("client", "examples", *map(str, range(len(names))), "to\nforget"), each, tight=True)
     summed = [(who, str(sum(held)), *_summary(held, names), str(gone)) for who, held, gone in lines]
     yield make_table(("client", "examples", "classes", "most of", "to forget"), summed)
+
+
+def _summed(name: str, rows: Sequence[Row]) -> tuple[str, list[int], int]:
+    """A line over several clients."""
+    counts: list[int] = np.sum([row["counts"] for row in rows], axis=0).tolist()
+    return name, counts, sum(row["to_forget"] for row in rows)
 
 
 def _summary(held: Sequence[int], names: Sequence[str]) -> tuple[str, str]:
@@ -73,7 +82,7 @@ def picture(scenario: Scenario, class_names: Sequence[str], path: Path) -> None:
     from matplotlib.ticker import MaxNLocator
 
     classes = len(class_names)
-    held, forgotten = counts(scenario, classes)
+    held, forgotten = (count[:MANY_CLIENTS] for count in counts(scenario, classes))
     clients = np.arange(len(held))
     named = classes <= MANY_NAMES
     figure = figures.new(min(4 + 0.2 * len(held), 40), max(5.0, 1.5 + 0.24 * classes) if named else 5.0)
@@ -92,7 +101,9 @@ def picture(scenario: Scenario, class_names: Sequence[str], path: Path) -> None:
             )
             bottom += part
     handles.append(Patch(facecolor="grey", edgecolor="white", hatch="////", label="to forget"))
-    axes.set(xlabel="client", ylabel="training examples", xlim=(-0.6, len(held) - 0.4))
+    there, shown = len(scenario.held), len(held)
+    which = "client" if shown == there else f"client, the first {shown:,} of {there:,}"
+    axes.set(xlabel=which, ylabel="training examples", xlim=(-0.6, len(held) - 0.4))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(handles=handles[::-1], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     try:

@@ -5,10 +5,10 @@ Each listener is given copies of plain values: whatever it does to them changes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from fused_ray.config import RunConfig
 
@@ -64,6 +64,28 @@ class ClientOver:
     """Its row of clients.parquet."""
 
 
+class ClientsOver(Sequence[ClientOver]):
+    """What the clients of a round did that have rows, made from columns when one is asked for."""
+
+    def __init__(self, phase: str, round: int, columns: Mapping[str, Sequence[Any]]) -> None:
+        self._phase, self._round = phase, round
+        self.columns = columns
+        """Of clients.parquet, by name."""
+
+    def __len__(self) -> int:
+        return len(self.columns["client"])
+
+    @overload
+    def __getitem__(self, at: int) -> ClientOver: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[ClientOver]: ...
+    def __getitem__(self, at: int | slice) -> ClientOver | Sequence[ClientOver]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(len(self))[at]]
+        row = {name: column[at] for name, column in self.columns.items()}
+        return ClientOver(phase=self._phase, round=self._round, client=row["client"], row=row)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RoundOver:
     """A round is over, and nothing of it can be lost any more."""
@@ -81,7 +103,8 @@ class RoundOver:
     """Wall seconds of training, averaging and evaluation."""
     row: Row
     """Its row of rounds.parquet."""
-    clients: tuple[ClientOver, ...]
+    clients: ClientsOver
+    """Those that `output.clients` keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +152,7 @@ class Callback:
         """A round is over and kept."""
 
     def on_client(self, event: ClientOver) -> None:
-        """For each client of a round that is over, before `on_round`."""
+        """For each client of a round that is over and that `output.clients` keeps, before `on_round`."""
 
     def on_audit(self, event: AuditOver) -> None:
         """The model was judged. In a comparison or a sweep that comes after the run, to a new object."""

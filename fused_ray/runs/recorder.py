@@ -25,8 +25,8 @@ def facts_of(data: ImageData, scenario: Scenario) -> dict[str, Any]:
     return {
         "data_sha256": data.sha256,
         "partition_sha256": scenario.partition_sha256,
-        "examples": [len(held) for held in scenario.held],
-        "retained": [len(kept) for kept in scenario.retained],
+        "examples": scenario.held.sizes.tolist(),
+        "retained": scenario.retained.sizes.tolist(),
     }
 
 
@@ -58,7 +58,7 @@ class DirectoryRecorder:
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._config, self._checkpoints, self._sinks, self._stopped = directory.config, checkpoints, sinks, stopped
-        self._rows, self._constants = Rows(data, scenario), (data.mean, data.std)
+        self._rows, self._constants = Rows(directory.config, data, scenario), (data.mean, data.std)
         self._phase, self._round, self._of, self._began = "start", 0, 0, 0.0
         facts = facts_of(data, scenario) | {"mean": list(data.mean), "std": list(data.std)}
         check_same_data(directory, facts)

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fused_ray.core.metrics import mixed_accuracy
+from fused_ray.config import RunConfig
+from fused_ray.core.metrics import mixed_accuracies
 from fused_ray.core.rounds import RoundRecord
-from fused_ray.runs.events import ClientOver, RoundOver
+from fused_ray.runs.events import ClientsOver, RoundOver
+from fused_ray.seeding import bits
 from fused_ray.storage import schemas
-from fused_ray.types import ImageData, IntVector, PartialSum, Scenario
+from fused_ray.types import ClientReport, ImageData, IntVector, PartialSum, Parts, Scenario, TestView
+
+_CELLS = 1 << 22
+"""Clients times classes whose accuracies are computed at once."""
+_REPORTED = tuple(field.name for field in fields(ClientReport) if field.name in schemas.CLIENTS.names)
 
 
 class Rows:
-    """Makes rows of what is recorded of a round."""
+    """Makes rows of what is recorded of a round. What that costs grows with the clients that took part alone."""
 
-    def __init__(self, data: ImageData, scenario: Scenario) -> None:
-        self._scenario, self._classes, self._test_labels = scenario, data.classes, data.test_labels
-        self._counts = _class_counts(scenario, data)
+    def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
+        self._config, self._scenario, self._data = config, scenario, data
+        self._lot: NDArray[np.uint64] | None = None
+        """By client a random number; the lowest ones are the sample."""
+        if config.output.clients == "sample":
+            self._lot = bits(len(scenario.held), config.seed, "output/clients")
 
     def over(
         self, record: RoundRecord, total: PartialSum, predictions: IntVector | None, *, rounds: int, started_at: float
     ) -> RoundOver:
         """A round that is over, with its rows: of so many in its phase, and when it began, seconds since 1970."""
-        row = asdict(record) | {name: record.metrics.get(name) for name in schemas.METRICS}
+        row = {field.name: getattr(record, field.name) for field in fields(record)}
+        row |= {name: record.metrics.get(name) for name in schemas.METRICS}
         row["bytes_once"] = sum(record.once.values())
         row["bytes_up"] = row["bytes_up_total"] = record.bytes_up * record.clients_used
         row["bytes_down"] = row["bytes_down_total"] = record.bytes_down * record.clients_expected + row["bytes_once"]
@@ -34,6 +47,8 @@ class Rows:
         row["started_at"] = _time(started_at)
         row["retries"] = sum(report.attempt - 1 for report in total.reports)
         row["class_accuracy"] = None if predictions is None else self._by_class(predictions)
+        kept = self._kept(total.reports)
+        row["examples_shown"] = self._shown(record, total.reports)
         return RoundOver(
             phase=record.phase,
             round=record.round,
@@ -43,48 +58,65 @@ class Rows:
             bytes_down=row["bytes_down"],
             seconds=record.train_seconds + record.aggregate_seconds + record.evaluate_seconds,
             row={name: row[name] for name in schemas.ROUNDS.names},
-            clients=tuple(self._clients(record, total, predictions)),
+            clients=self._clients(record, kept, predictions),
         )
 
-    def _clients(self, record: RoundRecord, total: PartialSum, predictions: IntVector | None) -> list[ClientOver]:
-        names = self._scenario.client_names
-        over = []
-        for report in total.reports:
-            row: dict[str, Any] = asdict(report) | {"phase": record.phase, "round": record.round}
-            row["bytes_up"] = row["bytes_up_client"] = record.bytes_up
-            row["bytes_down"] = row["bytes_down_client"] = record.bytes_down + record.once.get(report.client, 0)
-            row["client_name"] = names[report.client] if names else None
-            row["started_at"] = _time(report.started_at)
-            for name, counts in zip(("ra", "fa"), self._counts, strict=True):
-                row[name] = None
-                if predictions is not None:
-                    view = self._scenario.views[name]
-                    row[name] = mixed_accuracy(view, predictions, self._test_labels, counts[report.client])
-            row = {name: row[name] for name in schemas.CLIENTS.names}
-            over.append(ClientOver(phase=record.phase, round=record.round, client=report.client, row=row))
-        return over
+    def _kept(self, reports: Sequence[ClientReport]) -> Sequence[ClientReport]:
+        """Those whose clients get rows."""
+        output = self._config.output
+        if output.clients == "none":
+            return ()
+        if self._lot is None or len(reports) <= output.clients_sample:
+            return reports
+        order = np.argsort(self._lot[[report.client for report in reports]], kind="stable")
+        return [reports[at] for at in np.sort(order[: output.clients_sample])]
+
+    def _shown(self, record: RoundRecord, reports: Sequence[ClientReport]) -> int:
+        """Examples that all clients were shown in the round, repeats counted."""
+        times = Counter(report.examples for report in reports)
+        show = self._config.method.shown
+        return sum(count * show(self._config, record.phase, record.round, size) for size, count in times.items())
+
+    def _clients(
+        self, record: RoundRecord, reports: Sequence[ClientReport], predictions: IntVector | None
+    ) -> ClientsOver:
+        names, clients = self._scenario.client_names, [report.client for report in reports]
+        columns: dict[str, list[Any]] = {name: [getattr(report, name) for report in reports] for name in _REPORTED}
+        columns["phase"], columns["round"] = [record.phase] * len(reports), [record.round] * len(reports)
+        columns["bytes_up"] = columns["bytes_up_client"] = [record.bytes_up] * len(reports)
+        down = [record.bytes_down + record.once.get(client, 0) for client in clients]
+        columns["bytes_down"] = columns["bytes_down_client"] = down
+        columns["client_name"] = [names[client] if names else None for client in clients]
+        columns["started_at"] = [_time(report.started_at) for report in reports]
+        for name, on in (("ra", self._scenario.retained), ("fa", self._scenario.gone)):
+            columns[name] = [None] * len(reports)
+            if predictions is not None:
+                columns[name] = self._accuracies(self._scenario.views[name], predictions, on, clients)
+        ordered = {name: columns[name] for name in schemas.CLIENTS.names}
+        return ClientsOver(record.phase, record.round, ordered)
+
+    def _accuracies(
+        self, view: TestView, predictions: IntVector, on: Parts, clients: Sequence[int]
+    ) -> list[float | None]:
+        """A view's accuracy by each client's own mix of classes among such examples, of their true classes."""
+        found: list[float | None] = []
+        classes, size = self._data.classes, max(1, _CELLS // self._data.classes)
+        for start in range(0, len(clients), size):
+            counts = on.take(clients[start : start + size]).counts(self._data.train_labels, classes)
+            found += mixed_accuracies(view, predictions, self._data.test_labels, counts)
+        return found
 
     def _by_class(self, predictions: IntVector) -> list[float | None]:
         """Accuracy on the test images of each class, as they are: copies with a trigger stand behind these."""
-        count = len(self._test_labels) // 2 if self._scenario.trigger else len(self._test_labels)
-        true = self._test_labels[:count]
-        size = np.bincount(true, minlength=self._classes)
-        right = np.bincount(true, predictions[:count] == true, minlength=self._classes)
+        count = len(self._data.test_labels) // 2 if self._scenario.trigger else len(self._data.test_labels)
+        true = self._data.test_labels[:count]
+        size = np.bincount(true, minlength=self._data.classes)
+        right = np.bincount(true, predictions[:count] == true, minlength=self._data.classes)
         return [float(r / n) if n else None for r, n in zip(right, size, strict=True)]
 
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc)
-
-
-def _class_counts(scenario: Scenario, data: ImageData) -> tuple[list[IntVector], list[IntVector]]:
-    """Per client the number of examples of each class in D_r and in D_u."""
-
-    def count(indices: IntVector) -> IntVector:
-        return np.bincount(data.train_labels[indices], minlength=data.classes)
-
-    retained = [count(indices) for indices in scenario.retained]
-    return retained, [count(scenario.held[c]) - kept for c, kept in enumerate(retained)]
 
 
 def phase_bytes(rounds: list[dict[str, Any]], phase: str) -> dict[str, int]:

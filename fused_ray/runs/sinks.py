@@ -36,8 +36,11 @@ class Tables:
     def __call__(self, event: Event) -> None:
         if isinstance(event, RoundOver):
             part = f"{self._prefix(event.phase)}-{event.round:06d}"
-            self._directory.write_part("clients", part, _table([c.row for c in event.clients], schemas.CLIENTS))
-            self._directory.write_part("rounds", part, _table([event.row], schemas.ROUNDS))
+            if event.clients:
+                clients = pa.table(dict(event.clients.columns), schema=schemas.CLIENTS)
+                self._directory.write_part("clients", part, clients)
+            row = {name: [event.row[name]] for name in schemas.ROUNDS.names}
+            self._directory.write_part("rounds", part, pa.table(row, schema=schemas.ROUNDS))
 
     def drop_beyond(self, finished: Mapping[str, int]) -> None:
         """Remove the rows of rounds that were written, but not saved: those above a phase's last saved one."""
@@ -48,10 +51,6 @@ class Tables:
         if phase in schedule.PHASES:
             return f"{schedule.PHASES.index(phase) + 1}-{phase}"
         return f"{schedule.OWN}{self._phases.index(phase):02d}-{phase}"
-
-
-def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    return pa.table({name: [row[name] for row in rows] for name in schema.names}, schema=schema)
 
 
 class Guarded:
@@ -91,8 +90,9 @@ class _CallbackSink:
             case PhaseBegins():
                 self._tell("on_phase", event)
             case RoundOver():
-                for client in event.clients:
-                    self._tell("on_client", client)
+                if hasattr(self._given, "on_client"):
+                    for client in event.clients:
+                        self._tell("on_client", client)
                 self._tell("on_round", event)
             case AuditOver():
                 self._tell("on_audit", event)

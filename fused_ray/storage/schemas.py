@@ -64,6 +64,7 @@ ROUNDS = pa.schema(
         _field("clients_expected", pa.int32(), "clients that should take part"),
         _field("clients_received", pa.int32(), "clients whose update arrived"),
         _field("clients_used", pa.int32(), "clients whose update is in the mean"),
+        _field("examples_shown", pa.int64(), "training examples that all clients were shown, repeats counted"),
         _field("retries", pa.int32(), "how often clients' work was done again because its actor had died"),
     ]
 )

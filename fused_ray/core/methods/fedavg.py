@@ -22,14 +22,14 @@ from fused_ray.core.schedules import scheduled
 from fused_ray.core.server import served
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import batches, train_model
-from fused_ray.core.work import ModelEvaluation, Update
+from fused_ray.core.work import ModelEvaluation, OnExamples, Update
 from fused_ray.core.workspace import Workspace
 from fused_ray.seeding import bits, derive
-from fused_ray.types import IntVector, On, Payload, Scenario
+from fused_ray.types import On, Payload
 
 
 @dataclass(frozen=True)
-class FullTraining:
+class FullTraining(OnExamples):
     """A client trains the whole model on all that it holds (D), what stays of it (D_r) or what must go (D_u)."""
 
     phase: str
@@ -39,9 +39,6 @@ class FullTraining:
     on: On
     frozen: int = field(default=0, kw_only=True)
     """How many of a model's values are frozen: no round sends them."""
-
-    def indices(self, scenario: Scenario, client: int) -> IntVector:
-        return scenario.examples(self.on, client)
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.load(payload)

@@ -35,10 +35,10 @@ from fused_ray.core.server import served
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import AdapterStep, batches, train_adapter
 from fused_ray.core.wire import Delivery, Wire
-from fused_ray.core.work import AdapterEvaluation, Update, Work
+from fused_ray.core.work import AdapterEvaluation, OnExamples, Update, Work
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import ConfigError
-from fused_ray.types import FloatVector, IntVector, PartialSum, Payload, Scenario
+from fused_ray.types import FloatVector, On, PartialSum, Payload
 
 Chosen = dict[str, int | None]
 """The adapted layers in the model's order, each with its share of a budget if every layer has one of its own."""
@@ -148,7 +148,7 @@ def make_adapter(federation: Federation, base: Arrays, chosen: Chosen, delivery:
 
 
 @dataclass(frozen=True)
-class AdapterTraining:
+class AdapterTraining(OnExamples):
     """A client trains the adapter's values on its D_r, above the frozen prefix."""
 
     phase: str
@@ -161,9 +161,7 @@ class AdapterTraining:
     """The format of the upload; the download is float32."""
     residuals: Mapping[int, FloatVector] = field(default_factory=dict)
     """By client, what int8 kept back of its updates so far [V]."""
-
-    def indices(self, scenario: Scenario, client: int) -> IntVector:
-        return scenario.retained[client]
+    on: On = field(default="retained", init=False)
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.use_base()

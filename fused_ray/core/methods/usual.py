@@ -10,12 +10,12 @@ from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
-from fused_ray.core.work import ModelEvaluation, Work
-from fused_ray.types import FloatVector, IntVector, On, PartialSum, Payload, Scenario
+from fused_ray.core.work import ModelEvaluation, OnExamples, Work
+from fused_ray.types import FloatVector, On, PartialSum, Payload
 
 
 @dataclass(frozen=True)
-class Message:
+class Message(OnExamples):
     """A base class of work: a client that has M_r sends one vector, made of what it has of one kind.
 
     A subclass has `update(space, payload, client) -> Update`, whose payload has as many values as the round's.
@@ -24,9 +24,6 @@ class Message:
     phase: str
     on: On = "retained"
     round: int = 1
-
-    def indices(self, scenario: Scenario, client: int) -> IntVector:
-        return scenario.examples(self.on, client)
 
     def upload_bytes(self, payload: Payload) -> int:
         return wire.values_bytes(payload.values.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -158,13 +159,21 @@ def trained(run: RunDirectory) -> dict[tuple[str, int], float]:
     1 is a pass over all examples that all clients hold, whether the whole model learns from it or an adapter alone.
     """
     config, clients = run.config, run.table("clients").to_pylist()
-    if not clients:
+    there = Counter((row["phase"], row["round"]) for row in clients)
+    # where not every client has a row, the round's own says it
+    summed = {
+        (row["phase"], row["round"]): row["examples_shown"]
+        for row in run.table("rounds").to_pylist()
+        if row.get("examples_shown") is not None and there[row["phase"], row["round"]] < row["clients_used"]
+    }
+    if not clients and not summed:
         return {}
     everything = sum(run.read_json("scenario.json")["examples"])
-    rounds: dict[tuple[str, int], float] = {}
+    rounds: dict[tuple[str, int], float] = {key: shown / everything for key, shown in summed.items()}
     for row in clients:
         key = row["phase"], row["round"]
-        rounds[key] = rounds.get(key, 0.0) + config.method.shown(config, *key, row["examples"]) / everything
+        if key not in summed:
+            rounds[key] = rounds.get(key, 0.0) + config.method.shown(config, *key, row["examples"]) / everything
     return rounds
 
 

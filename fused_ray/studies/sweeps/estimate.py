@@ -22,7 +22,7 @@ from fused_ray.core.pools import LocalPool
 from fused_ray.core.rounds import RoundRecord, Saved
 from fused_ray.core.simulation import simulate
 from fused_ray.seeding import generator
-from fused_ray.types import ImageData, IntVector, PartialSum, Scenario, TestView
+from fused_ray.types import ImageData, IntVector, PartialSum, Parts, Scenario, TestView
 
 _BATCHES = (1, 8)
 """Batches a client of a miniature: first one, which also warms up, and several if that took no time."""
@@ -200,7 +200,7 @@ def _miniature(config: RunConfig, layers: tuple[str, ...] | None, examples: int)
     stays = first[:0] if config.kind == "client" else first[: -max(1, examples // 10)]
     everything = TestView(np.arange(_TESTS), labels[:_TESTS])
     views = {"ra": everything, "fa": everything}
-    scenario = Scenario((first, second), (stays, second), labels[_TESTS:], views, "")
+    scenario = Scenario(Parts.of((first, second)), Parts.of((stays, second)), labels[_TESTS:], views, "")
     small, clock = config.model_copy(update=few), _Clock()
     simulate(small, data, scenario, LocalPool(small, data, scenario), clock)
     return clock.rounds

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fused_ray.core.aggregate import BOUND_BITS, ExactSum, check_values, scale_bits
+from fused_ray.core.aggregate import BOUND_BITS, ExactSum, check_values, scale_bits, scale_of
 from fused_ray.errors import NumericsError
 
 BOUND = 2**BOUND_BITS
@@ -143,3 +143,77 @@ def test_values_between_two_steps_go_to_the_nearest_and_from_the_middle_to_the_e
 def test_federated_averaging_of_two_clients_by_hand():
     clients = [(np.array([1, 2, 0.5], np.float32), 30), (np.array([3, -2, 0.25], np.float32), 10)]
     assert exact_sum(clients, scale_bits(40)).mean().tolist() == [1.5, 1.0, 0.4375]
+
+
+# --- two limbs: more examples than one has bits for
+
+
+MANY = st.integers(min_value=1, max_value=2**32)
+CROWD = st.lists(st.tuples(arrays(np.float32, SIZE, elements=VALUE), MANY), min_size=1, max_size=8)
+
+
+def wide_sum(clients):
+    result = ExactSum(SIZE, *scale_of(2**35))
+    for values, weight in clients:
+        result.add(values, weight)
+    return result
+
+
+@pytest.mark.parametrize(("examples", "scale"), [(60_000, (36, 0)), (2**22, (30, 0)), (2**22 + 1, (17, 27))])
+def test_one_limb_up_to_four_million_examples_and_then_two(examples, scale):
+    assert scale_of(examples) == scale
+    assert scale_of(2**35) == (17, 27)
+
+
+def test_two_limbs_by_hand():
+    """1/2 + 2**-40 is 2**16 steps of the upper limb and 2**4 of the lower; -2**-20 is -2**24 of the lower alone."""
+    values, big = np.array([0.5, -(2.0**-20), 1024, 3 * 2.0**-46], np.float32), 2**30
+    exact = ExactSum(4, *scale_of(2**35))
+    exact.add(values, big)
+    exact.add(np.array([2.0**-40, 0, -1024, 0], np.float32), big)
+    assert exact.total.tolist() == [2**46, 0, 0, 0]
+    assert exact.low.tolist() == [2**34, -(2**54), 0, 2**30]  # 3/4 of a step is one
+    assert exact.mean().tolist() == [np.float32(0.25 + 2.0**-41), -(2.0**-21), 0, 2.0**-45]
+
+
+def test_the_largest_values_of_as_many_examples_as_there_may_be_fit_two_limbs():
+    values = np.array([BOUND, -BOUND, BOUND - 2.0**-14, 2.0**-18], np.float32)
+    exact = wide_sum([(values, 2**35)])
+    assert exact.mean().tolist() == values.tolist()
+    with pytest.raises(AssertionError):
+        scale_of(2**35 + 1)
+
+
+@given(CROWD, st.data())
+def test_two_limbs_are_the_same_bits_in_any_order_and_grouping(clients, data):
+    expected, shuffled = wide_sum(clients), data.draw(st.permutations(clients))
+    merged = ExactSum(SIZE, *scale_of(2**35))
+    while shuffled:
+        size = data.draw(st.integers(1, len(shuffled)))
+        group = wide_sum(shuffled[:size])
+        merged.merge(group.total, group.weight, group.high, group.low)
+        shuffled = shuffled[size:]
+    assert (merged.total.tobytes(), merged.low.tobytes()) == (expected.total.tobytes(), expected.low.tobytes())
+    assert merged.mean().tobytes() == expected.mean().tobytes()
+
+
+@given(CROWD)
+def test_two_limbs_are_the_whole_number_and_the_mean_that_rational_arithmetic_gives(clients):
+    found, n = wide_sum(clients), sum(weight for _, weight in clients)
+    mean = found.mean()
+    for index in range(SIZE):
+        whole = sum(weight * round(Fraction(float(v[index])) * 2**44) for v, weight in clients)
+        assert int(found.total[index]) * 2**27 + int(found.low[index]) == whole
+        true = Fraction(whole, n * 2**44)
+        # rounded once to float32, but for float64's own rounding where that is near the middle of two
+        near = Fraction(float(np.spacing(np.abs(mean[index])))) / 2 * (1 + Fraction(1, 2**20))
+        assert abs(Fraction(float(mean[index])) - true) <= near
+
+
+def test_a_million_clients_of_a_thousand_examples_with_values_of_a_millionth():
+    """One limb would be wrong by 8%: its resolution there is 2**-22."""
+    values = np.array([1e-6, -1e-6, 1.1e-6, 0.9e-6], np.float32)
+    exact = ExactSum(SIZE, *scale_of(10**9))
+    for _ in range(1000):
+        exact.add(values, 10**6)
+    assert np.abs(exact.mean() / values.astype(np.float64) - 1).max() < 1e-6

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 
 from fused_ray.config import DataConfig, RunConfig
-from fused_ray.core.metrics import accuracies, halves, mixed_accuracy
+from fused_ray.core.metrics import accuracies, halves, mixed_accuracies
 from fused_ray.data import datasets, scenarios
 from fused_ray.types import Scenario
 from fused_ray.types import TestView as View
+
+
+def mixed_accuracy(view, predictions, classes, counts):
+    [one] = mixed_accuracies(view, predictions, classes, counts[np.newaxis])
+    return one
+
 
 CLASSES = np.array([0, 0, 0, 0, 1, 1, 2])
 PREDICTED = np.array([0, 0, 0, 1, 1, 0, 2])
@@ -54,6 +60,24 @@ def test_a_client_without_examples_of_the_views_classes_has_no_accuracy():
 def test_a_view_whose_right_labels_are_not_the_true_classes_groups_by_the_true_ones():
     view = View(np.array([3, 5]), np.array([1, 0]))  # flipped labels: both predictions are right
     assert mixed_accuracy(view, PREDICTED, CLASSES, np.array([1, 3, 0])) == 1.0
+
+
+@pytest.mark.parametrize("classes", [3, 7, 8, 9, 100, 1001])
+def test_each_clients_accuracy_is_the_same_bits_as_if_it_were_alone(classes):
+    random = np.random.default_rng(classes)
+    true, predicted = random.integers(0, classes, (2, 5 * classes))
+    predicted = np.where(random.random(len(true)) < 0.7, true, predicted)
+    counts = random.integers(0, 30, (20, classes)) * (random.random((20, classes)) < 0.5)
+    counts[4] = 0
+    view = View(np.arange(len(true)), true)
+    size = np.bincount(true, minlength=classes)
+    right = np.bincount(true, predicted == true, minlength=classes)
+    expected = [
+        float((own * right / np.maximum(size, 1)).sum() / own.sum()) if own.sum() else None
+        for own in np.where(size > 0, counts, 0)
+    ]
+    assert mixed_accuracies(view, predicted, true, counts) == expected
+    assert None in expected
 
 
 # -- halves

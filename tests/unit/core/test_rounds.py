@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from fused_ray import models
-from fused_ray.core import state
+from fused_ray.core import aggregate, state
 from fused_ray.core.aggregate import scale_bits
 from fused_ray.core.methods import fedavg, fused
 from fused_ray.core.pools import LocalPool
 from fused_ray.core.rounds import Federation
 from fused_ray.core.simulation import simulate
 from fused_ray.core.training import AdapterStep, batches
+from fused_ray.core.work import compute, round_bits, together
 from fused_ray.core.workspace import Workspace
 from fused_ray.types import Payload
 from tests.unit.core.rounds import initial
@@ -73,6 +74,37 @@ def test_a_round_of_fedavg_is_exactly_the_fixed_point_mean_of_the_updates(federa
     for index in range(0, len(found), 97):
         total = sum(w * round(Fraction(float(u[index])) * 2**bits) for u, w in zip(updates, sizes, strict=True))
         assert found[index] == np.float32(total / (n * 2.0**bits))
+
+
+def test_a_round_of_more_examples_than_one_limb_takes_is_exactly_the_mean_too(federate, data, scenario, monkeypatch):
+    monkeypatch.setattr(aggregate, "NARROW", 7)  # 200 examples are more than 2**7
+    federation, start = federate("pretrain.rounds=1"), initial(data)
+    found = fedavg.pretrain(federation, start).payload.values
+    updates = plain_fedavg(federation.config, data, scenario.held, start, fused=True)
+    sizes, n = [len(part) for part in scenario.held], len(data.train_labels)
+    for index in range(0, len(found), 97):
+        total = sum(w * round(Fraction(float(u[index])) * 2**44) for u, w in zip(updates, sizes, strict=True))
+        assert found[index] == np.float32(total / (n * 2.0**44))
+
+    space = Workspace(federation.config, data, scenario)
+    work = fedavg.FullTraining("pretrain", 1, 0, federation.config.train, "held")
+    whole, one, other = (compute(space, work, start, clients) for clients in ([0, 1, 2, 3, 4], [3, 0], [4, 1, 2]))
+    joined = together(one, other)
+    assert np.array_equal(joined.total, whole.total)
+    assert np.array_equal(joined.low, whole.low)
+    assert whole.low.any()
+
+
+def test_the_scale_is_that_of_all_who_could_take_part_whoever_says_what_their_examples_are(federate, data, scenario):
+    @dataclasses.dataclass(frozen=True)
+    class Twice(fedavg.FullTraining):
+        def indices(self, scenario, client):
+            return np.repeat(scenario.held[client], 2)
+
+    about = ("pretrain", 1, 0, federate().config.train, "retained")
+    assert sum(map(len, scenario.retained)) == 150
+    assert round_bits(fedavg.FullTraining(*about), scenario).bits == scale_bits(150) == 44
+    assert round_bits(Twice(*about), scenario).bits == scale_bits(400) == 43
 
 
 def test_a_federation_of_one_client_is_plain_training(make_config, data, make_scenario, recorder):

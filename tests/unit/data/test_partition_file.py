@@ -59,6 +59,19 @@ def test_rows_that_name_their_example_may_stand_in_any_order(tmp_path: Path, kin
     assert owners(where, 3, 6).client.tolist() == CLIENTS
 
 
+def test_of_a_parquet_file_no_other_column_is_read(tmp_path: Path) -> None:
+    """It may be the data themselves, images and all: here the images are damaged, and nobody notices."""
+    path, table = tmp_path / "who.parquet", pa.table({"image": [b"pixels" * 9] * 6, "client": CLIENTS})
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+    at = pq.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
+    content = bytearray(path.read_bytes())
+    content[at : at + 30] = bytes(30)
+    path.write_bytes(content)
+    with pytest.raises(OSError):
+        pq.read_table(path, columns=["image"])
+    assert owners(str(path), 3, 6).client.tolist() == CLIENTS
+
+
 def test_a_limit_leaves_everybody_the_kept_of_their_examples(tmp_path: Path) -> None:
     config = DataConfig(partition="file", partition_file=write(tmp_path / "who.npy", CLIENTS), min_examples=1)
     kept = data_of(4, train_rows=np.array([0, 1, 3, 4]), train_total=6)

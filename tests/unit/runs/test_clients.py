@@ -46,7 +46,7 @@ def rows(classes: int, each: int = 0) -> list[Row]:
 def cells(lines: list[str]) -> list[list[str]]:
     """What stands below the head."""
     rule = next(number for number, line in enumerate(lines) if line.startswith("---"))
-    return [line.split() for line in lines[rule + 1 :] if line and line.split()[0] in ("0", "1", "all")]
+    return [line.split() for line in lines[rule + 1 :] if line and line.split()[0] in ("0", "1", "3", "all")]
 
 
 @pytest.mark.parametrize("classes", [MANY_CLASSES, MANY_CLASSES + 1])
@@ -88,6 +88,20 @@ def test_names_that_look_like_markup_are_shown_as_they_are(shown: Any) -> None:
     lines = shown(lambda: show_clients(rows(8), names, "abc"), 160)
     assert all(name in lines[1] for name in names)
     assert r"\u732b" in shown(lambda: show_clients(rows(8), names, "abc"), 160, "ascii")[1]
+
+
+def test_of_very_many_clients_the_first_are_shown_and_the_others_summed_up(
+    shown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figures: list[Any]
+) -> None:
+    monkeypatch.setattr(clients, "MANY_CLIENTS", 2)
+    many = [Row(client=n, name=str(n), examples=n, counts=[n, 0], to_forget=n % 2) for n in range(5)]
+    lines = cells(shown(lambda: show_clients(many, ["cat", "dog"], "abc"), 80))
+    assert lines == [
+        *(["0", "0", "0", "0", "0"], ["1", "1", "1", "0", "1"]),
+        *(["3", "others", "9", "9", "0", "1"], ["all", "10", "10", "0", "2"]),
+    ]
+    clients.picture(SCENARIO, NAMES, tmp_path / "who.png")
+    assert figures[0].axes[0].get_xlabel() == "client, the first 2 of 3"
 
 
 # -- the picture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from fused_ray import FusedRayError, RunConfig, load_run, resume, run
 from fused_ray.config.parts.callbacks import HOOKS
 from fused_ray.core.rounds import RoundRecord
 from fused_ray.errors import ConfigError, Interrupted, NotWrittenError
-from fused_ray.runs.events import Callback
+from fused_ray.runs.events import Callback, RoundOver
 from fused_ray.runs.rows import Rows
 from fused_ray.storage import place
-from fused_ray.types import ClientReport, ImageData, PartialSum, Scenario
+from fused_ray.studies.comparisons.rows import trained
+from fused_ray.types import ClientReport, ImageData, PartialSum, Parts, Scenario
 from fused_ray.types import TestView as View
 
 SMALL = (
@@ -279,7 +281,9 @@ def test_rows_by_hand() -> None:
         clients_received=2,
         clients_used=2,
     )
-    over = Rows(data, scenario).over(record, total, np.array([0, 2, 1, 1, 0, 0, 0, 0]), rounds=4, started_at=5.0)
+    over = Rows(RunConfig(), data, scenario).over(
+        record, total, np.array([0, 2, 1, 1, 0, 0, 0, 0]), rounds=4, started_at=5.0
+    )
     row, (first, second) = over.row, (client.row for client in over.clients)
     assert (row["bytes_up"], row["bytes_up_total"], row["bytes_up_client"]) == (200, 200, 100)
     assert (row["bytes_down"], row["bytes_down_total"], row["bytes_down_client"], row["bytes_once"]) == (65, 65, 30, 5)
@@ -294,3 +298,70 @@ def test_rows_by_hand() -> None:
     )
     assert (second["node"], second["device"], second["attempt"]) == ("n", "cuda", 3)
     assert (second["ra"], second["fa"]) == (1.0, None)
+
+
+def reports(*clients: int) -> tuple[ClientReport, ...]:
+    return tuple(ClientReport(client, 10 + client, 1.0, 0.5, 0.25, 3.0, 7) for client in clients)
+
+
+def rows_of_a_round(output: Sequence[str], clients: Sequence[int]) -> RoundOver:
+    data = ImageData(
+        *("", 2, (0.5,), (0.5,), np.zeros((40, 1, 1, 1), np.uint8), np.arange(40) % 2),
+        *(np.zeros((2, 1, 1, 1), np.uint8), np.arange(2)),
+    )
+    scenario = Scenario(
+        *(Parts.owned(np.arange(40) // 4, 10), Parts.owned(np.arange(40) // 4, 10), data.train_labels),
+        *({"ra": View(np.arange(2), np.arange(2)), "fa": View(np.arange(2), np.arange(2))}, ""),
+    )
+    given = RunConfig.from_dict({}, ["train.batch_size=5", "train.local_epochs=2", *output])
+    record = RoundRecord(
+        phase="pretrain",
+        round=1,
+        train_seconds=1.0,
+        aggregate_seconds=2.0,
+        evaluate_seconds=4.0,
+        metrics={},
+        loss=0.25,
+        bytes_up=100,
+        bytes_down=30,
+        once={},
+        **{f"clients_{what}": len(clients) for what in ("expected", "received", "used")},
+    )
+    total = PartialSum(np.zeros(1, np.int64), np.zeros(0, np.int64), 3, reports(*clients))
+    return Rows(given, data, scenario).over(record, total, np.array([0, 0]), rounds=4, started_at=5.0)
+
+
+def test_a_sample_of_clients_is_the_same_ones_in_every_round_as_far_as_they_take_part() -> None:
+    def kept(*clients: int) -> list[int]:
+        over = rows_of_a_round(["output.clients=sample", "output.clients_sample=3"], clients)
+        return [each.client for each in over.clients]
+
+    panel = kept(*range(10))
+    assert len(panel) == 3
+    assert panel == sorted(panel)
+    without = [client for client in range(10) if client != panel[0]]
+    assert len(kept(*without)) == 3
+    assert set(panel[1:]) < set(kept(*without))
+    assert kept(7, 8) == [7, 8]
+
+
+def test_a_round_says_what_its_clients_were_shown_whether_they_have_rows_or_not() -> None:
+    """Two epochs of 12 and of 13 examples."""
+    assert rows_of_a_round(["output.clients=all"], (2, 3)).row["examples_shown"] == 50
+    found = rows_of_a_round(["output.clients=none"], (2, 3))
+    assert (found.row["examples_shown"], len(found.clients), found.row["clients_used"]) == (50, 0, 2)
+    found = rows_of_a_round(["output.clients=sample", "output.clients_sample=1"], (2, 3))
+    assert (found.row["examples_shown"], len(found.clients)) == (50, 1)
+    assert found.clients[0].row["ra"] == 0.5
+
+
+def test_what_a_run_trained_is_known_whatever_rows_of_clients_it_keeps(tmp_path: Path) -> None:
+    found = {}
+    for kept, size in (("all", 3), ("sample", 2), ("none", 0)):
+        run(config(tmp_path / kept, f"output.clients={kept}", "output.clients_sample=2"))
+        done = load_run(tmp_path / kept)
+        assert done.clients.num_rows == size * len(ROUNDS)
+        assert done.rounds.column("examples_shown").null_count == 0
+        found[kept] = trained(done)
+    assert [*found["all"]] == [*found["none"]] == ROUNDS
+    assert found["none"] == found["sample"] == pytest.approx(found["all"])
