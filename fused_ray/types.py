@@ -23,17 +23,17 @@ On = Literal["held", "retained", "forgotten"]
 """Of a client's examples: all that it holds (D), what stays of it (D_r), what must go (D_u)."""
 
 
+@dataclass(frozen=True, eq=False)
 class Parts(Sequence[IntVector]):
     """Per client some of the training examples, as one vector for all clients and where each client's part lies in it.
 
     As a sequence it has a client's indices by the client's number. A million clients are two arrays, not a million.
     """
 
-    def __init__(self, indices: IntVector, offsets: IntVector) -> None:
-        self.indices = indices
-        """int64 [n], one client's after the other's."""
-        self.offsets = offsets
-        """int64 [clients + 1]: client c has `indices[offsets[c] : offsets[c + 1]]`."""
+    indices: IntVector
+    """int64 [n], one client's after the other's."""
+    offsets: IntVector
+    """int64 [clients + 1]: client c has `indices[offsets[c] : offsets[c + 1]]`."""
 
     @classmethod
     def of(cls, parts: Sequence[IntVector]) -> Parts:
