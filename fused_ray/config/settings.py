@@ -218,6 +218,15 @@ class Settings(Section):
             found[f"model.{'factory' if self.model.factory else 'name'}"] = self.model.label
         return found
 
+    @property
+    def modules(self) -> dict[str, str]:
+        """The modules of these parts, by field. Raises ValueError of one that is not there."""
+        at = {}
+        for key, name in self.outside.items():
+            entry = name if ":" in name else PARTS[key].place(name) if key in PARTS else self.model.entry
+            at[key] = entry.partition(":")[0]
+        return at
+
     def check_parts(self) -> None:
         """Raises ConfigError where a part from elsewhere cannot be used in this process."""
         for key, name in self.outside.items():

@@ -20,13 +20,14 @@ from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
 from fused_ray.data.reading import some
-from fused_ray.errors import RunDirectoryError, in_one_line, naming_memory
+from fused_ray.errors import FusedRayError, RunDirectoryError, in_one_line, naming_memory, out_of_memory
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.runs import audits, plots
 from fused_ray.runs.checkpoints import Checkpoints
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.earlier import earlier_run, made_elsewhere
 from fused_ray.runs.events import AuditOver, RunEnds
+from fused_ray.runs.faults import blamed
 from fused_ray.runs.given import adopt_ranking, given_model
 from fused_ray.runs.progress import Progress, Teller
 from fused_ray.runs.recorder import DirectoryRecorder, check_same_data, facts_of
@@ -70,13 +71,23 @@ def execute(
         sinks = Sinks(Teller(config, hear), callbacks_of(config.output, callbacks))
         try:
             result = _Run(directory, config, make_pool, hear, stopped, sinks).result(notes, prepare)
-        except BaseException as error:
+        except BaseException as raised:
+            error = _told(config, raised)
             sinks(RunEnds(result=None, error=in_one_line(error)))
-            raise
+            if error is raised:
+                raise
+            raise error from raised
         sinks(RunEnds(result=result, error=None))
         return result
     finally:
         directory.unlock()
+
+
+def _told(config: RunConfig, raised: BaseException) -> BaseException:
+    """What ended a run, as the user should hear it: of another package's part, that it was this one."""
+    if not isinstance(raised, Exception) or isinstance(raised, FusedRayError) or out_of_memory(raised):
+        return raised
+    return blamed(config, raised) or raised
 
 
 @dataclass(frozen=True)

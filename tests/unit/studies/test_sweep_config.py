@@ -215,7 +215,7 @@ def test_the_example_is_the_experiment() -> None:
         ({"space": {"unlearn.lr": {"uniform": [2, 1]}}}, "[2, 1] is no range"),
         ({"space": {"unlearn.lr": {"loguniform": [0, 1]}}}, "is no range above 0"),
         ({"space": {"unlearn.layers": {"grid": [1, 6]}}}, "space.unlearn.layers: 6 is more than the 5 layers"),
-        ({"space": {"unlearn.start": {"grid": ["nil"]}}}, "space.unlearn.start: input should be 'zero'"),
+        ({"space": {"unlearn.start": {"grid": ["nil"]}}}, "space.unlearn.start: unknown start 'nil'"),
         ({"max_trials": 5}, "max_trials: the space has 6 trials, more than the 5 allowed"),
         ({"samples": 2}, "would only repeat its trials"),
         ({"search": "random"}, "samples: say how many trials random may draw"),
