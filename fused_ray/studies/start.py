@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fused_ray.config import Section
+from fused_ray.config.older_names import present_name
 from fused_ray.config.validation import validated
 from fused_ray.errors import ConfigError
 from fused_ray.runs.start import MAY_CHANGE
@@ -29,7 +30,7 @@ def changed(config: Config, overrides: Sequence[str], may_change: Sequence[str],
     """The configuration to go on with. Raises ConfigError where an override would change what is computed."""
     allowed = (*may_change, "max_concurrent=", *(f"base.{key}" for key in MAY_CHANGE))
     for override in overrides:
-        if not override.strip().startswith(allowed):
+        if not f"{present_name(override.partition('=')[0].strip())}=".startswith(allowed):
             raise ConfigError(
                 f"--set {override!r}: a {what} goes on with the configuration it was started with; only "
                 f"{', '.join(allowed)} may change"

@@ -8,7 +8,7 @@ import pytest
 
 from fused_ray import CompareConfig, RunConfig, compare, load_comparison, resume_comparison, run
 from fused_ray.api import Method
-from fused_ray.errors import ConfigError
+from fused_ray.errors import ConfigError, FusedRayError
 
 SMALL = [
     *("data.limit=300", "federation.clients=3", "pretrain.rounds=1", "unlearn.rounds=1", "retrain.rounds=1"),
@@ -46,6 +46,55 @@ def test_phases_are_asked_for_before_anything_starts(name: str, told: str) -> No
 def test_a_method_returns_what_became_of_the_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="gave NoneType; a method returns Unlearned"):
         run(RunConfig.from_dict({}, [*SMALL, f"unlearn.method={__name__}:NONE", f"output.dir={tmp_path / 'run'}"]))
+
+
+PARTS = """
+import torch
+from fused_ray.api import AdapterKind, Aggregate, Method, Schedule
+def fail(*given):
+    return {}["wanted"]
+def late(done, rounds, settings):
+    return 1.0 if done < 1 else fail()
+class Odd(torch.nn.Sequential):
+    def __init__(self, shape, classes):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(784, classes))
+    def forward(self, x):
+        return fail() if self.training and torch.is_grad_enabled() and len(x) == 5 else super().forward(x)
+METHOD, AGGREGATE = Method(fail, rounds=None, phases=lambda config: {}), Aggregate(fail)
+SCHEDULE, KIND = Schedule(late), AdapterKind(fail)
+"""
+"""Parts that raise once they are at work; `fail` is in line 5."""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["unlearn.method=PLACE:METHOD"],
+        ["federation.aggregate=PLACE:AGGREGATE"],
+        ["train.schedule=PLACE:SCHEDULE", "pretrain.rounds=2"],
+        ["unlearn.adapter=PLACE:KIND"],
+        ["model.factory=PLACE:Odd", "unlearn.layers=['1']", "train.batch_size=5"],
+    ],
+    ids=lambda fields: fields[0].partition("=")[0],
+)
+@pytest.mark.parametrize("package", [False, True])
+def test_a_part_that_raises_in_a_run_is_named_with_its_line(
+    fields: list[str], package: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{'in_package' if package else 'in_module'}_{fields[0].partition('=')[0].replace('.', '_')}"
+    file = tmp_path / (f"{name}/parts.py" if package else f"{name}.py")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(PARTS)
+    if package:
+        (file.parent / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    place = f"{name}.parts" if package else name
+    given = [*SMALL, "train.batch_size=32", *(field.replace("PLACE", place) for field in fields)]
+    with pytest.raises(FusedRayError) as caught:
+        run(RunConfig.from_dict({}, [*given, f"output.dir={tmp_path / 'run'}"]))
+    part = fields[0].replace("PLACE", place).replace("=", ": ")
+    told = f"{part} raised KeyError: 'wanted' ({file}, line 5)"
+    assert str(caught.value).partition("; continue with")[0] == told
 
 
 def test_one_that_ends_the_process_is_one_row_and_a_damaged_folder_stops_nobody(tmp_path: Path) -> None:

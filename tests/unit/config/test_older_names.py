@@ -17,6 +17,7 @@ from fused_ray.config.older_names import OldName
 from fused_ray.errors import ConfigError
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.start import prepare_resume
+from fused_ray.studies.start import changed
 
 OLD, NEW = (
     ("federation.cpus_per_client", "federation.gpus_per_client"),
@@ -138,3 +139,12 @@ def test_the_command_line_shows_it_as_a_note() -> None:
     note, error = done.stderr.splitlines()
     assert note == "note: federation.cpus_per_client is called federation.actor_cpus now"
     assert error.startswith("fused-ray: federation.clients: ")
+
+
+def test_a_study_goes_on_under_an_older_name_with_a_note() -> None:
+    started = CompareConfig.from_dict({"methods": ["fused"], "scenarios": ["class"]})
+    with pytest.warns(OldName, match="base.federation.cpus_per_client is called base.federation.actor_cpus now"):
+        config = changed(started, ["base.federation.cpus_per_client=0.5"], (), "comparison")
+    assert config.base.federation.actor_cpus == 0.5
+    with pytest.raises(ConfigError, match="goes on with the configuration"):
+        changed(started, ["base.federation.clients=5"], (), "comparison")
