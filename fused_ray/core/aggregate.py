@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fused_ray.errors import NumericsError
-from fused_ray.types import FloatVector, IntVector, Spans
+from fused_ray.types import FloatVector, IntVector, PartialSum, Spans
 
 BOUND_BITS = 10
 """Values may be as large as 2**BOUND_BITS."""
@@ -127,8 +127,20 @@ class ExactSum:
         self.low: IntVector = np.zeros(size if fine else 0, np.int64)
         self.high: IntVector = np.zeros(0, np.int64)
         self.weight = 0
+        self._make_room(size)
+
+    @classmethod
+    def onto(cls, part: PartialSum, bits: int, fine: int = 0) -> ExactSum:
+        """A sum that goes on from another one of the same scale, in that one's memory."""
+        exact = cls(0, bits, fine)
+        exact.total, exact.low, exact.high, exact.weight = part.total, part.low, part.high, part.weight
+        exact._make_room(len(part.total))
+        return exact
+
+    def _make_room(self, size: int) -> None:
+        """Scratch memory for the values of a chunk."""
         self._float = np.empty(min(size, _CHUNK), np.float64)
-        self._upper = np.empty(min(size, _CHUNK) if fine else 0, np.float64)
+        self._upper = np.empty(min(size, _CHUNK) if self.fine else 0, np.float64)
         self._int = np.empty(min(size, _CHUNK), np.int64)
 
     def add(self, values: FloatVector, weight: int, fixed: Spans = ()) -> None:

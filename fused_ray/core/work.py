@@ -111,15 +111,18 @@ def compute(
     clients: Sequence[int],
     keep_updates: bool = False,
     done: Callable[[int], None] = lambda client: None,
+    onto: PartialSum | None = None,
 ) -> PartialSum:
-    """Every client's update, checked and added into one exact sum. Raises NumericsError naming the client."""
+    """Every client's update, checked and added into one exact sum. Raises NumericsError naming the client.
+
+    `onto` is the sum over other clients that it goes on from; its memory is taken.
+    """
     scale = round_bits(work, space.scenario)
-    exact: ExactSum | None = None
-    counters = np.zeros(0, np.int64)
-    reports: list[ClientReport] = []
-    updates, states = dict[int, FloatVector](), dict[int, FloatVector]()
-    changed: IntVector = np.zeros(0, np.int64)
-    fixed: Spans = ()
+    exact = None if onto is None else ExactSum.onto(onto, *scale)
+    before = onto or PartialSum(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, ())
+    counters, reports, changed, fixed = before.counters, [*before.reports], before.changed, before.fixed
+    updates, states = dict(before.updates), dict(before.states)
+    assert not {report.client for report in reports}.intersection(clients), "a client is in the sum already"
     for client in clients:
         at, started = time.time(), time.perf_counter()
         update = work.update(space, payload, client)
@@ -153,26 +156,6 @@ def compute(
     assert exact is not None, "a worker was asked to compute no client"
     return PartialSum(
         exact.total, counters, exact.weight, tuple(reports), updates, states, exact.high, exact.low, fixed, changed
-    )
-
-
-def together(one: PartialSum, other: PartialSum) -> PartialSum:
-    """The exact sum over both's clients, of which none is in both; it takes `one`'s memory."""
-    assert not {report.client for report in one.reports} & {report.client for report in other.reports}
-    np.add(one.total, other.total, out=one.total)
-    np.add(one.low, other.low, out=one.low)
-    high = one.high + other.high if len(one.high) and len(other.high) else (one.high if len(one.high) else other.high)
-    return PartialSum(
-        one.total,
-        np.maximum(one.counters, other.counters),
-        one.weight + other.weight,
-        one.reports + other.reports,
-        one.updates | other.updates,
-        one.states | other.states,
-        high,
-        one.low,
-        one.fixed or other.fixed,
-        np.union1d(one.changed, other.changed),
     )
 
 

@@ -16,7 +16,7 @@ import torch
 from fused_ray.config import RunConfig
 from fused_ray.core import numerics
 from fused_ray.core.standard import standard
-from fused_ray.core.work import Evaluation, Work, compute, together
+from fused_ray.core.work import Evaluation, Work, compute
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import PlacementError
 from fused_ray.storage.environment import machine
@@ -75,9 +75,8 @@ class ClientActor:
         new actor or on others, and none of them is in any other sum.
         """
         work, payload = task
-        part = compute(self._space, work, payload, clients, keep_updates)
         kept = self._kept[1] if self._kept is not None and self._kept[0] == round else None
-        total = part if kept is None else together(kept, part)
+        total = compute(self._space, work, payload, clients, keep_updates, onto=kept)
         self._kept = None if last else (round, total)
         return total if last else None
 

@@ -18,7 +18,7 @@ from fused_ray.core.pools import LocalPool
 from fused_ray.core.rounds import Federation
 from fused_ray.core.simulation import simulate
 from fused_ray.core.training import AdapterStep, batches
-from fused_ray.core.work import compute, round_bits, together
+from fused_ray.core.work import compute, round_bits
 from fused_ray.core.workspace import Workspace
 from fused_ray.types import Payload
 from tests.unit.core.rounds import initial
@@ -88,11 +88,14 @@ def test_a_round_of_more_examples_than_one_limb_takes_is_exactly_the_mean_too(fe
 
     space = Workspace(federation.config, data, scenario)
     work = fedavg.FullTraining("pretrain", 1, 0, federation.config.train, "held")
-    whole, one, other = (compute(space, work, start, clients) for clients in ([0, 1, 2, 3, 4], [3, 0], [4, 1, 2]))
-    joined = together(one, other)
+    whole, one = (compute(space, work, start, clients) for clients in ([0, 1, 2, 3, 4], [3, 0]))
+    joined = compute(space, work, start, [4, 1, 2], onto=one)
     assert np.array_equal(joined.total, whole.total)
     assert np.array_equal(joined.low, whole.low)
     assert whole.low.any()
+    assert (joined.weight, [report.client for report in joined.reports]) == (whole.weight, [3, 0, 4, 1, 2])
+    with pytest.raises(AssertionError, match="in the sum already"):
+        compute(space, work, start, [2], onto=joined)
 
 
 def test_the_scale_is_that_of_all_who_could_take_part_whoever_says_what_their_examples_are(federate, data, scenario):
