@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from fused_ray.core.numerics import norm
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import NumericsError
 from fused_ray.types import ClientReport, FloatVector, IntVector, On, PartialSum, Payload, Scenario, Spans
+
+TRAVELS = "travels"
+"""What a field's metadata say of how it gets to workers that are elsewhere."""
+ONCE, EACH = {TRAVELS: "once"}, {TRAVELS: "each"}
+"""The same object round after round; a mapping by client, of which a worker needs its clients' part."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class ModelEvaluation:
 class AdapterEvaluation:
     """Evaluate a payload that is an adapter's values on the installed base."""
 
-    adapter: Adapter
+    adapter: Adapter = field(metadata=ONCE)
 
     def predict(self, space: Workspace, payload: Payload, blocks: Sequence[int]) -> list[IntVector]:
         """Predicted classes, block by block of the test set."""
@@ -138,20 +143,9 @@ def compute(
             updates[client] = values
         if update.state is not None:
             states[client] = update.state
-        moved = _moved(update, payload)
-        reports.append(
-            ClientReport(
-                client=client,
-                examples=weight,
-                train_seconds=trained - started,
-                aggregate_seconds=time.perf_counter() - trained,
-                loss=update.loss,
-                update_norm=norm(moved),
-                values_changed=int(np.count_nonzero(np.rint(moved * scale.steps))),
-                figures=update.figures,
-                started_at=at,
-            )
-        )
+        about = _about(update, payload, scale)
+        about |= {"train_seconds": trained - started, "aggregate_seconds": time.perf_counter() - trained}
+        reports.append(ClientReport(client=client, examples=weight, started_at=at, **about))
         done(client)
     assert exact is not None, "a worker was asked to compute no client"
     return PartialSum(
@@ -170,6 +164,17 @@ def _checked(update: Update, payload: Payload, bits: int, who: str) -> tuple[Flo
         return with_fixed(values, payload.values, update.fixed, bits, who)
     check_values(values, who)
     return values, np.zeros(0, np.int64)
+
+
+def _about(update: Update, payload: Payload, scale: Scale) -> dict[str, Any]:
+    """What a client's report says of its update."""
+    moved = _moved(update, payload)
+    return {
+        "loss": update.loss,
+        "update_norm": norm(moved),
+        "values_changed": int(np.count_nonzero(np.rint(moved * scale.steps))),
+        "figures": update.figures,
+    }
 
 
 def _moved(update: Update, payload: Payload) -> FloatVector:

@@ -7,8 +7,9 @@ imported in the worker before anything is unpickled.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import ray
 import torch
@@ -18,6 +19,7 @@ from fused_ray.core import numerics
 from fused_ray.core.standard import standard
 from fused_ray.core.work import Evaluation, Work, compute
 from fused_ray.core.workspace import Workspace
+from fused_ray.engine.parcels import unpacked
 from fused_ray.errors import PlacementError
 from fused_ray.storage.environment import machine
 from fused_ray.types import Identity, ImageData, IntVector, PartialSum, Payload, Scenario
@@ -67,22 +69,31 @@ class ClientActor:
 
     @standard()
     def train(
-        self, task: tuple[Work, Payload], clients: Sequence[int], keep_updates: bool, round: int, last: bool
+        self,
+        task: tuple[Work, Payload],
+        once: Mapping[str, Any] | None,
+        each: Mapping[str, Any],
+        clients: Sequence[int],
+        keep_updates: bool,
+        round: int,
+        last: bool,
     ) -> PartialSum | None:
         """Add clients to this round's sum, and hand it over if they are the last.
 
         The sum leaves the actor once, so it dies with it: then all of its calls of this round are made again, on a
         new actor or on others, and none of them is in any other sum.
         """
-        work, payload = task
+        work, payload = unpacked(task[0], once, each), task[1]
         kept = self._kept[1] if self._kept is not None and self._kept[0] == round else None
         total = compute(self._space, work, payload, clients, keep_updates, onto=kept)
         self._kept = None if last else (round, total)
         return total if last else None
 
     @standard()
-    def evaluate(self, task: tuple[Evaluation, Payload], blocks: Sequence[int]) -> list[IntVector]:
-        evaluation, payload = task
+    def evaluate(
+        self, task: tuple[Evaluation, Payload], once: Mapping[str, Any] | None, blocks: Sequence[int]
+    ) -> list[IntVector]:
+        evaluation, payload = unpacked(task[0], once, {}), task[1]
         return evaluation.predict(self._space, payload, blocks)
 
     @standard()

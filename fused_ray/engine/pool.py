@@ -29,6 +29,7 @@ from fused_ray.engine.cluster import await_nodes, bundles, group_nodes, plan_bes
 from fused_ray.engine.cluster import cluster_nodes as cluster_nodes
 from fused_ray.engine.crew import Crew
 from fused_ray.engine.dispatch import Call
+from fused_ray.engine.parcels import Sent, packed
 from fused_ray.engine.placement import Plan, plan, room
 from fused_ray.engine.recovery import assigned, split
 from fused_ray.errors import ClientFailedError, PlacementError
@@ -56,6 +57,7 @@ class RayPool:
         self._crew: Crew | None = None
         self._lost: set[str] = set()
         """Nodes that this pool has lost."""
+        self._sent = Sent()
         self._rounds = 0
         """Number of the last round: what an actor keeps of an earlier one is of no use."""
         self.assign(config, data, scenario)
@@ -101,11 +103,12 @@ class RayPool:
         for client in clients:
             by_slot[slot_of[client]].append(client)
         calls = [Call(slot, part) for slot, held in by_slot.items() for part in split(held, _CALLS)]
-        task, self._rounds = ray.put((work, payload)), self._rounds + 1
+        parcel = packed(work)
+        task, once, self._rounds = ray.put((parcel.rest, payload)), self._sent.ref(parcel.once), self._rounds + 1
         number, told = self._rounds, set[int]()
         request = Request(
             "train",
-            lambda call, last: (task, call.items, keep_updates, number, last),
+            lambda call, last: (task, once, parcel.of(call.items), call.items, keep_updates, number, last),
             f"{work.phase} round {work.round}",
             self._examples.__getitem__,
             done,
@@ -120,9 +123,10 @@ class RayPool:
 
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> IntVector:
         self._await_one()
-        task, slots = ray.put((evaluation, payload)), self._evaluators()
+        parcel = packed(evaluation)
+        task, once, slots = ray.put((parcel.rest, payload)), self._sent.ref(parcel.once), self._evaluators()
         calls = [Call(slot, tuple(range(at, self._blocks, len(slots)))) for at, slot in enumerate(slots)]
-        request = Request("evaluate", lambda call, last: (task, call.items), "evaluation")
+        request = Request("evaluate", lambda call, last: (task, once, call.items), "evaluation")
         found: dict[int, IntVector] = {}
         for answer in self._calls().answers(calls, request):
             found.update(zip(answer.call.items, answer.result, strict=True))

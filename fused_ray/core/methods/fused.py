@@ -35,7 +35,7 @@ from fused_ray.core.server import served
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import AdapterStep, batches, train_adapter
 from fused_ray.core.wire import Delivery, Wire
-from fused_ray.core.work import AdapterEvaluation, OnExamples, Update, Work
+from fused_ray.core.work import EACH, ONCE, AdapterEvaluation, OnExamples, Update, Work
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import ConfigError
 from fused_ray.types import FloatVector, On, PartialSum, Payload
@@ -156,10 +156,10 @@ class AdapterTraining(OnExamples):
     seed: int
     train: TrainConfig
     step: AdapterStep
-    adapter: Adapter
+    adapter: Adapter = field(metadata=ONCE)
     wire: Wire = "float32"
     """The format of the upload; the download is float32."""
-    residuals: Mapping[int, FloatVector] = field(default_factory=dict)
+    residuals: Mapping[int, FloatVector] = field(default_factory=dict, metadata=EACH)
     """By client, what int8 kept back of its updates so far [V]."""
     on: On = field(default="retained", init=False)
 
