@@ -31,6 +31,7 @@ RESULT = {
     "placement": "`actors`, `nodes` and `devices`, and under `workers` those that are alike: `node`, `device`, "
     "`torch`, what each reserved of `cpus` and `gpus` on Ray, and how many `actors`",
     "notes": "what the user was told of the whole run, callbacks that were switched off among it",
+    "failures_of_model": "those of them in the pre-training of M_r, an earlier run's too (`pretrain.from`)",
     "failures": "how often a client was left out of a round because it had failed (`federation.on_failure=skip`); "
     "unless it is 0, the run is not bit-reproducible",
     "retries": "how often clients' work was done again because its actor had died",

@@ -53,6 +53,8 @@ def read_by_pretraining(config: Settings) -> dict[str, Any]:
     }
     if config.participation("pretrain") != 1:
         rounds["federation.sampling"] = config.federation.sampling
+    if config.federation.on_failure == "skip":
+        rounds["federation.on_failure"] = "skip"
     return {"seed": config.seed, **fields, **rounds}
 
 
@@ -81,9 +83,13 @@ def retrain_key(config: Settings) -> str:
 
 
 def _participation(config: Settings, phase: str) -> dict[str, Any]:
-    """Who takes part in the rounds of a phase; nothing where everybody does, which leaves earlier keys as they were."""
+    """Who takes part in the rounds of a phase; nothing where everybody does, which leaves earlier keys as they were.
+
+    A model that clients may have failed in is never one that they may not.
+    """
     share, sampling = config.taking_part(phase)
-    return {} if share == 1 else {"participation": [share, sampling]}
+    read: dict[str, Any] = {} if share == 1 else {"participation": [share, sampling]}
+    return read | ({"on_failure": "skip"} if config.federation.on_failure == "skip" else {})
 
 
 def _read(config: Settings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ CONFIG = "config.yaml"
 _TAKEN = (
     *("seed", "data", "model", "federation.clients", "federation.aggregate", "federation.aggregate_args"),
     *("federation.server", "federation.server_args", "federation.participation", "federation.sampling"),
+    "federation.on_failure",
     *("train", "pretrain.rounds", "pretrain.participation"),
 )
 """Fields and sections that a model is made with."""

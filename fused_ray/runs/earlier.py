@@ -10,6 +10,7 @@ from typing import Any
 from fused_ray.config import RunConfig, keys
 from fused_ray.errors import ConfigError, NumericsError, RunDirectoryError
 from fused_ray.runs.directory import RunDirectory
+from fused_ray.runs.rows import left_out
 from fused_ray.types import Identity
 
 
@@ -58,6 +59,17 @@ def check_earlier(config: RunConfig) -> list[str]:
         + ("set forget.poison=false, " if told.endswith("with poison here)") else "")
         + "or leave out pretrain.from to train anew"
     )
+
+
+def failures_of_model(config: RunConfig) -> int:
+    """How often a client had failed and was left out when the earlier run's model was made; 0 without one."""
+    source = earlier_run(config)
+    if source is None:
+        return 0
+    directory = RunDirectory.open(source, older=True)
+    if directory.finished:  # of an earlier version, that left nobody out
+        return int(directory.result.get("failures_of_model", 0))
+    return left_out(row for row in directory.table("rounds").to_pylist() if row["phase"] == "pretrain")
 
 
 def made_elsewhere(config: RunConfig, identities: Sequence[Identity]) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 from fused_ray.config import RunConfig, schedule
 from fused_ray.core.simulation import Outcome
 from fused_ray.runs.directory import RunDirectory
-from fused_ray.runs.rows import phase_bytes, phase_seconds
+from fused_ray.runs.earlier import failures_of_model
+from fused_ray.runs.rows import left_out, phase_bytes, phase_seconds
 from fused_ray.storage.environment import environment
 from fused_ray.types import Identity, ImageData, Scenario
 
@@ -47,6 +48,7 @@ def content(
 ) -> dict[str, Any]:
     """All of it before the audit; `extra` is what else is known of the run."""
     config, rounds = directory.config, directory.table("rounds").to_pylist()
+    earlier = failures_of_model(config)
     phases = schedule.phases(config)
     return {
         "schema": SCHEMA,
@@ -58,7 +60,8 @@ def content(
         **_of_outcome(config, outcome),
         "bytes": {phase: phase_bytes(rounds, phase) for phase in phases},
         "seconds": {phase: phase_seconds(rounds, phase) for phase in phases},
-        "failures": sum(row["clients_expected"] - row["clients_used"] for row in rounds),
+        "failures": left_out(rounds) + earlier,
+        "failures_of_model": left_out(row for row in rounds if row["phase"] == "pretrain") + earlier,
         "retries": sum(row.get("retries") or 0 for row in rounds),  # of rounds before this version, none is known
         "placement": placement(outcome.identities),
         "partition_sha256": scenario.partition_sha256,

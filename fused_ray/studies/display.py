@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn
 from rich.progress import Progress as Bar
@@ -75,3 +75,9 @@ def _words(progress: Progress, runs: str) -> str:
     parts += [progress.now] if progress.now else [f"{progress.running} running"] if progress.running else []
     parts += [f"{progress.failed} failed"] if progress.failed else []
     return "  ".join(parts + ([f"best so far: {progress.best}"] if progress.best else []))
+
+
+def failures(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """That clients failed and were left out in some of the runs, if it is so."""
+    if concerned := sum(bool(row.get("failures")) for row in runs):
+        yield f"NOT BIT-REPRODUCIBLE: clients failed and were left out in {concerned} of {len(runs)} runs (failures)."

@@ -10,6 +10,7 @@ from fused_ray.runs.report import OUTDATED
 from fused_ray.runs.screen import make_screen
 from fused_ray.studies.comparisons import tables
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
+from fused_ray.studies.display import failures
 
 if TYPE_CHECKING:
     pass
@@ -26,6 +27,7 @@ def show_comparison(directory: ComparisonDirectory, *, to_error: bool = False) -
 def _in_words(directory: ComparisonDirectory, rows: list[dict[str, Any]]) -> Iterator[str]:
     if older := sum(map(outdated, rows)):
         yield f"{older} of {len(rows)} rows: {OUTDATED}{directory.RESUME} {directory.path}"
+    yield from failures(rows)
     if not directory.finished:
         cells = len(directory.config.cells)
         yield f"Not finished: {len(rows)} of {cells} cells; {directory.how_to_go_on}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fused_ray.runs.report import OUTDATED
 from fused_ray.runs.screen import make_screen
+from fused_ray.studies.display import failures
 from fused_ray.studies.sweeps import tables
 from fused_ray.studies.sweeps.directory import SweepDirectory
 from fused_ray.studies.sweeps.front import cases, settled
@@ -28,6 +29,7 @@ def show_sweep(directory: SweepDirectory, *, to_error: bool = False) -> None:
 
 def _in_words(directory: SweepDirectory) -> Iterator[str]:
     trials = {row["trial"]: row["status"] for row in directory.rows}
+    yield from failures([row for row in directory.rows if row["last"]])
     if not directory.finished:
         count = directory.config.count
         yield f"Not finished: {len(trials)} of {count} trials; {directory.how_to_go_on}"

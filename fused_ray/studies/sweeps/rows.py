@@ -43,6 +43,7 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
         _STRING,
         "in the last row of a trial: its run's whole configuration, JSON; null where its values do not go together",
     ),
+    "failures": (pa.int64(), "of the whole trial, how often a client failed and was left out; 0: bit-reproducible"),
     "started_at": (TIME, "when the trial's run was first started, by its driver's clock; null if it never was"),
     "ended_at": (TIME, "when it was finished; null where it was not: stopped early, failed"),
     "ra_before": (_FLOAT, "ra of the model that remembers"),
@@ -134,6 +135,7 @@ def _rounds(run: RunDirectory) -> list[Row]:
         **_of_model("before", metrics["before"]),
         "layers": " ".join(result["layers"]["chosen"]) or None,
         "adapter_values": adapter["values"] if adapter else None,
+        "failures": result.get("failures", 0),
     }
     rows = [row | about for row in rows]
     rows[-1]["sha256"] = result["hash"]["unlearned"]

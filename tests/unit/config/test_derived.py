@@ -20,6 +20,7 @@ READ = {
     "seed",
     *(key for key in FIELDS if key.startswith(("data.", "model.", "train."))),
     *("federation.clients", "federation.aggregate", "federation.server", "federation.participation"),
+    "federation.on_failure",
     *("pretrain.rounds", "pretrain.participation"),
 } - {"data.root"}
 
