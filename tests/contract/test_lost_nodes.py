@@ -55,6 +55,8 @@ class Eventful(MemoryRecorder):
 
     def finish_round(self, record: Any, total: Any, predictions: Any, saved: Any) -> None:
         self.nodes.append((record.phase, {report.node for report in total.reports}))
+        where = len(self.nodes[-1][1])
+        print(f"{record.phase} round {record.round}: {record.train_seconds:.1f} s on {where} nodes")
         super().finish_round(record, total, predictions, saved)
 
 

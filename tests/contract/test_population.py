@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fused_ray.core.pools import LocalPool
 from fused_ray.core.simulation import simulate
 from fused_ray.data import datasets, scenarios
 from fused_ray.engine.pool import RayPool
+from tests.conftest import STORE
 
 TINY = (
     *("data.name=benchmarks.population:DATA", "model.factory=benchmarks.population:linear", "data.min_examples=1"),
@@ -53,3 +55,26 @@ def test_ten_thousand_clients_packed_into_two_actors_give_the_plain_loops_bits(c
         assert [record.clients_used for record in recorder.records] == [10_000, 9_900, 9_900]
     assert kept[0] == kept[1]
     assert np.frombuffer(kept[0][2], np.float32).any()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_three_hundred_clients_on_four_nodes_and_the_full_data_give_the_plain_loops_bits(cluster: Any) -> None:
+    fields = ("data.name=fashion-mnist", "federation.clients=300", "federation.actor_cpus=1", "unlearn.layers=1")
+    short = ("pretrain.rounds=1", "unlearn.rounds=1", "retrain.rounds=1", "audit.enabled=false")
+    config = RunConfig.from_dict({}, [*fields, *short, "federation.clients_per_actor=60"])
+    data = datasets.load(config.data, 0)
+    scenario = scenarios.build(config, data)
+    nodes = [cluster.add_node(num_cpus=1, object_store_memory=STORE, include_log_monitor=False) for _ in range(3)]
+    kept = []
+    try:
+        for make in (RayPool, LocalPool):
+            with contextlib.closing(make(config, data, scenario)) as pool:
+                found = simulate(config, data, scenario, pool, MemoryRecorder())
+                assert len({identity.node for identity in pool.identities}) == (4 if make is RayPool else 1)
+            kept.append((found.base_hash, found.unlearned_hash, found.restored_hash, found.retrained))
+    finally:
+        for node in nodes:
+            cluster.remove_node(node)
+    assert kept[0] == kept[1]
+    assert kept[0][0] == kept[0][2] != kept[0][1]
