@@ -355,6 +355,11 @@ class UnlearnConfig(Section):
     def _options(self) -> UnlearnConfig:
         options(METHOD.find(self.method).section, self.args, self.method)
         self.adapter_part, self.selection_part  # noqa: B018  either raises where its settings are wrong
+        kind, _ = self.adapter_part
+        if self.adapter not in ADAPTER.built_in and kind.load is None:
+            raise ValueError(
+                f"adapter: {self.adapter} names nothing in `load` that reads its adapter from a file again"
+            )
         _optional(MASK_RULE, self.mask, self.mask_args, "mask")
         _optional(START, self.start, self.start_args, "start")
         return self

@@ -125,7 +125,8 @@ class Settings(Section):
         """
         retrains = phase.startswith(("retrain", "shadow"))
         section = self.pretrain if phase == "pretrain" else self.retrain if retrains else self.unlearn
-        return self.federation.participation if section.participation is None else section.participation
+        share = self.federation.participation if section.participation is None else section.participation
+        return 1.0 if share >= self.federation.clients else share  # everybody, however it is said
 
     def taking_part(self, phase: str) -> tuple[float, str]:
         """What decides, beside the seed, who takes part in the rounds of a phase: how many, and how they are drawn."""

@@ -27,6 +27,7 @@ from fused_ray.config.parts.adapters import START
 from fused_ray.config.parts.door import chosen
 from fused_ray.core.layers import density_count, layer_parameters, layer_vector
 from fused_ray.core.state import Arrays
+from fused_ray.errors import ConfigError
 from fused_ray.seeding import permutation
 from fused_ray.types import FloatVector, IntVector
 
@@ -262,7 +263,10 @@ def start_values(
     parts = []
     for mask in masks.layers:
         weights = layer_vector(state, mask.layer)[mask.positions]
-        parts.append(zero(weights, None) if mask.layer == input_layer else part.function(weights, settings))
+        values = zero(weights, None) if mask.layer == input_layer else part.function(weights, settings)
+        if np.shape(values) != weights.shape or not np.isfinite(values).all():
+            raise ConfigError(f"unlearn.start: {start} must give {weights.size} finite values for as many entries")
+        parts.append(values)
     return np.concatenate(parts).astype(np.float32) + np.float32(0.0)  # adding zero turns -0.0 into 0.0
 
 

@@ -145,7 +145,11 @@ def choose(
     selection, which may be another package's, names a layer that there is not.
     """
     part, settings = chosen(SELECTION, selection, args, "selection_args")
-    ordered = list(part.function(Candidates(names, ranking, seed, draw), settings))
+    known = ranking if part.ranks else ()
+    wanted = part.function(Candidates(names, known, seed, draw), settings)
+    if not isinstance(wanted, Sequence):
+        raise ConfigError(f"unlearn.selection: {selection} gave {type(wanted).__name__}, not the names of layers")
+    ordered = list(dict.fromkeys(wanted))
     unknown = sorted({*ordered} - {*names})
     if unknown or len(ordered) < min(count, len(names)):
         what = (

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fused_ray.config.parts.door import function
 from fused_ray.core.adapter import Adapter, Masks, largest
 from fused_ray.core.rounds import Federation
 from fused_ray.core.state import Arrays
 from fused_ray.core.wire import Delivery
+from fused_ray.errors import ConfigError
 from fused_ray.types import FloatVector
 
 
@@ -54,3 +57,22 @@ class Made:
     """At the start [V]."""
     told: int = 0
     """Protocol bytes by which each client is told what the adapter is, where neither seed nor M_r says it."""
+
+
+def check_made(made: Any, load: str | Callable[..., Any], name: str) -> None:
+    """Raise ConfigError unless a kind of adapter of another package gave what can be trained, kept and read again."""
+    if not isinstance(made, Made):
+        raise ConfigError(f"unlearn.adapter: {name} gave {type(made).__name__}; a kind of adapter returns Made")
+    values, size = made.values, made.adapter.size
+    if getattr(values, "dtype", None) != np.float32 or values.shape != (size,) or not np.isfinite(values).all():
+        raise ConfigError(f"unlearn.adapter: {name} must start with {size} finite values, float32")
+    meaning, arrays = made.adapter.saved()
+    try:
+        again = function(load)(json.loads(json.dumps(meaning)), arrays).digest
+    except (TypeError, ValueError, LookupError) as error:
+        raise ConfigError(f"unlearn.adapter: {name} is not read from its file again: {error}") from None
+    if again != made.adapter.digest:
+        raise ConfigError(
+            f"unlearn.adapter: {name} is another one when it is read from its file again; `load` must undo `saved`, "
+            "of which JSON makes tuples lists"
+        )

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fused_ray.core import adapter, saliency, wire
 from fused_ray.core.adapter import Masks
+from fused_ray.core.layers import layer_vector
 from fused_ray.core.making import Made, Making
 from fused_ray.core.model_check import check_reset
+from fused_ray.errors import ConfigError
 
 
 def sparse(making: Making, settings: None) -> Made:
     """Single entries of the layers. Raises ConfigError where the start would set to zero what cannot learn again."""
     federation, config = making.federation, making.federation.config
     rule, given = config.mask_part
-    masks: Masks = rule.function(making, given)
+    masks = _fitting(making, rule.function(making, given))
     input_layer = federation.anatomy.layers[0]
     whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
     check_reset(config, federation.data.shape, federation.data.classes, whole)
     start, args = config.adapter_start, config.unlearn.start_args
     values = adapter.start_values(masks, making.base, start, input_layer, args)
     return Made(masks, values, wire.mask_bytes(masks) if rule.told else 0)
+
+
+def _fitting(making: Making, masks: object) -> Masks:
+    """What a mask rule, which may be another package's, gave. Raises ConfigError where it does not fit the layers."""
+    rule = f"unlearn.mask: {making.federation.config.adapter_mask}"
+    if not isinstance(masks, Masks) or not masks.size:
+        raise ConfigError(f"{rule} gave no entries of any layer; a mask rule returns Masks with some")
+    for mask in masks.layers:
+        entries = layer_vector(making.base, mask.layer).size if mask.layer in making.chosen else 0
+        inside = np.asarray(mask.positions)
+        if mask.entries != entries or not len(inside) or inside[0] < 0 or inside[-1] >= entries:
+            raise ConfigError(f"{rule} gave entries of {mask.layer} that it has not; it has {entries}")
+        if (np.diff(inside) <= 0).any():
+            raise ConfigError(f"{rule} gave positions in {mask.layer} that do not ascend, or one twice")
+    return masks
 
 
 def at_random(making: Making, settings: None) -> Masks:

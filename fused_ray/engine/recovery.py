@@ -101,8 +101,8 @@ class Recovery:
             self._lost.add(death.node)
         too_often = self._budget.beyond != "wait" and self.count(death.working_on, alive) >= self._budget.deaths
         if too_often and self._budget.beyond == "skip" and (death.sure or waited > self._budget.notice):
-            if len(death.working_on.items) == 1:  # else they are tried one by one now
-                self.leave_out(death.working_on.items[0])
+            for item in death.working_on.items:  # one, for of several none is blamed
+                self.leave_out(item)
             too_often = False
         if len(self._lost) > self._budget.nodes:
             return Action.GIVE_UP
@@ -116,7 +116,7 @@ class Recovery:
 
     def count(self, call: Call, alive: Collection[str]) -> int:
         """How often actors died by themselves over a call; those of nodes that are gone do not count."""
-        return max(sum(node in alive for node in self._died_on[item]) for item in _blamed(call))
+        return max((sum(node in alive for node in self._died_on[item]) for item in _blamed(call)), default=0)
 
     def take(self, slot: int) -> tuple[Call, ...]:
         """Something is done about a death: the calls to make again."""
@@ -163,5 +163,10 @@ def split(items: Sequence[int], parts: int) -> list[tuple[int, ...]]:
 
 
 def _blamed(call: Call) -> Sequence[Hashable]:
-    """What a death counts for: the call's items, or its slot where it has none."""
+    """What a death counts for: the call's item, or its slot where it has none.
+
+    Of several items nobody knows which it was: they are tried one by one, and then it counts.
+    """
+    if len(call.items) > 1:
+        return ()
     return call.items or (f"slot {call.slot}",)

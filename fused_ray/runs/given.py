@@ -64,7 +64,7 @@ def adopt_ranking(directory: RunDirectory, config: RunConfig) -> None:
     It depends on what pre-training depends on, on M_r, and on who takes part. Its seconds are those that it took then.
     """
     source, unlearn = earlier_run(config), config.unlearn
-    ranks = unlearn.method == "fused" and isinstance(unlearn.layers, int) and unlearn.selection == "critical"
+    ranks = unlearn.method == "fused" and isinstance(unlearn.layers, int) and unlearn.selection_part[0].alone
     own = directory.path / RANKING
     if source is None or not ranks or own.exists() or not (source / RANKING).exists():
         return

@@ -127,10 +127,11 @@ def left_out(rounds: Iterable[Mapping[str, Any]]) -> int:
 def phase_bytes(rounds: list[dict[str, Any]], phase: str) -> dict[str, int]:
     """Protocol bytes of a phase: of a usual round, and in all, what is sent once included."""
     rows = rows_of(rounds, phase)
-    clients = rows[0]["clients_used"] if rows else 1
+    first = rows[0] if rows else dict.fromkeys(("bytes_up", "bytes_down", "bytes_once"), 0)
+    answered, asked = first.get("clients_used", 1), first.get("clients_expected", 1)  # who failed was sent to
     return {
-        "up_per_client_per_round": rows[0]["bytes_up"] // clients if rows else 0,
-        "down_per_client_per_round": (rows[0]["bytes_down"] - rows[0]["bytes_once"]) // clients if rows else 0,
+        "up_per_client_per_round": first["bytes_up"] // answered,
+        "down_per_client_per_round": (first["bytes_down"] - first["bytes_once"]) // asked,
         "up_total": sum(row["bytes_up"] for row in rows),
         "down_total": sum(row["bytes_down"] for row in rows),
     }

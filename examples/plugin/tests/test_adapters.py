@@ -134,6 +134,7 @@ def test_a_kind_that_cannot_be_imported_is_one_line(finished: dict[str, Path], t
         ("unlearn.selection=fused_ray_plugin.adapters.shrink:START", "not a fused_ray.api.Selection"),
         ("unlearn.start_args.share=0.5", "unlearn.start is unset"),
         ("unlearn.adapter_args.share=0.5", "adapter_args: sparse has no settings of its own"),
+        ("unlearn.adapter=fused_ray.api:AdapterKind", "not a fused_ray.api.AdapterKind"),
     ],
 )
 def test_what_is_wrong_is_one_line_at_once(field: str, told: str, tmp_path: Path) -> None:
@@ -147,6 +148,16 @@ def test_what_is_wrong_is_one_line_at_once(field: str, told: str, tmp_path: Path
     ("field", "told"),
     [
         ("adapter={}:WRONG_KIND", "gave str; a kind of adapter returns Made"),
+        ("adapter={}:FORGETFUL", "is another one when it is read from its file again"),
+        ("adapter={}:WIDE", "finite values, float32"),
+        ("mask={}:NO_MASKS", "gave no entries of any layer"),
+        ("mask={}:TWICE", "that do not ascend, or one twice"),
+        ("mask={}:BEYOND", "entries of fc3 that it has not; it has 850"),
+        ("mask={}:SPOILS", "raised ValueError: assignment destination is read-only"),
+        ("start={}:SHORT", "must give 85 finite values"),
+        ("start={}:NAN", "must give 85 finite values"),
+        ("selection={}:NO_NAMES", "gave NoneType, not the names of layers"),
+        ("method={}:BARE", "gave no accuracy of fa, ra"),
         ("selection={}:UNKNOWN", "names 'nose', of conv1"),
         ("selection={}:TOO_FEW", "names 1 layers of 2"),
     ],
@@ -157,11 +168,34 @@ def test_what_a_part_makes_wrong_is_one_line(
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "wrong_parts.py").write_text(
         "from fused_ray.api import AdapterKind, Selection\n"
-        "WRONG_KIND = AdapterKind(lambda making, settings: 'nothing')\n"
+        "WRONG_KIND = AdapterKind(lambda making, settings: 'nothing', load=print)\n"
+        "import dataclasses, numpy as np\n"
+        "from fused_ray.api import Mask, MaskRule, Masks, Made, Method, Reparametrised, Start, flatten, whole_model\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Odd(Reparametrised):\n"
+        "    ranks: tuple = (1, 2)\n"
+        "    def count(self, shape): return 1\n"
+        "    def merged(self, weight, values): return weight * (1 + values)\n"
+        "def odd(making, settings, dtype=np.float32):\n"
+        "    adapter = Odd.on(making.base, making.names)\n"
+        "    return Made(adapter, np.zeros(adapter.size, dtype))\n"
+        "FORGETFUL = AdapterKind(odd, load=Odd.load)\n"
+        "WIDE = AdapterKind(lambda making, settings: odd(making, settings, float), load=Odd.load)\n"
+        "NO_MASKS = MaskRule(lambda making, settings: None)\n"
+        "def of(positions):\n"
+        "    return lambda making, settings: Masks((Mask('fc3', 850, np.array(positions)),))\n"
+        "TWICE, BEYOND = MaskRule(of([1, 3, 3])), MaskRule(of([1, 850]))\n"
+        "def spoil(making, settings):\n"
+        "    making.base['fc3.bias'][:] = 0\n"
+        "SPOILS = MaskRule(spoil)\n"
+        "SHORT, NAN = Start(lambda weights, settings: weights[:1]), Start(lambda weights, settings: weights * np.nan)\n"
+        "NO_NAMES = Selection(lambda candidates, settings: None)\n"
+        "BARE = Method(lambda federation, base: whole_model(flatten(base), base, {}, {}), phases=lambda settings: {})\n"
         "UNKNOWN = Selection(lambda candidates, settings: ['nose', *candidates.names])\n"
         "TOO_FEW = Selection(lambda candidates, settings: candidates.names[:1])\n"
     )
-    given = (f"pretrain.from={finished['scales']}", f"unlearn.{field.format('wrong_parts')}")
+    layers = "unlearn.layers=2" if field.startswith("selection") else "unlearn.layers=[fc3]"
+    given = (f"pretrain.from={finished['scales']}", f"unlearn.{field.format('wrong_parts')}", layers)
     with pytest.raises(FusedRayError, match=told) as caught:
         run(config(tmp_path / "run", *given))
     assert "\n" not in str(caught.value).partition("; continue with")[0]

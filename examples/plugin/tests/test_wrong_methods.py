@@ -61,7 +61,7 @@ class Odd(torch.nn.Sequential):
     def forward(self, x):
         return fail() if self.training and torch.is_grad_enabled() and len(x) == 5 else super().forward(x)
 METHOD, AGGREGATE = Method(fail, rounds=None, phases=lambda config: {}), Aggregate(fail)
-SCHEDULE, KIND = Schedule(late), AdapterKind(fail)
+SCHEDULE, KIND = Schedule(late), AdapterKind(fail, load=fail)
 """
 """Parts that raise once they are at work; `fail` is in line 5."""
 

@@ -35,6 +35,11 @@ class Selection(Part):
     shares: bool = False
     """Whether it adapts all layers instead, which share `unlearn.budget` by their ranks."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether the ranking decides which layers are taken, and nothing else."""
+        return self.ranks and not self.shares
+
 
 @dataclass(frozen=True)
 class MaskRule(Part):

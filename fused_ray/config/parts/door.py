@@ -73,6 +73,8 @@ class Door(Generic[P]):
         fits = isinstance(loaded, self.takes) if isinstance(self.takes, type) else self.takes(loaded)
         if not fits:
             raise ValueError(f"{where} is of type {type(loaded).__name__}, not {self.must_be}")
+        if isinstance(loaded, Part) and loaded.entry is None:
+            raise ValueError(f"{where} has no function, which one of your own must have")
         part: P = loaded
         return part
 
@@ -100,7 +102,7 @@ def imported(where: str) -> Any:
         sys.path.append(here)  # as under `python -m`: an installed command has its own folder there instead
     try:
         loaded: Any = import_module(module)
-    except Exception as error:  # whatever the module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
         raise ValueError(
             f"cannot import {module}: {type(error).__name__}: {error}; it must be importable here and on every node"
         ) from error
@@ -166,6 +168,12 @@ class Part:
     entry: str | Callable[..., Any] | None
     """None: there is nothing to do."""
     section: type[BaseModel] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.entry is None or isinstance(self.entry, str) or callable(self.entry)):
+            raise TypeError(f"{type(self).__name__} of {self.entry!r}, which is no function")
+        if not (self.section is None or (isinstance(self.section, type) and issubclass(self.section, BaseModel))):
+            raise TypeError(f"{type(self).__name__} has settings {self.section!r}, which is no fused_ray.api.Section")
 
     @property
     def function(self) -> Callable[..., Any]:

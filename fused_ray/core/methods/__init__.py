@@ -49,6 +49,10 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     if not isinstance(outcome, Unlearned):  # it may be another package's
         name = federation.config.unlearn.method
         raise ConfigError(f"unlearn.method: {name} gave {type(outcome).__name__}; a method returns Unlearned")
+    missing = federation.scenario.views.keys() - (outcome.metrics.keys() & outcome.start_metrics.keys())
+    if missing:
+        name = federation.config.unlearn.method
+        raise ConfigError(f"unlearn.method: {name} gave no accuracy of {', '.join(sorted(missing))}; see evaluate()")
     return outcome
 
 

@@ -24,7 +24,7 @@ from fused_ray.config import TrainConfig
 from fused_ray.core import layers, state, wire
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.layers import Sensitivity
-from fused_ray.core.making import Made, Making
+from fused_ray.core.making import Made, Making, check_made
 from fused_ray.core.methods import Unlearned
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.model_check import never_reset
@@ -37,7 +37,6 @@ from fused_ray.core.training import AdapterStep, batches, train_adapter
 from fused_ray.core.wire import Delivery, Wire
 from fused_ray.core.work import EACH, ONCE, AdapterEvaluation, OnExamples, Update, Work
 from fused_ray.core.workspace import Workspace
-from fused_ray.errors import ConfigError
 from fused_ray.types import FloatVector, On, PartialSum, Payload
 
 Chosen = dict[str, int | None]
@@ -140,11 +139,18 @@ class RankTraining(FullTraining):
 def make_adapter(federation: Federation, base: Arrays, chosen: Chosen, delivery: Delivery) -> Made:
     """The configured kind of adapter on the chosen layers (`config.parts.adapters` lists them)."""
     kind, settings = federation.config.unlearn.adapter_part
-    made = kind.function(Making(federation, base, chosen, delivery), settings)
-    if not isinstance(made, Made):  # it may be another package's
-        name = federation.config.unlearn.adapter
-        raise ConfigError(f"unlearn.adapter: {name} gave {type(made).__name__}; a kind of adapter returns Made")
+    made: Made = kind.function(Making(federation, _unwritable(base), chosen, delivery), settings)
+    if kind.load is not None:  # it is another package's
+        check_made(made, kind.load, federation.config.unlearn.adapter)
     return made
+
+
+def _unwritable(base: Arrays) -> Arrays:
+    """M_r for those who may read it alone."""
+    views = {name: array.view() for name, array in base.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def _foresee(config: SweepConfig, run: RunConfig | None) -> Foreseen | None:
         return None
     ranking: list[Sensitivity] = []
     place = Path(config.model(run).output.dir)
-    if run.unlearn.selection == "critical" and (place / "result.json").exists():
+    if run.unlearn.selection_part[0].alone and (place / "result.json").exists():
         ranking = [Sensitivity(**item) for item in RunDirectory.open(place).result["layers"]["ranking"]]
     return foresee(run, ranking)
 
