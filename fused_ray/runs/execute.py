@@ -304,6 +304,8 @@ def audit(
             pool = None
             if config.audit.trains:
                 pool = held.enter_context(contextlib.closing(make_pool(config, data, scenario)))
+            else:
+                listener(Progress(phase="audit", round=1, rounds=1, clients=1))
             judged = _judged(directory, result, config, data, scenario, pool, listener, stopped)
         if judged["verdict_sentence"].startswith(audits.FAILED):  # what was known before stays
             raise RunDirectoryError(f"{directory.path}: {judged['verdict_sentence']}")
@@ -330,8 +332,9 @@ def _judged(
     def measure() -> Yardstick:
         trained = audits.Trained()
         if config.audit.trains and pool is not None:
-            recorder = audits.AuditRecorder(config.train, directory, "audit", listener, stopped)
+            recorder = audits.AuditRecorder(config, config.audit, directory, "audit", listener, stopped)
             trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
+            recorder.begin_round("audit", 1, 1, 1)
         known = retrained if retrained.exists() else None
         return audits.yardstick(config, directory.path, data, scenario, config.audit, trained, known)
 

@@ -59,7 +59,9 @@ class Auditor:
             return audits.Trained()
         config = against.config
         data, scenario = single.as_trained(RunDirectory.open(against.retrained), config, tools.prepare)
-        recorder = audits.AuditRecorder(config.train, self._folder, against.shadows, tools.listener, tools.stopped)
+        recorder = audits.AuditRecorder(
+            config, against.settings, self._folder, against.shadows, tools.listener, tools.stopped
+        )
         with contextlib.closing(tools.make_pool(config, data, scenario)) as pool:
             return audits.train(Federation(config, data, scenario, pool, recorder), against.settings)
 
