@@ -68,9 +68,8 @@ def subjects(path: Path) -> Iterator[tuple[str, Subject]]:
     config = base.config
     data, scenario = prepared(config)
     pool = LocalPool(config, data, scenario)
-    federation = Federation(
-        config, data, scenario, pool, audits.AuditRecorder(base, "audit", lambda _: None, lambda: False)
-    )
+    recorder = audits.AuditRecorder(config, SETTINGS, base, "audit", lambda _: None, lambda: False)
+    federation = Federation(config, data, scenario, pool, recorder)
     base.lock(60)
     trained = audits.train(federation, SETTINGS)
     base.unlock()

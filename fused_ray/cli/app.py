@@ -223,7 +223,11 @@ def _commented(preset: str | None) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point. Exit codes: 0 done, 2 a mistake that one line explains, 130 Ctrl-C, 143 SIGTERM, 1 a fault."""
+    """Entry point.
+
+    Exit codes: 0 done, 2 a mistake that one line explains, 3 a study is finished but runs of it failed, 130 Ctrl-C, 143
+    SIGTERM, 1 a fault.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     for stream in (sys.stdout, sys.stderr):

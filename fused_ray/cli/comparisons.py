@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fused_ray.cli.options import AsJson, DefaultGroup, Overrides
+from fused_ray.cli.options import AsJson, DefaultGroup, Overrides, end
 from fused_ray.cli.settings import SettingsCommand
 from fused_ray.config import RunConfig
 from fused_ray.config.preset import presets
@@ -76,8 +76,7 @@ def _carry_out(directory: ComparisonDirectory, settings: CompareConfig, *, start
         with directory.attempt(), show_progress(directory.path, "cells") as listener:
             execute(directory, settings, listener)
     show_comparison(directory, to_error=as_json)
-    if as_json:
-        print(json.dumps(directory.result))
+    end(directory, as_json=as_json)
 
 
 @app.command()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from fused_ray.config.preset import presets
 from fused_ray.config.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from fused_ray.storage.folder import Folder
 
 Overrides = Annotated[
     list[str] | None,
@@ -20,6 +24,18 @@ Preset = Annotated[
     typer.Option(metavar="NAME", help=f"Put these fields under the file's: {', '.join(presets('run'))}."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print result.json last on standard output.")]
+
+
+RUNS_FAILED = 3
+"""The exit code of a study that is finished, but for runs of it that failed."""
+
+
+def end(study: Folder, *, as_json: bool) -> None:
+    """What a command that finished a study does last: print its result.json if asked, and exit with what came of it."""
+    if as_json:
+        print(json.dumps(study.result))
+    if study.result["failed"]:
+        raise typer.Exit(RUNS_FAILED)
 
 
 class DefaultGroup(TyperGroup):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fused_ray.cli.clusters import Cluster, show_placement
-from fused_ray.cli.options import AsJson, DefaultGroup, Overrides, Preset
+from fused_ray.cli.options import AsJson, DefaultGroup, Overrides, Preset, end
 from fused_ray.cli.settings import SettingsCommand
 from fused_ray.studies.sweeps.config import SweepConfig
 
@@ -47,8 +47,7 @@ def start(
         with directory.attempt(), show_progress(directory.path, "trials") as listener:
             execute(directory, settings, listener)
     show_sweep(directory, to_error=as_json)
-    if as_json:
-        print(json.dumps(directory.result))
+    end(directory, as_json=as_json)
 
 
 @app.command()

@@ -181,6 +181,11 @@ class Settings(Section):
         return 1.0 - self.adapter_sparsity
 
     @property
+    def keeps_all(self) -> bool:
+        """Whether the adapter may change every entry of its layers, so that no mask rule has anything to decide."""
+        return self.unlearn.budget is None and self.adapter_sparsity == 0
+
+    @property
     def puf_eta(self) -> float:
         """`puf.eta` with its default filled in, the method's paper's."""
         return self.puf.eta or {"regular": 20.0, "special": 2.0}[self.puf.variant]

@@ -17,7 +17,7 @@ from fused_ray.audit import rules
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.shadow import Shadow, train_shadows
 from fused_ray.audit.yardstick import Yardstick
-from fused_ray.config import AuditConfig, RunConfig, TrainConfig
+from fused_ray.config import AuditConfig, RunConfig, schedule
 from fused_ray.core import state
 from fused_ray.core.adapter import Masks
 from fused_ray.core.memory import MemoryRecorder
@@ -31,6 +31,7 @@ from fused_ray.runs.checkpoints import encode_saved, read_saved
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.handles import model_that_forgot
 from fused_ray.runs.progress import RECENT, Finished, Progress
+from fused_ray.runs.remaining import seconds_left
 from fused_ray.storage.files import read_adapter, read_state
 from fused_ray.storage.folder import Folder
 from fused_ray.types import ImageData, IntVector, PartialSum, Scenario
@@ -49,33 +50,41 @@ class AuditRecorder(MemoryRecorder):
 
     def __init__(
         self,
-        train: TrainConfig,
+        config: RunConfig,
+        settings: AuditConfig,
         directory: Folder,
         folder: str,
         listener: Callable[[Progress], None],
         stopped: Callable[[], bool],
     ) -> None:
         super().__init__()
-        self._train = train
+        self._train = config.train
         self._directory, self._folder = directory, folder
         self._listener, self._stopped = listener, stopped
         self._progress = Progress()
-        self._started = time.monotonic()
+        self._started = self._round_started = time.monotonic()
+        self._took: list[float] = []
+        """Seconds of each round; one is like the other."""
+        self._left = {phase: rounds - self._reached(phase) for phase, rounds in _wanted(config, settings).items()}
+        """Rounds that are still to come, by phase."""
 
     def resume(self, phase: str) -> Saved | None:
         path = self._directory.path / self._folder / f"{phase}.safetensors"
         return read_saved(path) if path.exists() else None
 
+    def _reached(self, phase: str) -> int:
+        saved = self.resume(phase)
+        return saved.round if saved else 0
+
     def begin_round(self, phase: str, round: int, rounds: int, clients: int) -> None:
-        recent = self._progress.recent
+        recent, self._round_started = self._progress.recent, time.monotonic()
         self._progress = Progress(phase=phase, round=round, rounds=rounds, clients=clients, recent=recent)
         self.clients_done(0)
 
     def clients_done(self, count: int) -> None:
         if self._stopped():
             raise Interrupted(f"stopped in {self._progress.phase} round {self._progress.round}")
-        self._progress = replace(self._progress, clients_done=self._progress.clients_done + count)
-        self._listener(self._progress)
+        self._tell(clients_done=self._progress.clients_done + count)
 
     def finish_round(self, record: RoundRecord, total: PartialSum, predictions: IntVector | None, saved: Saved) -> None:
         earlier = self.resume(record.phase)
@@ -83,6 +92,8 @@ class AuditRecorder(MemoryRecorder):
         examples = shown / self._train.local_epochs + (earlier.figures["examples"] if earlier else 0)
         kept = encode_saved(replace(saved, figures={"examples": examples}))
         self._directory.write(f"{self._folder}/{record.phase}.safetensors", kept)
+        self._took.append(time.monotonic() - self._round_started)
+        self._left[record.phase] = self._progress.rounds - record.round
         over = Finished(
             phase=record.phase,
             round=record.round,
@@ -92,7 +103,14 @@ class AuditRecorder(MemoryRecorder):
             bytes_up=record.bytes_up * record.clients_used,
             seconds=time.monotonic() - self._started,
         )
-        self._progress = replace(self._progress, recent=(*self._progress.recent[1 - RECENT :], over))
+        self._tell(finished=record.round, recent=(*self._progress.recent[1 - RECENT :], over))
+
+    def _tell(self, **changes: Any) -> None:
+        now = replace(self._progress, seconds=time.monotonic() - self._started, **changes)
+        under_way = now.clients_done / max(1, now.clients) if now.round > now.finished else 0.0
+        left = {"round": sum(self._left.values()) - under_way * (now.phase in self._left), "audit": 1.0}
+        estimate = seconds_left(left, {"round": self._took}, {"round": 1.0, "audit": schedule.COST["audit"]})
+        self._progress = replace(now, seconds_left=estimate)
         self._listener(self._progress)
 
 
@@ -123,10 +141,14 @@ def train(federation: Federation, settings: AuditConfig) -> Trained:
 
 def are_trained(folder: Path, config: RunConfig, settings: AuditConfig) -> bool:
     """Whether all models that `train` makes are in a folder already, to their last round."""
-    wanted = {f"shadow-{number}": config.pretrain.rounds for number in range(1, settings.shadows + 1)}
-    wanted |= {f"retrain-{number}": _retrain_rounds(config) for number in range(2, settings.retrained + 1)}
-    files = {folder / f"{name}.safetensors": rounds for name, rounds in wanted.items()}
+    files = {folder / f"{name}.safetensors": rounds for name, rounds in _wanted(config, settings).items()}
     return all(path.exists() and read_saved(path).round == rounds for path, rounds in files.items())
+
+
+def _wanted(config: RunConfig, settings: AuditConfig) -> dict[str, int]:
+    """The rounds of every model that `train` makes, by its phase."""
+    shadows = {f"shadow-{number}": config.pretrain.rounds for number in range(1, settings.shadows + 1)}
+    return shadows | {f"retrain-{number}": _retrain_rounds(config) for number in range(2, settings.retrained + 1)}
 
 
 def _retrain_rounds(config: RunConfig) -> int:

@@ -68,7 +68,7 @@ class _Live:
 
 
 class _Lines:
-    """A line per finished round, with what it led to, and one when the audit begins."""
+    """A line per finished round, with what it led to, and one when the audit begins, or goes on after training."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen, self._notes = screen, Notes(screen)
@@ -82,8 +82,8 @@ class _Lines:
             self._said.add((finished.phase, finished.round))
             self._screen.say(_line(finished) + (left(progress.seconds_left) if finished is fresh[-1] else ""))
         if progress.phase == "audit" and not self._auditing:
-            self._auditing = True
             self._screen.say(f"{progress.seconds:7.1f} s  audit{left(progress.seconds_left)}")
+        self._auditing = progress.phase == "audit"
 
 
 def _line(finished: Finished) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,14 @@ from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
 from fused_ray.data.reading import some
-from fused_ray.errors import FusedRayError, RunDirectoryError, in_one_line, naming_memory, out_of_memory
+from fused_ray.errors import (
+    FusedRayError,
+    Interrupted,
+    RunDirectoryError,
+    in_one_line,
+    naming_memory,
+    out_of_memory,
+)
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.runs import audits, plots
 from fused_ray.runs.checkpoints import Checkpoints
@@ -67,20 +75,34 @@ def execute(
     config.check_parts_of_driver()
     directory.lock(LOCK_WAIT)
     try:
-        hear = Guarded("the listener to progress", listener, lambda text: sinks.note(text))
-        sinks = Sinks(Teller(config, hear), callbacks_of(config.output, callbacks))
-        try:
-            result = _Run(directory, config, make_pool, hear, stopped, sinks).result(notes, prepare)
-        except BaseException as raised:
-            error = _told(config, raised)
-            sinks(RunEnds(result=None, error=in_one_line(error)))
-            if error is raised:
-                raise
-            raise error from raised
-        sinks(RunEnds(result=result, error=None))
-        return result
+        return _carried_out(directory, config, make_pool, listener, stopped, notes, prepare, callbacks)
     finally:
         directory.unlock()
+
+
+def _carried_out(
+    directory: RunDirectory,
+    config: RunConfig,
+    make_pool: MakePool,
+    listener: Callable[[Progress], None],
+    stopped: Callable[[], bool],
+    notes: Sequence[str],
+    prepare: Prepare,
+    callbacks: Sequence[Any] = (),
+) -> dict[str, Any]:
+    """`execute` for the holder of the directory's lock: whoever hears of the run hears how it ended."""
+    hear = Guarded("the listener to progress", listener, lambda text: sinks.note(text))
+    sinks = Sinks(Teller(config, hear), callbacks_of(config.output, callbacks))
+    try:
+        result = _Run(directory, config, make_pool, hear, stopped, sinks).result(notes, prepare)
+    except BaseException as raised:
+        error = _told(config, raised)
+        sinks(RunEnds(result=None, error=in_one_line(error)))
+        if error is raised:
+            raise
+        raise error from raised
+    sinks(RunEnds(result=result, error=None))
+    return result
 
 
 def _told(config: RunConfig, raised: BaseException) -> BaseException:
@@ -188,6 +210,7 @@ def redraw(directory: RunDirectory, form: Plots) -> None:
         directory.unlock()
 
 
+@standard()
 def finish(
     config: RunConfig,
     make_pool: MakePool,
@@ -198,14 +221,50 @@ def finish(
 ) -> RunDirectory:
     """The finished run of a configuration: it is begun, or goes on, or has been finished already.
 
+    While another process makes it, this one waits, and takes what that one finished, or goes on with what it left.
     Raises FusedRayError, where memory runs out too: whoever has more runs to do goes on with them.
     """
-    path = Path(config.output.dir)
-    directory = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, config)
-    if not directory.finished:
-        with naming_memory():
-            execute(directory, config, make_pool, listener, stopped, notes, prepare)
+    directory = _begun(Path(config.output.dir), config)
+    if directory.finished:
+        return directory
+    config.check_parts_of_driver()
+    with naming_memory(), alone(directory, listener, stopped):
+        if not directory.finished:  # by whoever held the lock until now
+            _carried_out(directory, config, make_pool, listener, stopped, notes, prepare)
     return directory
+
+
+def _begun(path: Path, config: RunConfig) -> RunDirectory:
+    """A run's directory, made if there is none yet, by whichever process comes first."""
+    if not path.exists():
+        try:
+            return RunDirectory.create(path, config)
+        except RunDirectoryError:
+            if not path.exists():
+                raise
+    return RunDirectory.open(path)
+
+
+@contextlib.contextmanager
+def alone(directory: RunDirectory, listener: Callable[[Progress], None], stopped: Callable[[], bool]) -> Iterator[None]:
+    """The lock of a directory that others may work on as well: it is waited for as long as its holder lives.
+
+    The listener is told for whom. Raises Interrupted when stopped meanwhile.
+    """
+    told: set[str] = set()
+
+    def waiting(owner: str) -> None:
+        if stopped():
+            raise Interrupted(f"stopped while process {owner} worked on {directory.path}")
+        if owner not in told:
+            told.add(owner)
+            listener(Progress(notes=(f"process {owner} works on {directory.path}; this one waits until it is done",)))
+
+    directory.lock(math.inf, waiting)
+    try:
+        yield
+    finally:
+        directory.unlock()
 
 
 def as_trained(directory: RunDirectory, config: RunConfig, prepare: Prepare) -> tuple[ImageData, Scenario]:
@@ -245,6 +304,8 @@ def audit(
             pool = None
             if config.audit.trains:
                 pool = held.enter_context(contextlib.closing(make_pool(config, data, scenario)))
+            else:
+                listener(Progress(phase="audit", round=1, rounds=1, clients=1))
             judged = _judged(directory, result, config, data, scenario, pool, listener, stopped)
         if judged["verdict_sentence"].startswith(audits.FAILED):  # what was known before stays
             raise RunDirectoryError(f"{directory.path}: {judged['verdict_sentence']}")
@@ -271,8 +332,9 @@ def _judged(
     def measure() -> Yardstick:
         trained = audits.Trained()
         if config.audit.trains and pool is not None:
-            recorder = audits.AuditRecorder(config.train, directory, "audit", listener, stopped)
+            recorder = audits.AuditRecorder(config, config.audit, directory, "audit", listener, stopped)
             trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
+            recorder.begin_round("audit", 1, 1, 1)
         known = retrained if retrained.exists() else None
         return audits.yardstick(config, directory.path, data, scenario, config.audit, trained, known)
 

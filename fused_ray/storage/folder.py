@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -203,12 +203,13 @@ class Folder:
         """Whether this folder is still the one at its place."""
         return self.mark == place.mark(self.path)
 
-    def lock(self, wait: float) -> None:
+    def lock(self, wait: float, waiting: Callable[[str], None] = lambda owner: None) -> None:
         """Become the only writer; wait that many seconds for an earlier one, which may be dying, to let go.
 
-        Raises RunDirectoryError if it does not, or if another folder is at the place now.
+        `waiting` is as of `Lock.take`. Raises RunDirectoryError if the earlier one does not let go, or if another
+        folder is at the place now.
         """
-        self._writer.take(self.path, wait)
+        self._writer.take(self.path, wait, waiting)
         if not self._is_there:
             self.unlock()
             raise RunDirectoryError(f"{self.path} was taken over by another run; start again")

@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from fused_ray.errors import RunDirectoryError
@@ -36,10 +37,11 @@ class Lock:
         """Whether this object holds it."""
         return self._handle is not None
 
-    def take(self, folder: Path, wait: float) -> None:
+    def take(self, folder: Path, wait: float, waiting: Callable[[str], None] = lambda owner: None) -> None:
         """Hold it; wait that many seconds for an earlier holder, which may be dying, to let go.
 
-        Raises RunDirectoryError if it does not.
+        `waiting` is told meanwhile, again and again, which process holds it; what it raises ends the wait. Raises
+        RunDirectoryError if the holder does not let go.
         """
         deadline = time.monotonic() + wait
         try:
@@ -48,7 +50,7 @@ class Lock:
             raise RunDirectoryError(f"{folder} cannot be written: {error.strerror}") from None
         self._close = weakref.finalize(self, os.close, handle)
         try:  # whatever interrupts this, a signal too, leaves no lock behind
-            _wait(handle, folder, deadline)
+            _wait(handle, folder, deadline, waiting)
             if not _is_at(handle, folder / self._name):  # it was removed or replaced while this one waited
                 raise RunDirectoryError(f"{folder} was taken over by another run; start again")
             self._token = f"{os.getpid()} {uuid.uuid4().hex}"
@@ -73,7 +75,7 @@ class Lock:
         return os.pread(self._handle, 200, 0).decode() == self._token
 
 
-def _wait(handle: int, folder: Path, deadline: float) -> None:
+def _wait(handle: int, folder: Path, deadline: float, waiting: Callable[[str], None]) -> None:
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,12 +86,12 @@ def _wait(handle: int, folder: Path, deadline: float) -> None:
                     f"{folder}: its file system has no locks ({error.strerror}), without which two processes "
                     "could write there at once; choose an output.dir on another one"
                 ) from None
+        owner = os.pread(handle, 200, 0).decode(errors="replace").split(" ")[0] or "unknown"
         if time.monotonic() > deadline:
-            owner = os.pread(handle, 200, 0).decode(errors="replace")
             raise RunDirectoryError(
-                f"{folder} is being written by another run (process {owner.split(' ')[0] or 'unknown'}); wait for it "
-                "or end it"
+                f"{folder} is being written by another run (process {owner}); wait for it or end it"
             )
+        waiting(owner)
         time.sleep(0.1)
 
 

@@ -19,7 +19,7 @@ from fused_ray.runs import audits
 from fused_ray.runs import execute as single
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.sinks import tell_audit
-from fused_ray.storage.folder import LOCK_WAIT, Folder
+from fused_ray.storage.folder import Folder
 from fused_ray.studies.tools import Tools
 
 
@@ -59,18 +59,17 @@ class Auditor:
             return audits.Trained()
         config = against.config
         data, scenario = single.as_trained(RunDirectory.open(against.retrained), config, tools.prepare)
-        recorder = audits.AuditRecorder(config.train, self._folder, against.shadows, tools.listener, tools.stopped)
+        recorder = audits.AuditRecorder(
+            config, against.settings, self._folder, against.shadows, tools.listener, tools.stopped
+        )
         with contextlib.closing(tools.make_pool(config, data, scenario)) as pool:
             return audits.train(Federation(config, data, scenario, pool, recorder), against.settings)
 
     def report(self, run: RunDirectory, against: Against, label: str, tools: Tools) -> dict[str, Any]:
         """The audit of a finished run, kept in its folder. Raises what an audit raises."""
         standard = _standard(against, lambda: self._yardstick(against, tools))
-        run.lock(LOCK_WAIT)
-        try:
+        with single.alone(run, tools.listener, tools.stopped):  # a store's run may be a cell of two comparisons
             report = audits.examine(run, run.result, standard, against.settings, label)
-        finally:
-            run.unlock()
         tell_audit(run.config.output, run.path, report)
         return report
 

@@ -38,6 +38,16 @@ def changed(config: Config, overrides: Sequence[str], may_change: Sequence[str],
     return validated(type(config), config.model_dump(mode="json", by_alias=True), overrides)
 
 
+def unused(config: AnyConfig) -> list[str]:
+    """What a configuration asks for that has no effect, for a study's first lines."""
+    if config.base.engine.backend != "local" or config.max_concurrent in ("auto", 1):
+        return []
+    return [
+        f"max_concurrent: {config.max_concurrent} at a time take base.engine.backend=ray; on the local backend one run "
+        "goes on after the other"
+    ]
+
+
 def execute(directory: Folder, config: AnyConfig, listener: Listener | None = None) -> dict[str, Any]:
     """Run what is still to be done in a prepared directory."""
     hear: Listener = listener or (lambda progress: None)
@@ -51,7 +61,7 @@ def execute(directory: Folder, config: AnyConfig, listener: Listener | None = No
 
             with (
                 contextlib.closing(Lease(LocalPool)) as lease,
-                opened(str(directory.path), directory.mark, config, hear, requested) as found,
+                opened(str(directory.path), directory.mark, config, hear, requested, unused(config)) as found,
             ):
                 return study.execute(found, lease, study.one_by_one(lease))
         from fused_ray.engine.submit import execute_on_ray

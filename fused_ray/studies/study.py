@@ -109,6 +109,8 @@ class Study(ABC):
         self._without: dict[str, str] = {}
         """Models that could not be made, and why."""
         self._running: set[str] = set()
+        self.left: Sequence[Item] = ()
+        """The runs that are still to be made, in order, as `look` found them; of a list that is not known, none."""
         self._progress = Progress(count=count, notes=tuple(notes))
         self._remaining = Remaining((), {})
         self.prepare = preparer()
@@ -120,10 +122,9 @@ class Study(ABC):
     def models(self) -> list[Model]:
         """What the runs that are left rest on, and is not there; in order."""
 
-    @property
     @abstractmethod
-    def left(self) -> Sequence[Item]:
-        """The runs that are still to be made, in order; of a list that is not known, none."""
+    def look(self) -> None:
+        """Find out what is left. It may read many files: once before the models are made, and once after."""
 
     @property
     def waiting(self) -> int:
@@ -191,6 +192,8 @@ class Study(ABC):
             except (Exception, SystemExit) as error:  # parts from elsewhere raise anything: the other runs go on
                 self._without[model.key] = in_one_line(error)
             self._remaining.end(model.key, time.monotonic())
+        if models:  # a finished run may have been judged without one of them
+            self.look()
         self.tell(model="", run=RunProgress())
 
     def _hear_model(self, name: str, run: RunProgress) -> None:

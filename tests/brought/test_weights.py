@@ -44,7 +44,7 @@ def test_what_is_frozen_stays_so_bit_for_bit(images: ImageData, method: str) -> 
 
 def test_what_is_frozen_is_sent_once_and_never_again(images: ImageData) -> None:
     """Of 1,651 values 1,552 are frozen: 192 x 8 + 8 in the body and 8 bare ones."""
-    _, recorder = simulated(images, "Frozen", "unlearn.layers=[head]", "unlearn.sparsity=0")
+    _, recorder = simulated(images, "Frozen", "unlearn.layers=[head]", "unlearn.budget=99")
     first, second = (record for record in recorder.records if record.phase == "pretrain")
     header = first.bytes_up - 4 * 99
     assert 0 < header < 100

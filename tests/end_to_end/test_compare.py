@@ -29,6 +29,7 @@ from fused_ray import (
     run,
 )
 from fused_ray.cli.app import main
+from fused_ray.cli.options import RUNS_FAILED
 from fused_ray.studies.comparisons.rows import SCHEMA, trained
 from tests.processes import family, kill, start, wait_until
 
@@ -218,9 +219,14 @@ def test_a_cell_has_the_bits_of_a_run_of_its_own(finished: Path, tmp_path: Path)
         assert result[name] == cell.result[name]
 
 
-def test_what_failed_is_tried_again_and_nothing_else(finished: Path) -> None:
+def test_what_failed_is_tried_again_and_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, rows = finished_at(finished), figures(finished)
-    resume_comparison(finished)
+    with pytest.raises(SystemExit) as end:
+        main(["compare", "--resume", str(finished), "--json"])
+    assert end.value.code == RUNS_FAILED
+    told = json.loads(capsys.readouterr().out)
+    counts = (told["cells"], told["done"], told["unsupported"], told["failed"])
+    assert counts == (CELLS, 14, 2, 4)
     assert finished_at(finished) == before
     assert figures(finished) == rows
 
@@ -236,7 +242,8 @@ def test_a_comparison_here_killed_and_resumed(finished: Path, tmp_path: Path) ->
     unfinished = subprocess.run(command("show", path), capture_output=True, text=True, timeout=60, check=True).stdout
     assert f"continue it with: fused-ray compare --resume {path}" in unfinished
     before = finished_at(path)
-    subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=True)
+    done = subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=False)
+    assert done.returncode == RUNS_FAILED
     assert figures(path) == figures(finished)
     assert {name: when for name, when in finished_at(path).items() if name in before} == before
 
@@ -253,7 +260,8 @@ def begin_on_ray(folder: Path) -> tuple[Path, subprocess.Popen[str]]:
 
 def finish_and_compare(path: Path, finished: Path) -> None:
     before = finished_at(path)
-    subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=True)
+    done = subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=False)
+    assert done.returncode == RUNS_FAILED
     assert figures(path) == [row for row in figures(finished) if row["scenario"] == "exclusive"]
     assert {name: when for name, when in finished_at(path).items() if name in before} == before
 

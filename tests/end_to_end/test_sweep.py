@@ -19,6 +19,8 @@ import yaml
 
 from fused_ray import FusedRayError, RunConfig, SweepConfig, load_run, load_sweep, resume_sweep, run, sweep
 from fused_ray.audit.verdict import WORDS
+from fused_ray.cli.app import main
+from fused_ray.cli.options import RUNS_FAILED
 from fused_ray.storage.schemas import METRICS
 from fused_ray.studies.sweeps.rows import SCHEMA
 from tests.end_to_end.sweeps import SMALL, settings
@@ -160,9 +162,13 @@ def test_front_tables_and_plots(finished: Path) -> None:
     assert "6 of 16 trials failed" in shown
 
 
-def test_what_failed_is_tried_again_and_nothing_else(finished: Path) -> None:
+def test_what_failed_is_tried_again_and_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, rows = finished_at(finished), figures(finished)
-    resume_sweep(finished)
+    with pytest.raises(SystemExit) as end:
+        main(["sweep", "--resume", str(finished), "--json"])
+    assert end.value.code == RUNS_FAILED
+    told = json.loads(capsys.readouterr().out)
+    assert (told["trials"], told["done"], told["unsupported"], told["failed"]) == (TRIALS, TRIALS - 10, 4, 6)
     assert finished_at(finished) == before
     assert figures(finished) == rows
 
@@ -189,7 +195,8 @@ def test_a_sweep_here_killed_and_resumed(finished: Path, tmp_path: Path) -> None
     unfinished = subprocess.run(command("show", path), capture_output=True, text=True, timeout=60, check=True).stdout
     assert f"continue it with: fused-ray sweep --resume {path}" in unfinished
     before = finished_at(path)
-    subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=True)
+    done = subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=False)
+    assert done.returncode == RUNS_FAILED
     assert figures(path) == figures(finished)
     assert {name: when for name, when in finished_at(path).items() if name in before} == before
 
@@ -218,7 +225,7 @@ def test_two_trials_at_a_time_by_tune_give_the_plain_loops_figures(
     path, process = begin_on_ray(tmp_path, f"base.engine.address={cluster.address}", sparse, *audited)
     out, errors = process.communicate(timeout=280)
     print(f"the small sweep on Ray took {time.monotonic() - began:.0f} s")
-    assert process.returncode == 0, errors
+    assert process.returncode == RUNS_FAILED, errors
     kept = [row for row in of_class(finished) if json.loads(row["values"])["unlearn.sparsity"] == 0.9]
     order = sorted({row["trial"] for row in kept})
     assert figures(path) == [row | {"trial": order.index(row["trial"])} for row in kept]
@@ -241,7 +248,9 @@ def test_a_sweep_on_ray_killed_and_resumed(finished: Path, tmp_path: Path, trial
     wait_for_trials(path, process, trials)
     kill(process)
     before = finished_at(path)
-    subprocess.run(command("--resume", path, "--set", "max_concurrent=1"), capture_output=True, timeout=280, check=True)
+    again = command("--resume", path, "--set", "max_concurrent=1")
+    done = subprocess.run(again, capture_output=True, timeout=280, check=False)
+    assert done.returncode == RUNS_FAILED
     assert figures(path) == of_class(finished)
     assert {name: when for name, when in finished_at(path).items() if name in before} == before
 
@@ -259,7 +268,8 @@ def test_a_sweep_on_ray_stopped_and_resumed(finished: Path, tmp_path: Path) -> N
     assert f"fused-ray sweep --resume {path}" in errors
     _, alive = psutil.wait_procs(started, timeout=20)
     assert not alive
-    subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=True)
+    done = subprocess.run(command("--resume", path), capture_output=True, timeout=280, check=False)
+    assert done.returncode == RUNS_FAILED
     assert figures(path) == of_class(finished)
 
 

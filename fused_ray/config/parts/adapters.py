@@ -62,6 +62,8 @@ class Start(Part):
 
 
 def _gradients(settings: Any) -> Mapping[str, int]:
+    if settings.keeps_all:
+        return {}
     return {"saliency": 2 if settings.unlearn.saliency == "difference" else 1}
 
 

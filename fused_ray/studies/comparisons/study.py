@@ -98,6 +98,7 @@ class Comparison(Study):
 
     directory: ComparisonDirectory
     plan: Cells
+    left: Sequence[Cell]
 
     def __init__(
         self,
@@ -110,6 +111,7 @@ class Comparison(Study):
         super().__init__(directory, len(config.cells), listener, stopped, notes)
         self.config, self.plan = config, Cells(directory, config)
         self._rows = {_key(row): row for row in directory.rows}
+        self.look()
         left = {cell.number for cell in self.left}
         self._status = {cell.number: self._rows[cell.key]["status"] for cell in config.cells if cell.number not in left}
 
@@ -140,10 +142,9 @@ class Comparison(Study):
         super().make_models(make_pool)
         self.plan.unaudited |= self._without
 
-    @property
-    def left(self) -> list[Cell]:
-        """Cells without a row, with one that is to be tried again, or with one by other rules or other models."""
-        return [cell for cell in self.config.cells if not self._settled(cell)]
+    def look(self) -> None:
+        """Left are cells without a row, with one that is to be tried again, or with one by other rules or models."""
+        self.left = [cell for cell in self.config.cells if not self._settled(cell)]
 
     def _settled(self, cell: Cell) -> bool:
         row = self._rows.get(cell.key)

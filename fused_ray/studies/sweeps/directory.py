@@ -26,6 +26,7 @@ class SweepDirectory(StudyDirectory[SweepConfig]):
 
     KIND = "sweep directory"
     FORMAT = "fused_ray sweep 2"
+    OLDER = ("fused_ray sweep 1",)
     CONFIG = "sweep.yaml"
     RESUME = "fused-ray sweep --resume"
     TABLE = "trials.parquet"

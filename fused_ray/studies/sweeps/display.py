@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 
 def show_sweep(directory: SweepDirectory, *, to_error: bool = False) -> None:
-    """The tables as far as the sweep has come."""
-    screen, rows, config = make_screen(to_error), directory.rows, directory.config
+    """The tables as far as the sweep has come; of an earlier version's those that it wrote, by its own rules."""
+    screen = make_screen(to_error)
+    if directory.older:
+        table = directory.path / "table.md"
+        screen.say(table.read_text(encoding="utf-8") if table.exists() else f"Not finished: {directory.how_to_go_on}")
+        return
+    rows, config = directory.rows, directory.config
     found = cases(rows, config.ra_margin, config.fa_margin, config.draws)
     if directory.finished:
         found = [settled(case, directory.result["cases"]) for case in found]

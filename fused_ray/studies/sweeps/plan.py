@@ -15,8 +15,9 @@ from fused_ray.core.layers import Sensitivity
 from fused_ray.errors import FusedRayError
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.remaining import told
-from fused_ray.runs.screen import Screen, fits, make_screen, make_table
+from fused_ray.runs.screen import Notes, Screen, fits, make_screen, make_table
 from fused_ray.storage.environment import usable_cpus
+from fused_ray.studies.start import unused
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.foreseen import Foreseen, foresee
 from fused_ray.studies.sweeps.front import rounded, short
@@ -41,6 +42,7 @@ def show_plan(config: SweepConfig, *, timed: bool) -> None:
     screen = make_screen()
     trials = config.trials if config.search != "optuna" else ()
     runs = [trial.config for trial in trials if trial.config is not None]
+    Notes(screen)(unused(config))
     screen.say(f"{config.count} trials ({config.search}), scheduler {config.scheduler}")
     if trials:
         _show_trials(screen, config, trials)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fused_ray.config import RunConfig
 from fused_ray.config.validation import blaming
-from fused_ray.errors import ConfigError
+from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.runs.start import PLOTS, asks_for, check_inputs, check_own_model
 from fused_ray.studies.start import Listener, changed, execute
 from fused_ray.studies.sweeps.config import SweepConfig
@@ -62,10 +62,13 @@ def resume_sweep(
 
 
 def load_sweep(path: str | Path) -> SweepDirectory:
-    """A sweep's directory for reading: `.config`, `.result`, `.table` (a row per trial and round)."""
+    """A sweep's directory for reading: `.config`, `.result`, `.table` (a row per trial and round).
+
+    One of the first release is read too, and has what was recorded then.
+    """
     from fused_ray.studies.sweeps.directory import SweepDirectory
 
-    return SweepDirectory.open(path)
+    return SweepDirectory.open(path, older=True)
 
 
 def prepare(config: SweepConfig, *, overwrite: bool = False) -> tuple[SweepDirectory, SweepConfig]:
@@ -90,6 +93,8 @@ def prepare(config: SweepConfig, *, overwrite: bool = False) -> tuple[SweepDirec
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[SweepDirectory, SweepConfig]:
     """The directory to go on with and its configuration."""
     directory = load_sweep(path)
+    if directory.older:
+        raise RunDirectoryError(f"{path}: {directory.how_to_go_on}")
     before = directory.config
     config = changed(before, overrides, ("samples=", "max_trials=", "audits=", f"{PLOTS}="), "sweep")
     if config.samples != before.samples:

@@ -71,6 +71,7 @@ class Sweep(Study):
 
     directory: SweepDirectory
     plan: Trials
+    left: Sequence[Trial]
 
     def __init__(
         self,
@@ -93,6 +94,7 @@ class Sweep(Study):
                 )
             if not failed(row["status"]) or config.search == "optuna":
                 self.found.setdefault(row["trial"], []).append(row)
+        self.look()
 
     def clear(self) -> None:
         """Remove what a killed start left of proposed trials: the next ones under these numbers are others."""
@@ -102,10 +104,9 @@ class Sweep(Study):
 
     # -- shared models and trials
 
-    @property
-    def left(self) -> list[Trial]:
-        """Trials of a fixed list that are still to be run."""
-        return [trial for trial in self._listed if trial.number not in self.found]
+    def look(self) -> None:
+        """Left are the trials of a fixed list without rows, or with one that is to be tried again."""
+        self.left = [trial for trial in self._listed if trial.number not in self.found]
 
     @property
     def waiting(self) -> int:

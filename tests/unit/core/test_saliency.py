@@ -10,9 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from fused_ray import models
+from fused_ray.config import schedule
 from fused_ray.core import saliency, state, wire
 from fused_ray.core.adapter import random_budget, start_values
 from fused_ray.core.layers import layer_vector
+from fused_ray.core.making import Making
+from fused_ray.core.masks import salient
 from fused_ray.core.methods import fedavg, fused
 from fused_ray.core.pools import LocalPool
 from fused_ray.core.rounds import Federation
@@ -123,6 +126,16 @@ def test_the_mean_over_clients_is_the_gradient_on_all_that_must_be_forgotten(fed
     assert np.allclose(sent(federation), expected, rtol=1e-3, atol=1e-6)
     (record,) = federation.recorder.records
     assert record.loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_mask_that_keeps_everything_asks_nobody(federate, start):
+    for given, asked in (["unlearn.sparsity=0"], 0), (["unlearn.sparsity=0", "unlearn.budget=30"], 2):
+        federation = federate("unlearn.saliency=difference", *given)
+        found = salient(Making(federation, start, dict.fromkeys(LAYERS), Delivery(0)), None)
+        assert schedule.rounds(federation.config).get("saliency", 0) == len(federation.recorder.records) == asked
+        if not asked:
+            assert found.digest == choose(start, LAYERS, np.zeros(found.size), None, 1.0).digest
+            assert [mask.positions.tolist() for mask in found.layers] == [list(range(m.entries)) for m in found.layers]
 
 
 def test_the_gradient_is_of_the_labels_that_clients_train_on(federate, data, scenario, start):

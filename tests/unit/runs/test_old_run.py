@@ -1,7 +1,8 @@
 """Directories of runs of earlier versions are still shown, applied and restored.
 
 released_run is of the first release (9265ff4), written by it in a folder of no special name; its platform's name was
-shortened, and its lock and checkpoints were removed. old_run is from just before version 1 of the schemas.
+shortened, and its lock and checkpoints were removed. released_sweep is, too; of its runs nothing was kept. old_run is
+from just before version 1 of the schemas.
 """
 
 from __future__ import annotations
@@ -104,3 +105,15 @@ def test_only_the_version_that_began_a_run_goes_on_with_it(released: Path, capsy
         "with this one"
     )
     said(capsys, "show", released)
+
+
+def test_a_sweep_of_the_first_release_is_shown_and_not_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = Path(shutil.copytree(Path(__file__).parent / "released_sweep", tmp_path / "sweep"))
+    assert "Recommended: lr 0.2, I = 1 (RA 0.133, FA 0.250)" in said(capsys, "show", sweep)
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", "--resume", str(sweep)])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"fused-ray: {sweep}: an earlier version began it")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fused_ray import RunConfig, load_run, run
+from fused_ray import RunConfig, audit_run, load_run, run
 from fused_ray.config import schedule
 from fused_ray.runs import display
 from fused_ray.runs.display import show_progress
@@ -74,6 +74,29 @@ def test_time_left_is_that_of_the_whole_run(heard: Any) -> None:
     assert all(progress.seconds_left is not None for progress in told[told.index(first) :])
     last = next(progress for progress in told if progress.phase == "audit")
     assert 0 < last.seconds_left < schedule.COST["audit"] * last.seconds  # nothing else, of some rounds' mean length
+
+
+def test_an_audit_that_trains_tells_its_rounds_and_the_time_left(heard: Any, terminal: Any) -> None:
+    """Two shadow models and two retrained ones of 2 rounds each, and the audit, by the guess 4 more of their length."""
+    path, _ = heard
+    stream, again = terminal(), list[Progress]()
+    audit_run(path, full=True, listener=again.append)
+    show = display._Lines(Screen(stream))
+    for progress in again:
+        show(progress)
+    *rounds, last = [line.split(" s  ", 1)[1] for line in stream.text.splitlines()]
+    trained = [f"{name} round {n}/2" for name in ("shadow-1", "shadow-2", "retrain-2", "retrain-3") for n in (1, 2)]
+    assert [line.split("  ")[0] for line in rounds] == trained
+    assert all(re.search(r"  about \d+ s left$", line) for line in (*rounds, last))
+    assert last.startswith("audit  about ")
+    first = next(progress for progress in again if progress.finished)
+    took = first.recent[0].seconds - again[0].seconds
+    assert first.seconds_left == pytest.approx((7 + 4) * took, rel=0.2)
+    resumed: list[Progress] = []
+    audit_run(path, full=True, listener=resumed.append)  # all is there, and nothing is judged anew
+    assert [progress.phase for progress in resumed] == []
+    audit_run(path, listener=resumed.append)
+    assert [progress.phase for progress in resumed] == ["audit"]
 
 
 @pytest.mark.parametrize("phase", ["retrain", "audit"])

@@ -26,7 +26,9 @@ from fused_ray import (
     sweep,
 )
 from fused_ray.audit import rules, verdict
+from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.report import OUTDATED, show_result
+from fused_ray.studies.auditor import Against, Auditor
 from fused_ray.studies.comparisons.display import show_comparison
 from fused_ray.studies.sweeps.display import show_sweep
 
@@ -125,6 +127,22 @@ def test_a_run_of_a_study_shows_who_judges_it(whole: Path, shown: Any) -> None:
         study = whole / ("comparison" if "comparison" in run.parts else "sweep")
         assert f"what was found out about it, its {study.name} tells: fused-ray show {study}" in lines
         assert not any("fused-ray audit" in line for line in lines)
+
+
+def test_what_is_left_is_looked_up_once(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look hashes the models that verdicts rest on; a study that has none to make looks once."""
+    looks: list[Path] = []
+    is_current = Auditor.is_current
+
+    def counted(self: Auditor, run: RunDirectory, against: Against) -> bool:
+        looks.append(run.path)
+        return is_current(self, run, against)
+
+    monkeypatch.setattr(Auditor, "is_current", counted)
+    path = studies / "comparison"
+    (path / "result.json").unlink()
+    resume_comparison(path)
+    assert sorted(looks) == sorted([*path.glob("bases/*"), *path.glob("cells/*")])
 
 
 def newer(patch: pytest.MonkeyPatch) -> int:

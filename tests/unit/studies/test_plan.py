@@ -13,6 +13,7 @@ from fused_ray.config import RunConfig
 from fused_ray.core.layers import Sensitivity, choose
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.storage import schemas
+from fused_ray.studies.start import unused
 from fused_ray.studies.sweeps import estimate
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.estimate import Costs, kept, measure, seconds
@@ -28,7 +29,7 @@ BASE = {
 
 def plan(place: Path, space: dict[str, Any], **more: Any) -> SweepConfig:
     found = {key: {"grid": values} for key, values in space.items()}
-    return SweepConfig.from_dict({"base": BASE, "space": found, "output": {"dir": str(place)}, **more})
+    return SweepConfig.from_dict({"base": BASE, "space": found, "output": {"dir": str(place)}} | more)
 
 
 def said(shown: Any, config: SweepConfig, width: int = 160, timed: bool = False) -> list[str]:
@@ -77,6 +78,17 @@ def test_it_tells_what_the_store_holds(tmp_path: Path, shown: Any) -> None:
     done = RunDirectory.create(reference.output.dir, reference)
     (done.path / "result.json").write_text(json.dumps({}))
     assert store_line() == f"Shared models: 2 of 2 are in {store}."
+
+
+def test_a_number_at_a_time_that_the_local_backend_does_not_take_is_said(tmp_path: Path, shown: Any) -> None:
+    """In a plan as in a sweep's and a comparison's first lines."""
+    told = "max_concurrent: 3 at a time take base.engine.backend=ray; on the local backend one run goes on after the "
+    place = tmp_path / "s"
+    for wanted, note in ((3, [f"note: {told}other"]), (1, []), ("auto", [])):
+        config = plan(place, {"unlearn.layers": [1]}, max_concurrent=wanted)
+        assert [line for line in said(shown, config) if line.startswith("note: ")] == note
+    on_ray = plan(place, {"unlearn.layers": [1]}, max_concurrent=3, base=BASE | {"engine": {"backend": "ray"}})
+    assert not unused(on_ray)
 
 
 def test_what_is_proposed_later_may_need_more_models(tmp_path: Path, shown: Any) -> None:
