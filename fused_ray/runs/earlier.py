@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fused_ray.config import RunConfig, keys
 from fused_ray.errors import ConfigError, NumericsError, RunDirectoryError
 from fused_ray.runs.directory import RunDirectory
-from fused_ray.runs.rows import left_out
 from fused_ray.types import Identity
 
 
@@ -70,6 +69,11 @@ def failures_of_model(config: RunConfig) -> int:
     if directory.finished:  # of an earlier version, that left nobody out
         return int(directory.result.get("failures_of_model", 0))
     return left_out(row for row in directory.table("rounds").to_pylist() if row["phase"] == "pretrain")
+
+
+def left_out(rounds: Iterable[Mapping[str, Any]]) -> int:
+    """How often a client failed and was left out, by rows of rounds.parquet."""
+    return sum(row["clients_expected"] - row["clients_used"] for row in rounds)
 
 
 def made_elsewhere(config: RunConfig, identities: Sequence[Identity]) -> list[str]:

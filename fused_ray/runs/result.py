@@ -11,8 +11,8 @@ from typing import Any
 from fused_ray.config import RunConfig, schedule
 from fused_ray.core.simulation import Outcome
 from fused_ray.runs.directory import RunDirectory
-from fused_ray.runs.earlier import failures_of_model
-from fused_ray.runs.rows import left_out, phase_bytes, phase_seconds
+from fused_ray.runs.earlier import failures_of_model, left_out
+from fused_ray.runs.rows import phase_bytes, phase_seconds
 from fused_ray.storage.environment import environment
 from fused_ray.types import Identity, ImageData, Scenario
 

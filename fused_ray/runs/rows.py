@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime, timezone
 from typing import Any
@@ -117,11 +117,6 @@ class Rows:
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc)
-
-
-def left_out(rounds: Iterable[Mapping[str, Any]]) -> int:
-    """How often a client failed and was left out, by rows of rounds.parquet."""
-    return sum(row["clients_expected"] - row["clients_used"] for row in rounds)
 
 
 def phase_bytes(rounds: list[dict[str, Any]], phase: str) -> dict[str, int]:
