@@ -25,6 +25,7 @@ from torch import nn
 
 from fused_ray.config.parts.adapters import START
 from fused_ray.config.parts.door import chosen
+from fused_ray.core import starts
 from fused_ray.core.layers import density_count, layer_parameters, layer_vector
 from fused_ray.core.state import Arrays
 from fused_ray.errors import ConfigError
@@ -263,26 +264,11 @@ def start_values(
     parts = []
     for mask in masks.layers:
         weights = layer_vector(state, mask.layer)[mask.positions]
-        values = zero(weights, None) if mask.layer == input_layer else part.function(weights, settings)
+        values = starts.zero(weights, None) if mask.layer == input_layer else part.function(weights, settings)
         if np.shape(values) != weights.shape or not np.isfinite(values).all():
             raise ConfigError(f"unlearn.start: {start} must give {weights.size} finite values for as many entries")
         parts.append(values)
     return np.concatenate(parts).astype(np.float32) + np.float32(0.0)  # adding zero turns -0.0 into 0.0
-
-
-def zero(weights: FloatVector, settings: None) -> FloatVector:
-    """The model is as before."""
-    return np.zeros_like(weights)
-
-
-def reset(weights: FloatVector, settings: None) -> FloatVector:
-    """Masked entries read 0."""
-    return -weights
-
-
-def negate(weights: FloatVector, settings: None) -> FloatVector:
-    """Masked entries change their sign."""
-    return weights * np.float32(-2.0)
 
 
 class AttachedMasks:

@@ -82,9 +82,9 @@ MASK_RULES: Mapping[str, MaskRule] = {
     "saliency": MaskRule("fused_ray.core.masks:salient", told=True, phases=_gradients),
 }
 STARTS: Mapping[str, Start] = {
-    "zero": Start("fused_ray.core.adapter:zero", moves=False),
-    "reset": Start("fused_ray.core.adapter:reset", zeroes=True),
-    "negate": Start("fused_ray.core.adapter:negate"),
+    "zero": Start("fused_ray.core.starts:zero", moves=False),
+    "reset": Start("fused_ray.core.starts:reset", zeroes=True),
+    "negate": Start("fused_ray.core.starts:negate"),
 }
 ADAPTER = Door("adapter kind", "fused_ray.adapters", ADAPTERS, AdapterKind, "a fused_ray.api.AdapterKind")
 SELECTION = Door("selection", "fused_ray.selections", SELECTIONS, Selection, "a fused_ray.api.Selection")
