@@ -6,6 +6,7 @@ A subclass says how many values a layer has and what its weight becomes, as a fu
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -23,19 +24,19 @@ R = TypeVar("R", bound="Reparametrised")
 
 
 @dataclass(frozen=True)
-class Reparametrised:
+class Reparametrised(ABC):
     """The adapted layers and their weights' shapes; biases stay."""
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
 
+    @abstractmethod
     def count(self, shape: Sequence[int]) -> int:
         """How many values a layer with a weight of this shape has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def merged(self, weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """The weight with the adapter on, from M_r's and the layer's values; float64, so that it rounds but once."""
-        raise NotImplementedError
 
     @classmethod
     def on(cls: type[R], base: Mapping[str, NDArray[np.generic]], layers: Sequence[str]) -> R:
