@@ -19,6 +19,7 @@ from torch import nn
 
 from fused_ray.core.layers import layer_parameters
 from fused_ray.core.making import Made, Making
+from fused_ray.core.reparametrised import OnWeights
 from fused_ray.core.state import Arrays
 from fused_ray.seeding import generator
 from fused_ray.types import FloatVector
@@ -99,17 +100,12 @@ class Lora:
         return [(shape[0], int(np.prod(shape[1:]))) for shape in self.shapes]
 
 
-class AttachedLora:
-    """A low-rank adapter on a live model. Theta is the values themselves."""
+class AttachedLora(OnWeights):
+    """A low-rank adapter on a live model."""
 
     def __init__(self, model: nn.Module, adapter: Lora) -> None:
-        named = dict(model.named_parameters())
-        self.parameters: list[nn.Parameter] = [named[layer_parameters(named, name)[0]] for name in adapter.names]
+        super().__init__(model, adapter.names)
         self._adapter = adapter
-        self._base = [parameter.detach().clone() for parameter in self.parameters]
-
-    def start(self, values: torch.Tensor) -> torch.Tensor:
-        return values.clone()
 
     def gradient(self, theta: torch.Tensor, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
         parts = []
@@ -122,14 +118,6 @@ class AttachedLora:
     def write(self, theta: torch.Tensor) -> None:
         for parameter, base, factors in zip(self.parameters, self._base, self._adapter.split(theta), strict=True):
             parameter.copy_(_merged(base, factors, self._adapter.scale))
-
-    def values(self, theta: torch.Tensor) -> torch.Tensor:
-        return theta
-
-    @torch.no_grad()
-    def remove(self) -> None:
-        for parameter, base in zip(self.parameters, self._base, strict=True):
-            parameter.copy_(base)
 
 
 def low_rank(making: Making, settings: None) -> Made:

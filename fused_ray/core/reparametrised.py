@@ -85,17 +85,32 @@ class Reparametrised(ABC):
         return result
 
 
-class AttachedWeights:
-    """Such an adapter on a live model. Theta is the values themselves."""
+class OnWeights:
+    """Whole weights of some layers of a live model, and what they were. Theta is the values themselves."""
 
-    def __init__(self, model: nn.Module, adapter: Reparametrised) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
         named = dict(model.named_parameters())
-        self.parameters: list[nn.Parameter] = [named[layer_parameters(named, name)[0]] for name in adapter.names]
-        self._adapter = adapter
+        self.parameters: list[nn.Parameter] = [named[layer_parameters(named, name)[0]] for name in layers]
         self._base = [parameter.detach().clone() for parameter in self.parameters]
 
     def start(self, values: torch.Tensor) -> torch.Tensor:
         return values.clone()
+
+    def values(self, theta: torch.Tensor) -> torch.Tensor:
+        return theta
+
+    @torch.no_grad()
+    def remove(self) -> None:
+        for parameter, base in zip(self.parameters, self._base, strict=True):
+            parameter.copy_(base)
+
+
+class AttachedWeights(OnWeights):
+    """Such an adapter on a live model."""
+
+    def __init__(self, model: nn.Module, adapter: Reparametrised) -> None:
+        super().__init__(model, adapter.names)
+        self._adapter = adapter
 
     def gradient(self, theta: torch.Tensor, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
         parts = []
@@ -110,11 +125,3 @@ class AttachedWeights:
     def write(self, theta: torch.Tensor) -> None:
         for parameter, base, part in zip(self.parameters, self._base, theta.split(self._adapter.sizes), strict=True):
             parameter.copy_(self._adapter.merged(base.double(), part.double()))
-
-    def values(self, theta: torch.Tensor) -> torch.Tensor:
-        return theta
-
-    @torch.no_grad()
-    def remove(self) -> None:
-        for parameter, base in zip(self.parameters, self._base, strict=True):
-            parameter.copy_(base)
