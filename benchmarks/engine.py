@@ -50,7 +50,8 @@ def dispatched(actors: int, nodes: int, room: int) -> float:
     order = random.Random(0)
     calls = [Call(slot, (slot,)) for slot in range(actors) for _ in range(CALLS)]
     started = time.perf_counter()
-    dispatch = Dispatch(calls, lambda slot: f"node{slot % nodes}", {f"node{i}": room for i in range(nodes)})
+    rooms = {f"node{node}": room for node in range(nodes)}
+    dispatch = Dispatch(calls, lambda slot: f"node{slot % nodes}", rooms, lambda item: 1.0 + item % 7)
     running = [*dispatch.start()]
     ended = 0
     while running:

@@ -37,8 +37,8 @@ class Request:
     """Of a call, and whether it is the last that its actor has to do so far."""
     what: str
     """What they are for, in words."""
-    weight: Callable[[int], int] = lambda item: 1
-    """Of an item, when calls are spread over other actors."""
+    seconds: Callable[[int], float] = lambda item: 1.0
+    """About how long an item takes: what takes longest starts first, and calls of lost actors are spread by it."""
     done: ClientDone = lambda count: None
     """Asked at every look whether to go on, with 0."""
     on_failure: Literal["fail", "skip", "wait"] = "fail"
@@ -73,7 +73,7 @@ class Calls:
 
         Calls without items are of their actor alone: when it dies, nobody else makes them.
         """
-        dispatch = Dispatch(calls, self.node_of, self._room)
+        dispatch = Dispatch(calls, self.node_of, self._room, request.seconds)
         self._recovery = Recovery(replace(self._budget, beyond=request.on_failure), self._lost)
         while True:
             for call in dispatch.start():
@@ -139,7 +139,7 @@ class Calls:
                 dispatch.put(self._recovery.take(slot))
             elif action is Action.MOVE:
                 strays += self._recovery.take(slot)
-        dispatch.put(moved(strays, ready, request.weight))
+        dispatch.put(moved(strays, ready, request.seconds))
 
     def _check_time(self, request: Request) -> None:
         """See to calls that have run for longer than their clients may take, one after the other.

@@ -1,7 +1,7 @@
 """Which call starts next: pure bookkeeping of actors, nodes and what waits for them. It knows nothing of Ray.
 
-An actor works on one call at a time, a node on no more than it has room for. Of a node's idle actors the one with most
-waiting calls is first. A step costs O(log actors).
+An actor works on one call at a time, a node on no more than it has room for. Of a node's idle actors the one whose
+waiting calls take longest is first. A step costs O(log actors).
 """
 
 from __future__ import annotations
@@ -24,24 +24,34 @@ class Call:
 class Dispatch:
     """Calls that wait, and calls that run.
 
-    `node_of` says where a slot's actor is now, `room` how many calls a node may work on at once.
+    `node_of` says where a slot's actor is now, `room` how many calls a node may work on at once, and `seconds` how long
+    an item takes, about.
     """
 
-    def __init__(self, calls: Iterable[Call], node_of: Callable[[int], str], room: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        calls: Iterable[Call],
+        node_of: Callable[[int], str],
+        room: Mapping[str, int],
+        seconds: Callable[[int], float],
+    ) -> None:
         self._waiting: dict[int, deque[Call]] = defaultdict(deque)
-        self._idle: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        """By node, a heap of its idle slots for which something waits, those with most of it first. An entry that is
-        no longer true is passed over when it comes up."""
+        self._left: dict[int, float] = defaultdict(float)
+        """Seconds that what waits for a slot will take."""
+        self._idle: dict[str, list[tuple[float, int, int]]] = defaultdict(list)
+        """By node, a heap of its idle slots for which something waits, those first that it takes longest, with how many
+        calls that were. An entry that is no longer true is passed over when it comes up."""
         self._changed: dict[str, None] = {}
         """Nodes on which something may have become free to start since it was last asked."""
         self._busy: dict[str, int] = defaultdict(int)
-        self._node_of, self._room = node_of, room
+        self._node_of, self._room, self._seconds = node_of, room, seconds
         self._home: dict[int, str] = {}
         """The node for which a slot was last entered as idle."""
         self._at: dict[int, str] = {}
         """The node on which a slot's running call was started."""
         for call in calls:
             self._waiting[call.slot].append(call)
+            self._left[call.slot] += self._length(call)
         for slot in [*self._waiting]:
             self._rest(slot)
 
@@ -50,12 +60,14 @@ class Dispatch:
         while self._changed:
             node, _ = self._changed.popitem()
             while self._idle[node] and self._busy[node] < self._room.get(node, 1):
-                count, slot = heapq.heappop(self._idle[node])
-                if slot in self._at or self._home.get(slot) != node or -count != len(self._waiting[slot]):
+                _, slot, count = heapq.heappop(self._idle[node])
+                if slot in self._at or self._home.get(slot) != node or count != len(self._waiting[slot]):
                     continue
                 self._busy[node] += 1
                 self._at[slot] = node
-                yield self._waiting[slot].popleft()
+                call = self._waiting[slot].popleft()
+                self._left[slot] -= self._length(call)
+                yield call
 
     def more(self, slot: int) -> bool:
         """Whether something waits for a slot."""
@@ -75,15 +87,20 @@ class Dispatch:
             by_slot[call.slot].append(call)
         for slot, further in by_slot.items():
             self._waiting[slot].extendleft(reversed(further))
+            self._left[slot] += sum(map(self._length, further))
             self._rest(slot)
 
     def leave(self, slot: int) -> list[Call]:
         """A slot lost its actor: what waited for it, and waits no longer."""
         self._home.pop(slot, None)
+        self._left.pop(slot, None)
         return [*self._waiting.pop(slot, ())]
 
     def _rest(self, slot: int) -> None:
         if slot not in self._at and (waiting := len(self._waiting[slot])):
             node = self._home[slot] = self._node_of(slot)
-            heapq.heappush(self._idle[node], (-waiting, slot))
+            heapq.heappush(self._idle[node], (-self._left[slot], slot, waiting))
             self._changed[node] = None
+
+    def _length(self, call: Call) -> float:
+        return sum(map(self._seconds, call.items))

@@ -29,6 +29,7 @@ from fused_ray.engine.cluster import await_nodes, bundles, group_nodes, plan_bes
 from fused_ray.engine.cluster import cluster_nodes as cluster_nodes
 from fused_ray.engine.crew import Crew
 from fused_ray.engine.dispatch import Call
+from fused_ray.engine.pace import Pace
 from fused_ray.engine.parcels import Sent, packed
 from fused_ray.engine.placement import Plan, plan, room
 from fused_ray.engine.recovery import assigned, split
@@ -57,7 +58,7 @@ class RayPool:
         self._crew: Crew | None = None
         self._lost: set[str] = set()
         """Nodes that this pool has lost."""
-        self._sent = Sent()
+        self._sent, self._pace = Sent(), Pace()
         self._rounds = 0
         """Number of the last round: what an actor keeps of an earlier one is of no use."""
         self.assign(config, data, scenario)
@@ -105,12 +106,12 @@ class RayPool:
         calls = [Call(slot, part) for slot, held in by_slot.items() for part in split(held, _CALLS)]
         parcel = packed(work)
         task, once, self._rounds = ray.put((parcel.rest, payload)), self._sent.ref(parcel.once), self._rounds + 1
-        number, told = self._rounds, set[int]()
+        number, told, reports = self._rounds, set[int](), list[ClientReport]()
         request = Request(
             "train",
             lambda call, last: (task, once, parcel.of(call.items), call.items, keep_updates, number, last),
             f"{work.phase} round {work.round}",
-            self._examples.__getitem__,
+            lambda client: self._pace.seconds(self._examples[client]),
             done,
             self._config.federation.on_failure,
         )
@@ -119,7 +120,9 @@ class RayPool:
             told |= new
             done(len(new))
             if answer.result is not None:
+                reports += answer.result.reports
                 yield self._placed(answer)
+        self._pace.learn([report.examples for report in reports], [report.train_seconds for report in reports])
 
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> IntVector:
         self._await_one()

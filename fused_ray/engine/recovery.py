@@ -129,7 +129,7 @@ def late(running: Iterable[tuple[Call, float]], limit: float, now: float) -> lis
     return [call for call, since in running if now - since > limit * max(1, len(call.items))]
 
 
-def moved(calls: Sequence[Call], ready: Collection[int], weight: Callable[[int], int]) -> list[Call]:
+def moved(calls: Sequence[Call], ready: Collection[int], weight: Callable[[int], float]) -> list[Call]:
     """Calls of lost slots as calls of the slots that are left, spread by the weights of their items."""
     parts = [replace(call, items=part) for call in calls for part in split(call.items, len(ready))]
     takers = spread([sum(map(weight, part.items)) for part in parts], dict.fromkeys(ready, 0))
@@ -144,7 +144,7 @@ def assigned(homes: Sequence[Sequence[int]], ready: Collection[int], weight: Cal
     return slot_of | dict(zip(strays, spread([weight(client) for client in strays], loads), strict=True))
 
 
-def spread(weights: Sequence[int], loads: Mapping[int, int]) -> list[int]:
+def spread(weights: Sequence[float], loads: Mapping[int, float]) -> list[int]:
     """A slot for each weight: the heaviest first, each to the slot with the least load."""
     heap = [(load, slot) for slot, load in sorted(loads.items())]
     heapq.heapify(heap)

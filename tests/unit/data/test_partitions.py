@@ -111,6 +111,18 @@ def test_a_small_alpha_with_many_clients_still_fills_everyone(alpha: float) -> N
     assert min(map(len, parts)) >= 10
 
 
+@pytest.mark.parametrize(("alpha", "clients"), [(1.0, 10), (1.0, 30), (0.05, 10)])  # draw 1, a later one, none of 100
+def test_draws_that_are_made_at_once_are_those_that_are_made_in_turn(
+    alpha: float, clients: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DataConfig(alpha=alpha, min_examples=20)
+    in_turn = [partition(config, clients, LABELS, seed) for seed in range(5)]
+    monkeypatch.setattr(partitions, "_LARGE", 0)
+    monkeypatch.setattr(partitions.os, "cpu_count", lambda: 7)
+    at_once = [partition(config, clients, LABELS, seed) for seed in range(5)]
+    assert [digest(one) for one in at_once] == [digest(one) for one in in_turn]
+
+
 def test_no_slack_at_all_is_possible() -> None:
     parts = partition(DataConfig(alpha=0.1, min_examples=60), 50, LABELS, 0)
     assert [len(part) for part in parts] == [60] * 50

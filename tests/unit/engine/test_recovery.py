@@ -241,7 +241,7 @@ def test_every_item_is_in_the_sum_once_whatever_dies(slots: int, nodes: int, ite
     calls = [Call(slot, part) for slot, home in enumerate(homes) for part in split(home, 4)]
     recovery = Recovery(Budget(100, 100, 20.0, 1e9), set())
     node_of = dict(toys.where)  # as the pool knows it
-    dispatch = Dispatch(calls, node_of.__getitem__, dict.fromkeys(toys.alive, 2))
+    dispatch = Dispatch(calls, node_of.__getitem__, dict.fromkeys(toys.alive, 2), lambda item: 1.0)
     running: list[tuple[Call, bool]] = []
     while True:
         running += [(call, not dispatch.more(call.slot)) for call in dispatch.start()]
