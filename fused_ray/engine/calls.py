@@ -92,7 +92,7 @@ class Calls:
                 dispatch.end(call)
                 if (answer := self._answer(ref, call, dispatch, request)) is not None:
                     yield answer
-            self._check_time(request)
+            self._check_time(dispatch, request)
             self._recover(dispatch, request)
 
     def node_of(self, slot: int) -> str:
@@ -104,7 +104,7 @@ class Calls:
         if not refs:  # only the loss of a node, or that there is none, can still show
             time.sleep(_POLL)
             return []
-        ended, _ = ray.wait(refs, timeout=_POLL)
+        ended, _ = ray.wait(refs, timeout=min(_POLL, self._engine.client_timeout))
         if ended and len(refs) > 1:  # those that ended at the same time, in one go
             ended, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
         return [ref for ref in ended if ref in self._running]
@@ -116,13 +116,16 @@ class Calls:
         except RayTaskError as error:
             raise self._explained(error, call, request) from None
         except RayError as error:
-            sure, node = not isinstance(error, ActorUnavailableError), self.node_of(call.slot)
-            waiting = dispatch.leave(call.slot)
-            self._recovery.died(call, waiting, node, time.monotonic(), reason(error), sure)
-            self._crew.lose(call.slot)
+            self._died(call, dispatch, reason(error), sure=not isinstance(error, ActorUnavailableError))
             return None
         self._recovery.computed(call)
         return Answer(call, result, [] if result is None else self._recovery.handed_over(call.slot))
+
+    def _died(self, call: Call, dispatch: Dispatch, why: str, sure: bool) -> None:
+        """A call is over for its actor is; a new actor is asked for."""
+        node, waiting = self.node_of(call.slot), dispatch.leave(call.slot)
+        self._recovery.died(call, waiting, node, time.monotonic(), why, sure)
+        self._crew.lose(call.slot)
 
     def _recover(self, dispatch: Dispatch, request: Request) -> None:
         """Do what can be done about the actors that died. Raises ClientFailedError when that is nothing."""
@@ -141,7 +144,7 @@ class Calls:
                 strays += self._recovery.take(slot)
         dispatch.put(moved(strays, ready, request.seconds))
 
-    def _check_time(self, request: Request) -> None:
+    def _check_time(self, dispatch: Dispatch, request: Request) -> None:
         """See to calls that have run for longer than their clients may take, one after the other.
 
         The actor of such a call is ended, and the clients of the call are tried one by one where it has several, left
@@ -152,10 +155,12 @@ class Calls:
         limit = self._engine.client_timeout
         found = late(self._running.values(), limit, time.monotonic())
         if found and request.on_failure == "skip":
-            for call in found:
+            for ref in [ref for ref, (call, _) in self._running.items() if call in found]:
+                call, _ = self._running.pop(ref)  # what it gives by now is too late
                 if len(call.items) == 1:
                     self._recovery.leave_out(call.items[0])
-                ray.kill(self._crew[call.slot])
+                dispatch.end(call)
+                self._died(call, dispatch, f"it had run for longer than {limit:g} s a client", sure=True)
         elif found:
             missing = "; ".join(f"{list(call.items)} on node {self.node_of(call.slot)[:12]}" for call in found)
             raise ClientFailedError(

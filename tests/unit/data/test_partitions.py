@@ -111,7 +111,7 @@ def test_a_small_alpha_with_many_clients_still_fills_everyone(alpha: float) -> N
     assert min(map(len, parts)) >= 10
 
 
-@pytest.mark.parametrize(("alpha", "clients"), [(1.0, 10), (1.0, 30), (0.05, 10)])  # draw 1, a later one, none of 100
+@pytest.mark.parametrize(("alpha", "clients"), [(0.05, 10), (1.0, 60), (1.0, 100)])  # draws 1 to 6, and none of 100
 def test_draws_that_are_made_at_once_are_those_that_are_made_in_turn(
     alpha: float, clients: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
