@@ -22,12 +22,10 @@ from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
 from fused_ray.data.reading import some
 from fused_ray.errors import (
-    FusedRayError,
     Interrupted,
     RunDirectoryError,
     in_one_line,
     naming_memory,
-    out_of_memory,
 )
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.runs import audits, plots
@@ -35,7 +33,7 @@ from fused_ray.runs.checkpoints import Checkpoints
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.earlier import earlier_run, made_elsewhere
 from fused_ray.runs.events import AuditOver, RunEnds
-from fused_ray.runs.faults import blamed
+from fused_ray.runs.faults import told
 from fused_ray.runs.given import adopt_ranking, given_model
 from fused_ray.runs.progress import Progress, Teller
 from fused_ray.runs.recorder import DirectoryRecorder, check_same_data, facts_of
@@ -96,20 +94,13 @@ def _carried_out(
     try:
         result = _Run(directory, config, make_pool, hear, stopped, sinks).result(notes, prepare)
     except BaseException as raised:
-        error = _told(config, raised)
+        error = told(config, raised)
         sinks(RunEnds(result=None, error=in_one_line(error)))
         if error is raised:
             raise
         raise error from raised
     sinks(RunEnds(result=result, error=None))
     return result
-
-
-def _told(config: RunConfig, raised: BaseException) -> BaseException:
-    """What ended a run, as the user should hear it: of another package's part, that it was this one."""
-    if not isinstance(raised, Exception) or isinstance(raised, FusedRayError) or out_of_memory(raised):
-        return raised
-    return blamed(config, raised) or raised
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def show(config: RunConfig, cluster: str) -> None:
     """
     nodes = _live(config.engine.address) if cluster == "auto" else nodes_of(cluster)
     data = datasets.load(config.data, config.seed)
-    examples = [len(held) for held in scenarios.build(config, data).held]
+    examples: list[int] = scenarios.build(config, data).held.sizes.tolist()
     screen = make_screen()
     for line in placement_lines(config, examples, nodes):
         screen.tell(line)

@@ -204,24 +204,29 @@ assert open_files()[1] <= sockets + 2 * 19, (sockets, open_files())
 """
 
 TWO_HUNDRED_ROUNDS = """
-import sys, psutil
+import re, sys, psutil
 from fused_ray import RunConfig, load_run, run
-sizes = {}
+from ray._private.internal_api import memory_summary
+seen = {}
 def measure(progress):
     if progress.phase == "unlearn" and progress.round >= 20:
-        total = 0
+        memory, handles = 0, 0
         for process in psutil.Process().children(recursive=True):
             try:
                 if "ray::" in " ".join(process.cmdline()):
-                    total += process.memory_info().rss
+                    memory += process.memory_info().rss
+                    handles += process.num_fds()  # files and sockets
             except psutil.Error:  # it has just ended
                 pass
-        sizes[progress.round] = total
+        stored = re.search(r"Plasma memory usage (\\d+) MiB, (\\d+) objects", memory_summary(stats_only=True))
+        seen[progress.round] = memory, handles, int(stored[2])
 run(RunConfig.from_dict({}, [*sys.argv[2:], f"output.dir={sys.argv[1]}/run"]), listener=measure)
 assert load_run(f"{sys.argv[1]}/run").table("rounds").num_rows == 201
-first, last = sizes[min(sizes)], sizes[max(sizes)]
-assert min(sizes) < 100 < 150 < max(sizes), sorted(sizes)
-assert last < first * 1.05, (first, last)
+assert min(seen) < 100 < 150 < max(seen), sorted(seen)
+(memory, handles, objects), (later_memory, later_handles, later_objects) = seen[min(seen)], seen[max(seen)]
+assert later_memory < memory * 1.05, seen
+assert later_handles <= handles + 4, seen
+assert later_objects <= objects + 4, seen
 """
 
 
@@ -237,7 +242,7 @@ assert last < first * 1.05, (first, last)
                 *("data.limit=4000", "unlearn.rounds=200", "unlearn.layers=[conv2,fc3]", "unlearn.sparsity=0"),
                 *("unlearn.mask=random", "unlearn.start=zero", "audit.enabled=false"),
             ),
-            id="memory is flat over two hundred rounds",
+            id="memory, files, sockets and the object store are flat over two hundred rounds",
         ),
     ],
 )

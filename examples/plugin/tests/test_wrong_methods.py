@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fused_ray import CompareConfig, RunConfig, compare, load_comparison, resume_comparison, run
+from fused_ray import CompareConfig, RunConfig, SweepConfig, compare, load_comparison, resume_comparison, run
 from fused_ray.api import Method
 from fused_ray.errors import ConfigError, FusedRayError
+from fused_ray.studies.sweeps.plan import show_plan
 
 SMALL = [
     *("data.limit=300", "federation.clients=3", "pretrain.rounds=1", "unlearn.rounds=1", "retrain.rounds=1"),
@@ -50,7 +51,7 @@ def test_a_method_returns_what_became_of_the_model(tmp_path: Path) -> None:
 
 PARTS = """
 import torch
-from fused_ray.api import AdapterKind, Aggregate, Method, Schedule
+from fused_ray.api import AdapterKind, Aggregate, Method, Schedule, Selection
 def fail(*given):
     return {}["wanted"]
 def late(done, rounds, settings):
@@ -95,6 +96,17 @@ def test_a_part_that_raises_in_a_run_is_named_with_its_line(
     part = fields[0].replace("PLACE", place).replace("=", ": ")
     told = f"{part} raised KeyError: 'wanted' ({file}, line 5)"
     assert str(caught.value).partition("; continue with")[0] == told
+
+
+def test_a_part_that_raises_in_a_plan_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "in_plan.py"
+    file.write_text(PARTS + "SELECTION = Selection(fail)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    base = RunConfig.from_dict({}, [*SMALL, "unlearn.selection=in_plan:SELECTION"]).model_dump(mode="json")
+    sweep = SweepConfig.from_dict({"base": base, "space": {"unlearn.rounds": {"grid": [1, 2]}}})
+    with pytest.raises(FusedRayError) as caught:
+        show_plan(sweep, timed=False)
+    assert str(caught.value) == f"unlearn.selection: in_plan:SELECTION raised KeyError: 'wanted' ({file}, line 5)"
 
 
 def test_one_that_ends_the_process_is_one_row_and_a_damaged_folder_stops_nobody(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fused_ray.config import RunConfig, consistency
 from fused_ray.core import layers
 from fused_ray.core.layers import Sensitivity
+from fused_ray.runs.faults import naming_parts
 
 _QUANTILES = (1 / 6, 1 / 2, 5 / 6)
 """Of the lowest layer, if any K layers are as likely as any others."""
@@ -52,10 +53,11 @@ def foresee(config: RunConfig, ranking: Sequence[Sensitivity] = ()) -> Foreseen 
         choices = [tuple(open_)]
     elif not selection.ranks or ranking or unlearn.layers >= len(open_):
         ordered = layers.rank(ranking or [Sensitivity(name, 0.0, 0.0, 0.0) for name in names], unlearn.ranking, closed)
-        chosen = layers.choose(
-            *(unlearn.selection, names, unlearn.layers, ordered, closed, config.seed, unlearn.draw, never),
-            args=unlearn.selection_args,
-        )
+        with naming_parts(config):
+            chosen = layers.choose(
+                *(unlearn.selection, names, unlearn.layers, ordered, closed, config.seed, unlearn.draw, never),
+                args=unlearn.selection_args,
+            )
         choices = [tuple(chosen)]
     else:
         choices = [_from(open_, unlearn.layers, share) for share in _QUANTILES]
