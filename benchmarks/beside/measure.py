@@ -1,0 +1,213 @@
+"""The parts of the benchmark. Each gives rows: what was measured, of which system, repeat by repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from beside import tasks
+from beside.systems import FLOWER, OURS, PLAIN, SYSTEMS, BenchError, Outcome, System, run
+
+LENET = 44_426
+"""Values of a LeNet on Fashion-MNIST."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of one system: a value a repeat, in the order of the repeats."""
+
+    part: str
+    case: str
+    system: str
+    measure: str
+    unit: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a benchmark is run."""
+
+    pairs: int
+    cache: Path
+    """Where the peers' environments are."""
+    folder: Path
+    """Where tasks are written."""
+    quick: bool = False
+    """A trial that everything works: few images, few clients; its figures say nothing."""
+    cifar10: str | None = None
+    """The folder with CIFAR-10 as Parquet."""
+    released: Path | None = None
+    """A checkout of the code that was released with the FUSED paper."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Systems that cannot be measured here, with the reason; filled as it is found out."""
+
+    def there(self, systems: Sequence[System]) -> list[System]:
+        """Those of the systems that this machine can run."""
+        for system in systems:
+            if system.name not in self.missing:
+                try:
+                    system.interpreter(self.cache)
+                except BenchError as error:
+                    self.missing[system.name] = str(error)
+                    print(f"left out: {error}", flush=True)
+        return [system for system in systems if system.name not in self.missing]
+
+
+Repeats = dict[tuple[str, str, str, str], list[float]]
+"""Values by case, system, measure and unit."""
+
+
+def _rows(part: str, repeats: Repeats) -> list[Row]:
+    return [Row(part, *key, tuple(values)) for key, values in repeats.items()]
+
+
+def alternately(setting: Setting, systems: Sequence[System], pairs: int) -> Iterator[tuple[int, System]]:
+    """A B C A B C ...: every system once in a repeat, so that a slow hour of the machine hits all of them."""
+    there = setting.there(systems)
+    for repeat in range(pairs):
+        for system in there:
+            print(f"  {repeat + 1} of {pairs}: {system.name}", flush=True)
+            yield repeat, system
+
+
+def trained(setting: Setting, case: str, task: Path, systems: Sequence[System], rounds: int, pairs: int) -> Repeats:
+    """Rounds of training: the first warms up, in the last the memory is looked at, those between count."""
+    found: Repeats = {}
+    for _, system in alternately(setting, systems, pairs):
+        outcome = run(system, setting.cache, ["full", task, rounds], watched=rounds)
+        add(found, (case, system.name, "round", "s"), middle(outcome.rounds[1:-1]))
+        add(found, (case, system.name, "accuracy after the last round", "share"), outcome.lines[-1]["accuracy"])
+        add(found, (case, system.name, "memory", "GB"), (outcome.memory or 0) / 1e9)
+    return found
+
+
+def add(found: Repeats, key: tuple[str, str, str, str], value: float) -> None:
+    found.setdefault(key, []).append(value)
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median, of an even number the lower one."""
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def full(setting: Setting) -> list[Row]:
+    """Full Fashion-MNIST, LeNet, 50 clients."""
+    fields = [*tasks.FASHION, *(["data.limit=5000"] if setting.quick else [])]
+    task = tasks.write(setting.folder / "full", fields, "lenet")
+    rounds = 3 if setting.quick else 5
+    return _rows("full", trained(setting, "50 clients", task, SYSTEMS, rounds, setting.pairs))
+
+
+def empty(setting: Setting) -> list[Row]:
+    """Rounds in which clients add a constant to a LeNet's values, and the start before the first of them."""
+    found: Repeats = {}
+    for clients in (50, 200) if setting.quick else (50, 1_000, 10_000):
+        case = f"{clients:,} clients"
+        for repeat, system in alternately(setting, SYSTEMS, setting.pairs):
+            if system is FLOWER and clients == 10_000 and repeat:
+                continue  # minutes a round; said on the page
+            rounds = 2 if system is FLOWER and clients > 50 else 4
+            outcome = run(system, setting.cache, ["empty", clients, LENET, rounds])
+            add(found, (case, system.name, "round", "s"), middle(outcome.rounds[1:]))
+            if clients == 50:
+                add(found, (case, system.name, "start", "s"), outcome.first)
+    return _rows("empty", found)
+
+
+def payload(setting: Setting) -> list[Row]:
+    """The same with 10 clients and payloads of several sizes."""
+    sizes = [1_000, 100_000] if setting.quick else [10**exponent for exponent in range(3, 8)]
+    found: Repeats = {}
+    rounds = 3
+    for _, system in alternately(setting, SYSTEMS, setting.pairs):
+        listed = ",".join(map(str, sizes))
+        outcome = run(system, setting.cache, ["empty", 10, listed, rounds])
+        for index, size in enumerate(sizes):
+            own = outcome.rounds[index * rounds : (index + 1) * rounds]
+            add(found, (f"{size:,} values", system.name, "round", "s"), middle(own[1:]))
+    return _rows("payload", found)
+
+
+def fused(setting: Setting) -> list[Row]:
+    """Rounds of FUSED against a full one, and against the bare arithmetic of what it trains."""
+    fields = [*tasks.FASHION, *(["data.limit=5000"] if setting.quick else [])]
+    task = tasks.write(setting.folder / "fused", fields, "lenet")
+    suffix = tasks.write(setting.folder / "suffix", [*fields, "unlearn.layers=[fc3]"], "lenet", "retained")
+    rounds = 3 if setting.quick else 5
+    found: Repeats = {}
+    for _, system in alternately(setting, (OURS, PLAIN), setting.pairs):
+        if system is PLAIN:
+            outcome = run(system, setting.cache, ["suffix", suffix, rounds])
+            add(found, ("fc3", system.name, "round", "s"), middle(outcome.rounds[1:]))
+            continue
+        told = run(system, setting.cache, ["fused", task, rounds])
+        for case in ("fc3", "default"):
+            _adapted(found, case, system.name, told)
+    return _rows("fused", found)
+
+
+def _adapted(found: Repeats, case: str, name: str, outcome: Outcome) -> None:
+    """What the lines of one adapter say: rounds, and the price of it."""
+    lines = [line for line in outcome.lines if line.get("case") == case]
+    of = {phase: [line for line in lines if line.get("phase") == phase] for phase in ("pretrain", "rank", "unlearn")}
+    layers: str = next(line["layers"] for line in lines if "layers" in line)
+    what = case if case == layers else f"{case}: {layers}"
+    whole = middle([line["seconds"] for line in of["pretrain"][1:]])
+    first, *cached = (line["seconds"] for line in of["unlearn"])
+    add(found, (what, name, "full round", "s"), whole)
+    add(found, (what, name, "first round", "s"), first)
+    add(found, (what, name, "round", "s"), middle(cached))
+    add(found, (what, name, "full round / round", "times"), whole / middle(cached))
+    if of["rank"]:
+        add(found, (what, name, "round that ranks layers", "s"), of["rank"][0]["seconds"])
+    last = of["unlearn"][-1]
+    add(found, (what, name, "values", "values"), last["values"])
+    for key, said in (("bytes_up", "sent up"), ("bytes_down", "sent down"), ("bytes_once", "sent down once")):
+        line = of["unlearn"][0] if key == "bytes_once" else last
+        add(found, (what, name, f"{said}, a client and round", "bytes"), line[key])
+
+
+def published(setting: Setting) -> list[Row]:
+    """The CIFAR-10 tasks that BlazeFL and pfl-research published. Raises BenchError without --cifar10."""
+    if setting.cifar10 is None:
+        raise BenchError("published: it needs CIFAR-10 as Parquet: --cifar10 FOLDER")
+    place = [f"data.root={setting.cifar10}", *(["data.limit=5000"] if setting.quick else [])]
+    definitions = (
+        ("BlazeFL's: 100 clients, 5 epochs", [*tasks.BLAZEFL, *place], "lenet", 3),
+        ("pfl's: 50 of 1,000 clients", [*tasks.PFL, *place], "dropout", 6),
+    )
+    found: Repeats = {}
+    for number, (case, fields, net, rounds) in enumerate(definitions):
+        if setting.quick:
+            fields = [*fields, "train.local_epochs=1"]
+        task = tasks.write(setting.folder / f"published{number}", fields, net)
+        found |= trained(setting, case, task, SYSTEMS, 3 if setting.quick else rounds, min(setting.pairs, 3))
+    return _rows("published", found)
+
+
+def step(setting: Setting) -> list[Row]:
+    """A training step on one core: arithmetic a second, against the core's own matrix product."""
+    task = tasks.write(setting.folder / "step", tasks.FASHION, "lenet")
+    found: Repeats = {}
+    for _, system in alternately(setting, (OURS,), setting.pairs):
+        lines = run(system, setting.cache, ["step", task, 10]).lines[1:]
+        case, rate, peak = "LeNet, batch 64", *(middle([line[key] for line in lines]) for key in ("gflops", "peak"))
+        add(found, (case, system.name, "step", "ms"), 1000 * middle([line["seconds"] for line in lines]))
+        add(found, (case, system.name, "arithmetic", "GFLOP/s"), rate)
+        add(found, (case, system.name, "peak of this core", "GFLOP/s"), peak)
+        add(found, (case, system.name, "share of the peak", "share"), rate / peak)
+    return _rows("step", found)
+
+
+PARTS: dict[str, Callable[[Setting], list[Row]]] = {
+    each.__name__: each for each in (full, empty, payload, fused, published, step)
+}
+
+
+def versions(setting: Setting, found: Sequence[Row]) -> dict[str, str]:
+    """What each measured system is made of, and why others are missing."""
+    there = {row.system for row in found}
+    made = {system.name: system.version() for system in SYSTEMS if system.name in there}
+    return made | {f"{name} left out": reason for name, reason in setting.missing.items()}
