@@ -5,9 +5,11 @@
 #   PIP_ARGS   further arguments for every pip install, such as where CPU-only wheels of torch are:
 #                                          make demo PIP_ARGS="--extra-index-url ADDRESS"
 #                                          make demo PIP_ARGS="--find-links FOLDER"
+#   BENCH_ARGS arguments of the benchmark      make bench BENCH_ARGS="--only full,empty --pairs 3"
 
 PYTHON   ?= python3
 PIP_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -85,8 +87,8 @@ docs: $(VENV)/.installed  ## Write docs/configuration.yaml anew from the fields'
 	rm -f docs/configuration.yaml
 	$(BIN)/fused-ray init docs/configuration.yaml
 
-bench: $(VENV)/.installed  ## Time a round against a plain loop on this machine
-	$(BIN)/python benchmarks/round.py
+bench: $(VENV)/.installed-dev  ## Time rounds, starts and memory beside the peers (45 minutes; see BENCH_ARGS)
+	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 
 # --- tidy up ------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from engine import AddConstant
 from torch.utils.flop_counter import FlopCounterMode
 
 from fused_ray import RunConfig
+from fused_ray.config import schedule
 from fused_ray.core import state
 from fused_ray.core.methods import fedavg, fused
 from fused_ray.core.methods.fedavg import FullTraining
@@ -54,7 +55,6 @@ class Timed(DirectoryRecorder):
 
     label = ""
     labels: IntVector
-    values: int | None = None
 
     def begin_round(self, phase: str, round: int, rounds: int, clients: int) -> None:
         self.began = time.perf_counter()
@@ -79,7 +79,7 @@ def fields_of(task: str) -> list[str]:
 
 
 @contextmanager
-def federation(fields: Sequence[str], phases: Sequence[str] = ("pretrain",)) -> Iterator[Federation]:
+def federation(fields: Sequence[str]) -> Iterator[Federation]:
     """Workers on a private Ray, and a run directory, until the end of the block."""
     with tempfile.TemporaryDirectory() as folder, session("local"):
         config = RunConfig.from_dict({}, [*fields, f"output.dir={folder}/run"])
@@ -89,7 +89,8 @@ def federation(fields: Sequence[str], phases: Sequence[str] = ("pretrain",)) -> 
         scenario = scenarios.build(config, data)
         data = scenarios.extended(config, data, scenario)
         sinks = Sinks(lambda event: None, {})
-        recorder = Timed(directory, data, scenario, checkpoints=Checkpoints(directory, phases), sinks=sinks)
+        checkpoints = Checkpoints(directory, [*schedule.rounds(config)])
+        recorder = Timed(directory, data, scenario, checkpoints=checkpoints, sinks=sinks)
         recorder.labels = data.test_labels
         with closing(RayPool(config, data, scenario)) as pool:
             yield Federation(config, data, scenario, pool, recorder)
@@ -103,14 +104,14 @@ def full(task: str, rounds: int) -> None:
 
 def unlearned(task: str, rounds: int) -> None:
     """Training, then unlearning from its end: half of fc3, and what the defaults adapt."""
-    fields, phases = fields_of(task), ("pretrain", "rank", "unlearn")
+    fields = fields_of(task)
     cases = {
         "fc3": ["unlearn.selection=critical", "unlearn.layers=[fc3]", "unlearn.sparsity=0.5", "unlearn.mask=random"],
         "default": [],
     }
     for label, adapter in cases.items():
         counts = [f"pretrain.rounds={rounds}", f"unlearn.rounds={rounds}"]
-        with federation([*fields, *adapter, *counts], phases) as found:
+        with federation([*fields, *adapter, *counts]) as found:
             assert isinstance(found.recorder, Timed)
             found.recorder.label = label
             like = fedavg.initial(found, "pretrain")

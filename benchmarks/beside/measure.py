@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from beside import tasks
-from beside.systems import FLOWER, OURS, PLAIN, SYSTEMS, BenchError, Outcome, System, run
+from beside.systems import FLOWER, OURS, PLAIN, RELEASED, SYSTEMS, BenchError, Outcome, System, run
 
 LENET = 44_426
 """Values of a LeNet on Fashion-MNIST."""
@@ -148,25 +149,47 @@ def fused(setting: Setting) -> list[Row]:
     return _rows("fused", found)
 
 
+def released(setting: Setting) -> list[Row]:
+    """Rounds of FUSED against those of the code that was released with its paper, which adapts conv1 and fc3 by LoRA."""
+    fields = [*tasks.FASHION, *(["data.limit=5000"] if setting.quick else [])]
+    task = tasks.write(setting.folder / "fused", fields, "lenet")
+    retained = tasks.write(setting.folder / "retained", [*fields, "unlearn.layers=[fc3]"], "lenet", "retained")
+    found: Repeats = {}
+    case = "a round of unlearning"
+    for _, system in alternately(setting, (OURS, RELEASED), min(setting.pairs, 3)):
+        if system is RELEASED:
+            lines = run(system, setting.cache, ["fused", retained, 3, setting.released]).lines[1:]
+            for key, measure in (("seconds", "round"), ("train", "its training"), ("evaluate", "its evaluation")):
+                add(found, (case, system.name, measure, "s"), middle([line[key] for line in lines]))
+            continue
+        outcome = run(system, setting.cache, ["fused", task, 3])
+        for label, measure in (("default", "round"), ("fc3", "round, fc3 alone")):
+            lines = [x for x in outcome.lines if (x.get("case"), x.get("phase")) == (label, "unlearn")]
+            add(found, (case, system.name, measure, "s"), middle([line["seconds"] for line in lines[1:]]))
+    return _rows("released", found)
+
+
 def _adapted(found: Repeats, case: str, name: str, outcome: Outcome) -> None:
     """What the lines of one adapter say: rounds, and the price of it."""
     lines = [line for line in outcome.lines if line.get("case") == case]
-    of = {phase: [line for line in lines if line.get("phase") == phase] for phase in ("pretrain", "rank", "unlearn")}
+    of: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        if "phase" in line:
+            of.setdefault(line["phase"], []).append(line)
     layers: str = next(line["layers"] for line in lines if "layers" in line)
     what = case if case == layers else f"{case}: {layers}"
     whole = middle([line["seconds"] for line in of["pretrain"][1:]])
     first, *cached = (line["seconds"] for line in of["unlearn"])
     add(found, (what, name, "full round", "s"), whole)
+    for phase in sorted(of.keys() - {"pretrain", "unlearn"}):
+        add(found, (what, name, f"before the first round: {phase}", "s"), sum(line["seconds"] for line in of[phase]))
     add(found, (what, name, "first round", "s"), first)
     add(found, (what, name, "round", "s"), middle(cached))
     add(found, (what, name, "full round / round", "times"), whole / middle(cached))
-    if of["rank"]:
-        add(found, (what, name, "round that ranks layers", "s"), of["rank"][0]["seconds"])
-    last = of["unlearn"][-1]
-    add(found, (what, name, "values", "values"), last["values"])
-    for key, said in (("bytes_up", "sent up"), ("bytes_down", "sent down"), ("bytes_once", "sent down once")):
-        line = of["unlearn"][0] if key == "bytes_once" else last
-        add(found, (what, name, f"{said}, a client and round", "bytes"), line[key])
+    add(found, (what, name, "values", "values"), of["unlearn"][0]["values"])
+    sent = {"bytes_up": "up a round", "bytes_down": "down a round", "bytes_once": "down once"}
+    for key, direction in sent.items():
+        add(found, (what, name, f"sent {direction}, a client", "bytes"), of["unlearn"][0][key])
 
 
 def published(setting: Setting) -> list[Row]:
@@ -202,12 +225,12 @@ def step(setting: Setting) -> list[Row]:
 
 
 PARTS: dict[str, Callable[[Setting], list[Row]]] = {
-    each.__name__: each for each in (full, empty, payload, fused, published, step)
+    each.__name__: each for each in (full, empty, payload, fused, published, step, released)
 }
 
 
 def versions(setting: Setting, found: Sequence[Row]) -> dict[str, str]:
     """What each measured system is made of, and why others are missing."""
     there = {row.system for row in found}
-    made = {system.name: system.version() for system in SYSTEMS if system.name in there}
+    made = {system.name: system.version() for system in (*SYSTEMS, RELEASED) if system.name in there}
     return made | {f"{name} left out": reason for name, reason in setting.missing.items()}

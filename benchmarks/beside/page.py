@@ -164,7 +164,7 @@ def write(page: Path, lines: Iterator[str]) -> None:
     page.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}")
 
 
-def draw(rows: Sequence[Kept], path: Path) -> None:
+def plotted(rows: Sequence[Kept]) -> Figure:
     """Three panels: a full round, empty rounds by clients, and rounds by the size of what is sent."""
     figure = Figure(figsize=(13, 4), layout="constrained")
     bars, *lines = figure.subplots(1, 3)
@@ -188,8 +188,13 @@ def draw(rows: Sequence[Kept], path: Path) -> None:
         axes.grid(alpha=0.3)
         if some:
             axes.legend(frameon=False)
+    return figure
+
+
+def draw(rows: Sequence[Kept], path: Path) -> None:
+    """The plot, to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    plotted(rows).savefig(path, dpi=110)
 
 
 def _leading(case: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -59,7 +60,9 @@ PLAIN = System("plain loop", PEERS / "plain_rounds.py")
 FLOWER = System("Flower 1.42", PEERS / "flower_rounds.py", "flower")
 PFL = System("pfl-research 0.6", PEERS / "pfl_rounds.py", "pfl")
 BLAZEFL = System("BlazeFL 2.0", PEERS / "blazefl_rounds.py", "blazefl", (3, 12))
+RELEASED = System("released FUSED code", PEERS / "released_rounds.py", "released", (3, 11))
 SYSTEMS = (OURS, PLAIN, FLOWER, PFL, BLAZEFL)
+"""Those that train whole models."""
 
 
 def environment(system: System, cache: Path) -> Path:
@@ -72,7 +75,8 @@ def environment(system: System, cache: Path) -> Path:
     print(f"making an environment for {system.name} in {folder}", flush=True)
     subprocess.run([base, "-m", "venv", "--clear", folder], check=True)
     # where wheels are is said as for every other install of the project
-    arguments = ["install", "--quiet", "-r", str(PEERS / f"{system.key}.txt"), *os.environ.get("PIP_ARGS", "").split()]
+    further = shlex.split(os.environ.get("PIP_ARGS", ""))
+    arguments = ["install", "--quiet", "-r", str(PEERS / f"{system.key}.txt"), *further]
     done = subprocess.run([python, "-m", "pip", *arguments], capture_output=True, text=True)
     if done.returncode:
         raise BenchError(f"{system.name}: pip says: {done.stderr.strip().splitlines()[-1]}")

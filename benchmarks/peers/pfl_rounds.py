@@ -156,7 +156,7 @@ def train(folder: str, rounds: int) -> None:
 def empty(clients: int, sizes: list, rounds: int) -> None:
     from pfl.algorithm.federated_averaging import FederatedAveraging
     from pfl.data.dataset import Dataset
-    from pfl.metrics import Metrics
+    from pfl.metrics import Metrics, Weighted
     from pfl.model.pytorch import PyTorchModel
 
     class AddConstant(FederatedAveraging):
@@ -172,7 +172,7 @@ def empty(clients: int, sizes: list, rounds: int) -> None:
     for values in sizes:
         net = nn.Module()
         net.values = nn.Parameter(torch.zeros(values))
-        net.loss = net.metrics = lambda *_: None
+        net.metrics = net.loss = lambda *_: {"nothing": Weighted(0, 1)}  # it evaluates its first round
         model = PyTorchModel(net, torch.optim.SGD, torch.optim.SGD(net.parameters(), lr=1.0))
         run(model, lambda client: one, [1] * clients, clients, rounds, settings, [clock], AddConstant)
         clock.before += rounds

@@ -122,7 +122,6 @@ ROWS = (
     Row("docs/models.md", "# staged.py", "runs"),
     Row("docs/models.md", "fused-ray run --set model.factory=staged", "runs"),
     Row("docs/models.md", "SLICE=", "checked", _HOURS),
-    Row("docs/results.md", "round 1:", "printed"),
     Row("docs/sweeps.md", "fused-ray plan examples", "runs"),
     Row(
         *("docs/sweeps.md", "from ray import tune", "runs"),

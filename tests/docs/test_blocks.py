@@ -83,7 +83,7 @@ def test_what_does_not_run_is_right(page: str, folder: Path) -> None:
         ("make demos", "make knows no demos"),
         ("make demo PIPARGS=", "make knows no PIPARGS"),
         ("python benchmarks/depth.py run --scenario class|exclusive", "exclusive: command not found"),
-        ("python benchmarks/round.py --pair 5 --set seed=1", "unrecognized arguments: --set seed=1"),
+        ("python benchmarks/bench.py --pairs 5 --set seed=1", "unrecognized arguments: --set seed=1"),
         ("python benchmarks/models.py wire --unlearn lr=0.02", "no field lr=0.02"),
     ],
 )

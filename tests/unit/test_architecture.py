@@ -318,7 +318,7 @@ WRONG: list[tuple[Check, str, str]] = [
     (private_ray, "engine/pool.py", "import ray\nray._private.worker.global_worker"),
     (private_ray, "engine/pool.py", "from ray import tune as t\nt.Tuner()._local_tuner\nt.execution._x"),
     (private_ray, "engine/pool.py", "import importlib\nimportlib.import_module('ray._private.state')"),
-    (private_ray, "../benchmarks/round.py", "from ray._private.test_utils import wait"),
+    (private_ray, "../benchmarks/bench.py", "from ray._private.test_utils import wait"),
     (private_ray, "../cluster/job.py", "import ray._raylet as raylet"),
     (unseeded_randomness, "core/masks.py", "import numpy as np\nnp.random.default_rng(0)"),
     (unseeded_randomness, "core/masks.py", "from numpy.random import PCG64"),
