@@ -150,7 +150,7 @@ def fused(setting: Setting) -> list[Row]:
 
 
 def released(setting: Setting) -> list[Row]:
-    """Rounds of FUSED against those of the code that was released with its paper, which adapts conv1 and fc3 by LoRA."""
+    """Rounds of FUSED against those of the code released with its paper, which adapts conv1 and fc3 by LoRA."""
     fields = [*tasks.FASHION, *(["data.limit=5000"] if setting.quick else [])]
     task = tasks.write(setting.folder / "fused", fields, "lenet")
     retained = tasks.write(setting.folder / "retained", [*fields, "unlearn.layers=[fc3]"], "lenet", "retained")

@@ -22,19 +22,32 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 
+def mended():
+    """What keeps torchvision importable where it was built for another PyTorch: two operators without an inside."""
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return library
+    return None
+
+
 def imported(checkout):
     """The modules with its algorithm and its network."""
     sys.path.insert(0, checkout)
-    import transformers
-
-    if not hasattr(transformers, "AdamW"):  # newer versions leave it to torch
-        transformers.AdamW = torch.optim.AdamW
-    for name in ("models.Model_adults", "models.Model_purchase"):
-        sys.modules[name] = types.ModuleType(name)
-    models = importlib.import_module("models")
-    models.Model_adults = models.Model_purchase = None
+    nets = importlib.import_module("models.LeNet_FashionMNIST")
+    importlib.import_module("peft")
+    importlib.import_module("transformers").AdamW = torch.optim.AdamW  # newer versions leave it to torch
+    models = sys.modules["models"]
+    for name in ("Model_adults", "Model_purchase"):
+        sys.modules[f"models.{name}"] = module = types.ModuleType(name)
+        setattr(models, name, module)
     sys.modules["alg_utils.ada_hessain"] = importlib.import_module("alg_utils.ada_hessian")
-    return importlib.import_module("algs.fused_unlearning"), importlib.import_module("models.LeNet_FashionMNIST")
+    return importlib.import_module("algs.fused_unlearning"), nets
 
 
 def loaders(task, batch):
@@ -82,6 +95,7 @@ def timed(function, seconds):
 
 
 def main(folder, rounds, checkout):
+    library = mended()  # noqa: F841  (its operators last as long as it does)
     algorithm, nets = imported(checkout)
     task = common.task(folder)
     given = arguments(task, rounds)
