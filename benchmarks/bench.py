@@ -24,6 +24,7 @@ from beside.measure import PARTS, Setting, versions
 from beside.systems import BenchError
 
 import fused_ray
+from fused_ray.errors import FusedRayError
 from fused_ray.storage.environment import environment
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,8 @@ def wanted(given: argparse.Namespace) -> list[str]:
 
 
 def measure(given: argparse.Namespace) -> None:
+    """Part by part; what is measured is on the page before the next one begins."""
+    intros = {part: str(function.__doc__) for part, function in PARTS.items()}
     out = given.out or (given.cache / "trial" if given.quick else ROOT / "docs")
     for name in wanted(given):
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -74,8 +77,8 @@ def measure(given: argparse.Namespace) -> None:
             rows = PARTS[name](setting)
             page.merge(out / "benchmarks.parquet", name, rows, here, versions(setting, rows), when)
         kept = page.in_order(page.read(out / "benchmarks.parquet"), list(PARTS))
-        page.write(out / "benchmarks.md", page.markdown(kept, {part: str(f.__doc__) for part, f in PARTS.items()}))
-        page.draw(kept, out / "images" / "benchmarks.png")
+        page.write(out / "benchmarks.md", page.markdown(kept, intros))
+        page.draw(kept, out / page.PLOT)
     print(f"written: {out / 'benchmarks.md'}")
 
 
@@ -93,7 +96,7 @@ def main() -> None:
         if given.pairs < 1:
             raise BenchError("--pairs: at least 1")
         measure(given)
-    except BenchError as error:
+    except (BenchError, FusedRayError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 

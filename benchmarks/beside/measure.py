@@ -193,9 +193,7 @@ def _adapted(found: Repeats, case: str, name: str, outcome: Outcome) -> None:
 
 
 def published(setting: Setting) -> list[Row]:
-    """The CIFAR-10 tasks that BlazeFL and pfl-research published. Raises BenchError without --cifar10."""
-    if setting.cifar10 is None:
-        raise BenchError("published: it needs CIFAR-10 as Parquet: --cifar10 FOLDER")
+    """The CIFAR-10 tasks that BlazeFL and pfl-research published."""
     place = [f"data.root={setting.cifar10}", *(["data.limit=5000"] if setting.quick else [])]
     definitions = (
         ("BlazeFL's: 100 clients, 5 epochs", [*tasks.BLAZEFL, *place], "lenet", 3),

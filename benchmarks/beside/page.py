@@ -17,6 +17,8 @@ from beside.measure import Row
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 OURS = "fused_ray"
+PLOT = "images/benchmarks.png"
+"""Where the plot is, from the page."""
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("part", "case", "system", "measure", "unit")),
@@ -104,7 +106,8 @@ def _number(value: float) -> str:
 
 
 def markdown(rows: Sequence[Kept], intros: Mapping[str, str]) -> Iterator[str]:
-    """Lines: the targets, then for every part a table with a column a system."""
+    """Lines: the plot, the targets, then for every part a table with a column a system."""
+    yield from (f"![Rounds beside the peers]({PLOT})", "")
     yield from _targets(rows)
     for part in dict.fromkeys(row["part"] for row in rows):
         own = [row for row in rows if row["part"] == part]

@@ -91,6 +91,8 @@ def test_the_page(bench: Any, tmp_path: Path) -> None:
 
 {bench.page.BEGIN}
 
+![Rounds beside the peers](images/benchmarks.png)
+
 ## Targets
 
 | what | wanted | measured | met |
