@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from beside import tasks
-from beside.systems import FLOWER, OURS, PLAIN, RELEASED, SYSTEMS, BenchError, Outcome, System, run
+from beside.systems import BLAZEFL, FLOWER, OURS, PLAIN, RELEASED, SYSTEMS, BenchError, Outcome, System, run
 
 LENET = 44_426
 """Values of a LeNet on Fashion-MNIST."""
@@ -107,9 +107,10 @@ def empty(setting: Setting) -> list[Row]:
     for clients in (50, 200) if setting.quick else (50, 1_000, 10_000):
         case = f"{clients:,} clients"
         for repeat, system in alternately(setting, SYSTEMS, setting.pairs):
-            if system is FLOWER and clients == 10_000 and repeat:
+            slow = system in (FLOWER, BLAZEFL)
+            if slow and clients == 10_000 and repeat:
                 continue  # minutes a round; said on the page
-            rounds = 2 if system is FLOWER and clients > 50 else 4
+            rounds = 2 if slow and clients > 50 else 4
             outcome = run(system, setting.cache, ["empty", clients, LENET, rounds])
             add(found, (case, system.name, "round", "s"), middle(outcome.rounds[1:]))
             if clients == 50:

@@ -7,6 +7,7 @@ Prints a line of JSON a round. Its pool trains what `common.Task` says, and tens
 would need a Python without the interpreter's lock.
 """
 
+import resource
 import sys
 from dataclasses import dataclass
 
@@ -111,6 +112,9 @@ def empty(clients, sizes, rounds):
 
 
 if __name__ == "__main__":
+    # every client's result is a file that stays open for the round
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if sys.argv[1] == "empty":
         empty(int(sys.argv[2]), [int(each) for each in sys.argv[3].split(",")], int(sys.argv[4]))
     else:
