@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import re
 import shlex
@@ -12,14 +14,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
+LAUNCHERS = ("local", "aws", "gcp")
+SCHEMA = ROOT / "tests" / "cluster" / "kuberay" / "rayjob.schema.json"
 
 
-def found(pattern: str, name: str) -> str:
+def found_in(pattern: str, name: str) -> str:
     """The first group of the pattern in a file of the repository. (Python 3.10 cannot read TOML by itself.)"""
     match = re.search(pattern, (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
     assert match, f"{name} has no {pattern}"
@@ -72,29 +77,51 @@ def test_workers_find_a_package_that_is_not_installed(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.strip()) == (7, f"{tmp_path}:/elsewhere"), done.stderr
 
 
-# --- the cluster launcher --------------------------------------------------------------------------------
+# --- the cluster launchers -------------------------------------------------------------------------------
+
+
+def loaded(name: str) -> dict[str, Any]:
+    found = yaml.safe_load((CLUSTER / f"{name}.yaml").read_text())
+    assert isinstance(found, dict)
+    return found
 
 
 @pytest.fixture(scope="module")
 def launcher() -> dict[str, Any]:
-    loaded = yaml.safe_load((CLUSTER / "local.yaml").read_text())
-    assert isinstance(loaded, dict)
-    return loaded
+    return loaded("local")
 
 
-def test_ray_accepts_the_launcher_file(launcher: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_ray_accepts_the_launcher_files_and_no_wrong_ones(name: str) -> None:
     # Private to Ray, and only here: there is no public way to validate without starting machines.
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    validate_config(prepare_config(launcher))
-
-
-def test_ray_refuses_a_wrong_launcher_file(launcher: dict[str, Any]) -> None:
-    """So that the test above can fail."""
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
+    validate_config(prepare_config(loaded(name)))
     with pytest.raises(Exception, match="head_start_rays"):
-        validate_config(prepare_config({**launcher, "head_start_rays": []}))
+        validate_config(prepare_config({**loaded(name), "head_start_rays": []}))
+
+
+@pytest.mark.parametrize("name", LAUNCHERS[1:])
+def test_a_cloud_has_workers_of_both_kinds_between_its_bounds(name: str) -> None:
+    cloud = loaded(name)
+    kinds = cloud["available_node_types"]
+    assert set(kinds) == {cloud["head_node_type"], "cpu", "gpu"}
+    assert kinds["head"]["resources"] == {"CPU": 0}  # the driver needs none
+    assert kinds["cpu"]["min_workers"] > 0
+    assert kinds["gpu"]["min_workers"] == 0  # they cost most
+    assert kinds["gpu"]["resources"]["GPU"] == 1
+    workers = [kinds["cpu"], kinds["gpu"]]
+    assert cloud["max_workers"] == sum(kind["max_workers"] for kind in workers)
+    # the same image everywhere, without which nodes have different versions of Python
+    assert len(set(re.findall(r"(?:ImageId|sourceImage): (\w+)", (CLUSTER / f"{name}.yaml").read_text()))) == 1
+
+
+@pytest.mark.parametrize("name", LAUNCHERS[1:])
+def test_the_clouds_set_up_and_start_nodes_as_the_local_launcher_does(name: str, launcher: dict[str, Any]) -> None:
+    """So that what the tests below say of it is true of them."""
+    cloud = loaded(name)
+    alike = set(launcher) - {"provider", "auth"}
+    assert {key: cloud[key] for key in alike} == {key: launcher[key] for key in alike}
 
 
 def test_the_launcher_carries_what_an_install_needs(launcher: dict[str, Any]) -> None:
@@ -151,64 +178,101 @@ def test_a_node_is_started_once(launcher: dict[str, Any], tmp_path: Path, role: 
 
 # --- KubeRay ---------------------------------------------------------------------------------------------
 
-# The fields of ray.io/v1 that a file for this project may reasonably use.
-JOB_FIELDS = {
-    *("activeDeadlineSeconds", "backoffLimit", "clusterSelector", "deletionStrategy", "entrypoint"),
-    *("entrypointNumCpus", "entrypointNumGpus", "entrypointResources", "jobId", "managedBy", "metadata"),
-    *("rayClusterSpec", "runtimeEnvYAML", "shutdownAfterJobFinishes", "submissionMode", "submitterConfig"),
-    *("submitterPodTemplate", "suspend", "ttlSecondsAfterFinished"),
-}
-CLUSTER_FIELDS = {
-    *("autoscalerOptions", "enableInTreeAutoscaling", "gcsFaultToleranceOptions", "headGroupSpec"),
-    *("headServiceAnnotations", "managedBy", "rayVersion", "suspend", "workerGroupSpecs"),
-}
-HEAD_FIELDS = {"enableIngress", "headService", "rayStartParams", "serviceType", "template"}
-WORKER_FIELDS = {
-    *("groupName", "idleTimeoutSeconds", "maxReplicas", "minReplicas", "numOfHosts", "rayStartParams"),
-    *("replicas", "scaleStrategy", "suspend", "template"),
-}
-CONTAINER_FIELDS = {"env", "image", "imagePullPolicy", "name", "ports", "resources", "volumeMounts"}
+
+def manifest(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What KubeRay makes, and the volume beside it."""
+    claim, found = yaml.safe_load_all((CLUSTER / f"kuberay-{name}.yaml").read_text())
+    return found, claim
+
+
+def cluster_of(found: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = found["spec"]["rayClusterSpec"] if found["kind"] == "RayJob" else found["spec"]
+    return spec
+
+
+def refusing(schema: Any) -> Any:
+    """The schema with fields that it does not name refused, as `kubectl apply` does."""
+    if isinstance(schema, list):
+        return [refusing(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {key: refusing(part) for key, part in schema.items()}
+    known = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    return strict | {"additionalProperties": False} if known else strict
 
 
 @pytest.fixture(scope="module")
-def manifests() -> dict[str, Any]:
-    documents = list(yaml.safe_load_all((CLUSTER / "kuberay-rayjob.yaml").read_text()))
-    return {document["kind"]: document for document in documents}
+def schemas() -> dict[str, jsonschema.Draft202012Validator]:
+    """By kind. A RayJob has the whole spec of a RayCluster in it."""
+    job = refusing(json.loads(SCHEMA.read_text()))
+    spec = job["properties"]["spec"]["properties"]["rayClusterSpec"]
+    cluster = {**job, "properties": {**job["properties"], "spec": spec}}
+    return {
+        kind: jsonschema.Draft202012Validator(schema) for kind, schema in (("RayJob", job), ("RayCluster", cluster))
+    }
 
 
-def test_the_rayjob_uses_only_known_fields(manifests: dict[str, Any]) -> None:
-    job = manifests["RayJob"]
-    assert job["apiVersion"] == "ray.io/v1"
-    assert set(job) == {"apiVersion", "kind", "metadata", "spec"}
-    spec = job["spec"]
-    cluster = spec["rayClusterSpec"]
-    assert set(spec) <= JOB_FIELDS
-    assert spec["submissionMode"] in {"K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"}
-    assert set(cluster) <= CLUSTER_FIELDS
-    assert set(cluster["headGroupSpec"]) <= HEAD_FIELDS
-    for group in cluster["workerGroupSpecs"]:
-        assert set(group) <= WORKER_FIELDS
+@pytest.mark.parametrize("name", ["rayjob", "raycluster"])
+def test_kuberay_has_every_field_of_the_manifests(
+    name: str, schemas: dict[str, jsonschema.Draft202012Validator]
+) -> None:
+    found, _ = manifest(name)
+    assert found["apiVersion"] == "ray.io/v1"
+    assert [error.message for error in schemas[found["kind"]].iter_errors(found)] == []
+
+
+@pytest.mark.parametrize("name", ["rayjob", "raycluster"])
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("rayVersions",), "2.60.0", "'rayVersions' was unexpected"),
+        (("workerGroupSpecs", 0, "replica"), 2, "'replica' was unexpected"),
+        (("headGroupSpec", "rayStartParams", "num-cpus"), 0, "0 is not of type 'string'"),
+        (("headGroupSpec", "template", "spec", "containers", 0, "imagee"), "x", "'imagee' was unexpected"),
+    ],
+)
+def test_what_it_has_not_is_refused(
+    name: str, place: tuple[Any, ...], value: Any, message: str, schemas: dict[str, jsonschema.Draft202012Validator]
+) -> None:
+    """So that the test above can fail."""
+    found = copy.deepcopy(manifest(name)[0])
+    part: Any = cluster_of(found)
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    (error,) = schemas[found["kind"]].iter_errors(found)
+    assert message in error.message
+
+
+@pytest.mark.parametrize("name", ["rayjob", "raycluster"])
+def test_the_manifests_fit_this_version_and_the_image(name: str) -> None:
+    found, claim = manifest(name)
+    cluster = cluster_of(found)
+    assert cluster["rayVersion"] == found_in(r"^ray==(\S+)", "constraints.txt")
+    workers = cluster["workerGroupSpecs"]
+    for group in workers:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
-    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
-        assert all(isinstance(value, str) for value in group["rayStartParams"].values())  # the API takes strings only
-        for container in group["template"]["spec"]["containers"]:
-            assert set(container) <= CONTAINER_FIELDS
-
-
-def test_the_rayjob_fits_this_version_and_the_image(manifests: dict[str, Any]) -> None:
-    spec = manifests["RayJob"]["spec"]
-    cluster = spec["rayClusterSpec"]
-    assert cluster["rayVersion"] == found(r"^ray==(\S+)", "constraints.txt")
-    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    cards = {group["groupName"]: "nvidia.com/gpu" in limits(group) for group in workers}
+    assert cards == {"clients": False, "gpus": True}
+    groups = [cluster["headGroupSpec"], *workers]
     images = {container["image"] for group in groups for container in group["template"]["spec"]["containers"]}
-    assert images == {"fused-ray:" + found(r'^version = "(.+)"', "pyproject.toml")}
-    _, job, command, config, *_ = shlex.split(spec["entrypoint"])
+    assert images == {"fused-ray:" + found_in(r'^version = "(.+)"', "pyproject.toml")}
+    (volume,) = cluster["headGroupSpec"]["template"]["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
+def limits(group: dict[str, Any]) -> dict[str, Any]:
+    """What the only container of a group may use; it asks for as much."""
+    (container,) = group["template"]["spec"]["containers"]
+    assert container["resources"]["requests"] == container["resources"]["limits"]
+    return dict(container["resources"]["limits"])
+
+
+def test_the_rayjob_runs_what_the_image_holds() -> None:
+    _, job, command, config, *_ = shlex.split(manifest("rayjob")[0]["spec"]["entrypoint"])
     assert command == "run"
     for path in (job, config):  # the image holds a part of the repository under /app
         assert (ROOT / Path(path).relative_to("/app")).is_file()
-    (volume,) = cluster["headGroupSpec"]["template"]["spec"]["volumes"]
-    claim = manifests["PersistentVolumeClaim"]["metadata"]["name"]
-    assert volume["persistentVolumeClaim"]["claimName"] == claim
 
 
 def test_the_image_copies_what_there_is() -> None:
@@ -219,6 +283,32 @@ def test_the_image_copies_what_there_is() -> None:
     for name in names:
         assert (ROOT / name).exists(), name
         assert name in kept, name
+
+
+# --- linters ---------------------------------------------------------------------------------------------
+
+
+def linted(linter: str, *arguments: str | Path, text: str | None = None) -> str:
+    """What a linter says, of files or of a text on its standard input; nothing where all is well."""
+    command = [str(Path(sys.executable).with_name(linter)), *map(str, arguments)]
+    done = subprocess.run(command, input=text, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode == 0) == (not done.stdout), done.stderr
+    return done.stdout
+
+
+def test_shellcheck_finds_nothing_in_scripts_and_launchers(launcher: dict[str, Any]) -> None:
+    assert linted("shellcheck", ".ci/run", "cluster/slurm.sh") == ""
+    commands = "\n".join(command for key in sorted(launcher) if key.endswith("_commands") for command in launcher[key])
+    assert "pgrep" in commands
+    assert "venv" in commands
+    # what is written into ~/.bashrc is for the shells to come to expand
+    assert linted("shellcheck", "--shell=bash", "--exclude=SC2016", "-", text=commands) == ""
+    assert "SC2086" in linted("shellcheck", "--shell=bash", "-", text="rm $1\n")
+
+
+def test_hadolint_finds_nothing_in_the_image() -> None:
+    assert linted("hadolint", "cluster/Dockerfile") == ""
+    assert "DL3007" in linted("hadolint", "-", text="FROM python:latest\n")
 
 
 # --- Slurm -----------------------------------------------------------------------------------------------
