@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,14 +167,20 @@ def test_a_node_is_started_once(launcher: dict[str, Any], tmp_path: Path, role: 
     script(tmp_path / "bin" / "pgrep", f"#!/bin/sh\nexit {0 if running else 1}\n")
     (command,) = launcher[f"{role}_start_ray_commands"]
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    done = run("bash", "-c", command, HOME=str(tmp_path), PATH=path, RAY_HEAD_IP="10.0.0.1")
+    log = tmp_path / "fused_ray_start.log"
+    done = run("bash", "-c", f"set -e; {command}", HOME=str(tmp_path), PATH=path, RAY_HEAD_IP="10.0.0.1")
     assert done.returncode == 0, done.stderr
     # The tilde is left to Ray: bash expands one only at the start of a word.
     started = {
         "head": "start --head --port=6379 --autoscaling-config=~/ray_bootstrap_config.yaml",
-        "worker": "start --address=10.0.0.1:6379",
+        "worker": "start --address=10.0.0.1:6379 --block",
     }
-    assert done.stdout.strip() == ("" if running else started[role])
+    deadline = time.monotonic() + 20
+    while role == "worker" and not running and not (log.exists() and log.read_text()):  # it goes on by itself
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    said = done.stdout + (log.read_text() if log.exists() else "")
+    assert said.strip() == ("" if running else started[role])
 
 
 # --- KubeRay ---------------------------------------------------------------------------------------------

@@ -33,11 +33,7 @@ OURS = f"{HOME}/fused_ray_env/"
 """What the command lines of the cluster's processes have in them."""
 STATUS = "ray exec cluster/local.yaml 'fused_ray_env/bin/ray status'"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1500),
-    pytest.mark.skipif(bool(reason := missing()), reason=reason or ""),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def documented() -> dict[str, str]:
@@ -112,6 +108,8 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The machines with sshd and nothing of Ray, and a copy of the repository with its cluster/local.yaml filled in."""
+    if reason := missing():
+        pytest.skip(reason)
     place = tmp_path_factory.mktemp("machines")
     folder = wheels({*needed("fused-ray"), "pip", "setuptools"} - {"fused-ray"}, place / "wheels")
     hosts = "".join(f"{PREFIX}.{number} {name}\n" for number, name in enumerate(NAMES, 1))
@@ -168,11 +166,17 @@ def test_the_main_job_spans_the_machines_and_its_results_come_back(site: Site, e
 
 
 def test_what_runs_already_is_left_as_it_is(site: Site) -> None:
-    """By `ray up` once more, and by what starts Ray on a worker."""
+    """By `ray up` with newer files, and by what starts Ray on a worker."""
     machines = [site.head, *site.workers]
     before = [machine.processes(RAYLET) for machine in machines]
     assert [len(found) for found in before] == [1, 1, 1]
+    with (site.submitter.home / "fused_ray" / "README.md").open("a") as readme:
+        readme.write("One more line.\n")
     site.run(site.commands["up"], 600)
+    new = (site.submitter.home / "fused_ray" / "README.md").read_text()
+    copies = [machine.home / "fused_ray_src" / "README.md" for machine in machines]
+    brought = site.until(lambda: all(copy.read_text() == new for copy in copies) and site.all_there(), 600, every=5)
+    site.say(f"all nodes have what is new {brought:.0f} s after the head")
     (command,) = yaml.safe_load((ROOT / "cluster" / "local.yaml").read_text())["worker_start_ray_commands"]
     for worker in site.workers:
         worker.run(f"export RAY_HEAD_IP={site.head.address}; {command}")
