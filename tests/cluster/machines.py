@@ -69,19 +69,13 @@ def missing() -> str | None:
 @contextmanager
 def first_process(command: Sequence[str], script: str, **variables: str) -> Iterator[psutil.Process]:
     """The process in the new namespaces, once the script there is ready."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     environment = {**os.environ, **variables}
-    started = subprocess.Popen(
-        [*command, "bash", "-euc", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
-    )
-    assert started.stdin is not None
-    assert started.stdout is not None
-    try:
+    with subprocess.Popen([*command, "bash", "-euc", script], **pipes, env=environment, text=True) as started:
+        assert started.stdout is not None
         assert started.stdout.readline() == "ready\n", f"{command} failed"
         outer = psutil.Process(started.pid)
-        yield next(iter(outer.children()), outer)
-    finally:
-        started.stdin.close()
-        started.wait(timeout=30)
+        yield next(iter(outer.children()), outer)  # the end of the block ends its input
 
 
 @dataclass(frozen=True)
@@ -96,12 +90,12 @@ class Machine:
     def home(self) -> Path:
         return self.place / "home"
 
-    def start(self, command: str, **options: object) -> subprocess.Popen[str]:
+    def start(self, command: str) -> subprocess.Popen[str]:
         """A command of bash there, in the home folder and as somebody who has logged in."""
         inside = ("nsenter", f"--target={self.first.pid}", "--all", f"--wd={HOME}")
         shell = ("env", "-i", f"HOME={HOME}", "USER=root", "TERM=dumb", "bash", "--login", "-c")
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen([*inside, *shell, f". ~/.bashrc; {command}"], **{**pipes, **options})  # type: ignore
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen([*inside, *shell, f". ~/.bashrc; {command}"], **pipes, text=True)
 
     def run(self, command: str, timeout: float = 60) -> str:
         """What it printed, errors among it. Raises AssertionError unless it ended well and in time (seconds)."""
@@ -191,5 +185,5 @@ def reachable(machine: Machine, by: Machine) -> None:
     if not keys.exists():
         machine.run("ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519")
     shutil.copy(by.home / ".ssh" / "id_ed25519.pub", keys / "authorized_keys")
-    (machine.place / "home" / "sshd_config").write_text(SSHD.format(home=HOME))
+    (machine.home / "sshd_config").write_text(SSHD.format(home=HOME))
     machine.run("/usr/sbin/sshd -f ~/sshd_config -E ~/sshd.log")

@@ -1,7 +1,7 @@
 """`ray up`, `ray submit`, `ray rsync-down` and `ray down` as cluster/README.md says, from one machine to three others.
 
 The machines are namespaces (tests/cluster/machines.py) without a way out: what they install comes from a folder of
-wheels. The tests belong together, in this order; run with -s they tell what happened and when.
+wheels. All but the first test belong together, in this order; run with -s they tell what happened and when.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -23,6 +24,7 @@ from fused_ray import RunConfig, run
 from tests.cluster.machines import HOME, PREFIX, Machine, Network, missing, network, reachable
 from tests.cluster.wheels import needed, wheels
 from tests.docs.blocks import blocks
+from tests.processes import start
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("submitter", "head", "one", "two")
@@ -148,6 +150,34 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     path = tmp_path_factory.mktemp("local") / "run"
     found = run(RunConfig.from_dict(demo, [*LESS, "engine.backend=local", f"output.dir={path}"]))
     return dict(found["hash"])
+
+
+ALONE = """
+import sys, time
+from pathlib import Path
+from tests.cluster.machines import network
+place = Path(sys.argv[1])
+with network(place) as net:
+    machine = net.add("alone", 9, place, "")
+    machine.run("setsid --fork sleep 4321 < /dev/null > /dev/null 2>&1")
+    print(*machine.processes("sleep 4321"), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_machine_goes_with_who_made_it_even_if_killed(tmp_path: Path) -> None:
+    if reason := missing():
+        pytest.skip(reason)
+    maker = start([sys.executable, "-c", ALONE, str(tmp_path)], cwd=ROOT)
+    assert maker.stdout is not None
+    (inside,) = map(int, maker.stdout.readline().split())
+    assert psutil.pid_exists(inside)
+    maker.kill()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(inside):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    maker.communicate()
 
 
 def test_the_main_job_spans_the_machines_and_its_results_come_back(site: Site, expected: dict[str, str]) -> None:
