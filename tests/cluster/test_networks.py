@@ -77,6 +77,10 @@ class Site:
     def all_there(self) -> bool:
         return f"{len(self.workers) + 1} local.cluster.node" in self.submitter.run(STATUS, 120)
 
+    def has_new_files(self, machine: Machine) -> bool:
+        new = self.submitter.home / "fused_ray" / "README.md"
+        return (machine.home / "fused_ray_src" / "README.md").read_text() == new.read_text()
+
     def submit(self, name: str) -> str:
         """The README's command for a smaller run into another folder."""
         return self.commands["submit"].replace("fused_ray_runs/demo", f"fused_ray_runs/{name}") + "".join(
@@ -196,17 +200,14 @@ def test_the_main_job_spans_the_machines_and_its_results_come_back(site: Site, e
 
 
 def test_what_runs_already_is_left_as_it_is(site: Site) -> None:
-    """By `ray up` with newer files, and by what starts Ray on a worker."""
+    """By `ray up` with newer files, which reach the head alone, and by what starts Ray on a worker."""
     machines = [site.head, *site.workers]
     before = [machine.processes(RAYLET) for machine in machines]
     assert [len(found) for found in before] == [1, 1, 1]
     with (site.submitter.home / "fused_ray" / "README.md").open("a") as readme:
         readme.write("One more line.\n")
     site.run(site.commands["up"], 600)
-    new = (site.submitter.home / "fused_ray" / "README.md").read_text()
-    copies = [machine.home / "fused_ray_src" / "README.md" for machine in machines]
-    brought = site.until(lambda: all(copy.read_text() == new for copy in copies) and site.all_there(), 600, every=5)
-    site.say(f"all nodes have what is new {brought:.0f} s after the head")
+    assert [site.has_new_files(machine) for machine in machines] == [True, False, False]
     (command,) = yaml.safe_load((ROOT / "cluster" / "local.yaml").read_text())["worker_start_ray_commands"]
     for worker in site.workers:
         worker.run(f"export RAY_HEAD_IP={site.head.address}; {command}")
@@ -239,16 +240,25 @@ def test_a_node_cut_off_for_60_seconds_is_dead_its_clients_move_and_it_comes_bac
     site.say(f"all nodes are there again, {again:.0f} s after the run")
 
 
+def down(site: Site) -> None:
+    """`ray down`, until no process of the cluster is left."""
+    site.run(site.commands["down"], 300)
+    machines = [site.head, *site.workers]
+    took = site.until(lambda: not any(machine.processes(OURS) for machine in machines), 200, every=1)
+    site.say(f"no process of the cluster is left {took:.0f} s later")
+
+
 def test_ray_down_ends_the_cluster_and_nobody_elses_ray(site: Site) -> None:
     """Somebody else's runs where the command is given."""
-    machines = [site.head, *site.workers]
     site.run("RAY_AUTH_MODE=disabled ray start --head --port=6390 --num-cpus=1 --object-store-memory=100000000")
-    others = site.submitter.processes("ray")
-    assert len(site.submitter.processes(RAYLET)) == 1
-    site.run(site.commands["down"], 300)
+    others = site.submitter.processes(RAYLET) | site.submitter.processes("gcs_server")
+    assert len(others) == 2
+    down(site)
+    assert site.submitter.processes(RAYLET) | site.submitter.processes("gcs_server") == others
 
-    def gone() -> bool:
-        return not any(machine.processes(OURS) for machine in machines)
 
-    site.say(f"no process of the cluster is left after {site.until(gone, 200, every=1):.0f} s")
-    assert others <= site.submitter.processes("ray")
+def test_ray_up_after_that_brings_new_files_to_all(site: Site) -> None:
+    site.run(site.commands["up"], 900)
+    site.say(f"all nodes are there {site.until(site.all_there, 900, every=5):.0f} s after the head")
+    assert all(map(site.has_new_files, [site.head, *site.workers]))
+    down(site)
