@@ -230,7 +230,9 @@ def test_a_node_cut_off_for_60_seconds_is_dead_its_clients_move_and_it_comes_bac
     (node,) = lost.processes(RAYLET)
     said = site.run_with_a_cut("sixty", lost, 60)
     told = " ".join(said.split())
-    assert re.search(rf"The node with node id: \w+ and address: {lost.address} .* has been marked dead", told), said
+    dead = re.search(rf"The node with node id: \w+ and address: {lost.address} .*? has been marked dead", told)
+    assert dead, said
+    site.say(dead[0])
     found = site.result("sixty")
     assert found["hash"] == expected
     assert found["failures"] == 0

@@ -105,6 +105,7 @@ ROWS = (
     Row("docs/data.md", "fused-ray data shapes.yaml --set", "runs"),
     Row("docs/clusters.md", "fused-ray plan --cluster", "runs"),
     Row("docs/clusters.md", "fused-ray run --set engine.address", "checked", "joins a cluster"),
+    Row("docs/clusters.md", ".venv/bin/pytest -m slow", "checked", "makes a network, as root"),
     Row("docs/depth.md", "python benchmarks/depth.py", "checked", _HOURS),
     Row("docs/participation.md", "# fewer.yaml", "runs"),
     Row("docs/participation.md", "fused-ray run fewer.yaml", "runs"),
