@@ -21,6 +21,8 @@ def check(config: Settings) -> None:
     _what_is_forgotten(config)
     _layers(config)
     _adapter(config)
+    if config.deployment.profile != "none" and config.output.clients != "all":
+        raise ValueError("output.clients: a deployment's clock reads every client's row; set output.clients=all")
     if not config.data.images:
         _no_images(config)
     if config.data.known is not None:

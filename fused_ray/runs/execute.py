@@ -30,6 +30,7 @@ from fused_ray.errors import (
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.runs import audits, plots
 from fused_ray.runs.checkpoints import Checkpoints
+from fused_ray.runs.clock import Clock, timed
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.earlier import earlier_run, made_elsewhere
 from fused_ray.runs.events import AuditOver, RunEnds
@@ -116,11 +117,13 @@ class _Run:
 
     def result(self, notes: Sequence[str], prepare: Prepare) -> dict[str, Any]:
         """Run what is left, judge, draw, and write result.json."""
-        directory, config, sinks, clock = self.directory, self.config, self.sinks, time.monotonic()
+        directory, config, sinks, began = self.directory, self.config, self.sinks, time.monotonic()
         starts = directory.started(now())
         data, scenario = prepare(config)
         about = data.shape, data.classes
         model = check_model(config, *about)
+        # before anything is trained, for it may lack a figure
+        clock = None if config.deployment.profile == "none" else Clock(config, *about)
         given: Arrays | None = None
         extra: dict[str, Any] = {"pretrained_from": None, "model": _about(config, model)}
         if config.pretrain.from_ is not None:
@@ -145,6 +148,8 @@ class _Run:
             finally:  # a worker that died came back on another node, perhaps
                 directory.ran_on(pool.identities, now())
             result = content(directory, data, scenario, outcome, extra)
+            if clock is not None:
+                result["deployment"] = timed(directory, clock, result)
             if config.audit.enabled:
                 recorder.begin_round("audit", 1, 1, 1)
                 result = _judged(directory, result, config, data, scenario, pool, self.hear, self.stopped)
@@ -153,7 +158,7 @@ class _Run:
                 sinks(audit_over(directory, result))
         plots.draw(directory, result, config.output.plots)
         result |= {"started": starts[0], "starts": len(starts), "ended": now()}
-        result |= {"wall_seconds": time.monotonic() - clock, "notes": list(sinks.notes)}
+        result |= {"wall_seconds": time.monotonic() - began, "notes": list(sinks.notes)}
         directory.write_json("result.json", result)  # last: it says that the run is complete
         return result
 

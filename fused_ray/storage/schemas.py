@@ -92,3 +92,8 @@ CLIENTS = pa.schema(
         _field("bytes_down", pa.int64(), "bytes_down_client by its older name"),
     ]
 )
+
+SIMULATED = _field(
+    "simulated_seconds", pa.float64(), "seconds on the devices of `deployment`; null: a client failed, so not known"
+)
+"""A column of rounds.parquet beside those of ROUNDS, in a finished run with a deployment."""

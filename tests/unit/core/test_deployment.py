@@ -1,0 +1,148 @@
+"""The virtual clock's arithmetic, against figures worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fused_ray.core.deployment import (
+    Device,
+    Task,
+    asked,
+    client_seconds,
+    close,
+    compute_seconds,
+    drawn,
+    forgotten_after,
+    transfer_seconds,
+)
+
+DEVICE = Device(forward_s=0.05, down_mbps=6.1, up_mbps=6.1, latency_s=0.0)
+
+
+def test_a_pass_over_a_hundred_examples_takes_three_forwards_each() -> None:
+    assert compute_seconds(100, 0.05) == pytest.approx(15.0)  # FedScale: batch 20, 5 steps, 50 ms
+
+
+def test_a_model_both_ways() -> None:
+    size = 181_381
+    assert 2 * transfer_seconds(size, 6.1) == pytest.approx(0.4758, abs=5e-5)
+    # FedScale's kbit are of 1,024 bits
+    assert 2 * transfer_seconds(size, 6.1 * 1.024) == pytest.approx(0.4646, abs=5e-5)
+    task = Task(examples=100, bytes_down=size, bytes_up=size)
+    assert client_seconds(DEVICE, task) == pytest.approx(15.4758, abs=5e-5)
+
+
+def test_ten_steps_at_300_mbps() -> None:
+    device = Device(forward_s=0.02, down_mbps=300, up_mbps=300, latency_s=0)
+    task = Task(examples=10, bytes_down=181_381, bytes_up=181_381)
+    assert client_seconds(device, task, train_factor=2) == pytest.approx(0.4097, abs=5e-5)  # APPFL
+
+
+def test_the_frozen_prefix_goes_forward_only() -> None:
+    assert compute_seconds(100, 0.05, 3, learning=0.25) == pytest.approx(100 * 0.05 * 1.5)
+    assert compute_seconds(100, 0.05, 3, learning=0) == pytest.approx(5.0)
+
+
+def test_only_messages_that_are_sent_have_a_latency() -> None:
+    device = Device(forward_s=0.0, down_mbps=8, up_mbps=8, latency_s=0.25)
+    assert client_seconds(device, Task(examples=1, bytes_down=1_000_000, bytes_up=1_000_000)) == pytest.approx(2.5)
+    assert client_seconds(device, Task(examples=1, bytes_down=0, bytes_up=1_000_000)) == pytest.approx(1.25)
+
+
+@pytest.mark.parametrize("mbps", [0.0, -1.0, math.nan])
+def test_no_bandwidth_is_refused(mbps: float) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        transfer_seconds(1, mbps)
+
+
+def test_who_is_away_is_waited_for() -> None:
+    device = Device(forward_s=0.01, down_mbps=1, up_mbps=1, latency_s=0, on_s=300, off_s=600, phase_s=100)
+    assert device.wait(0) == 0
+    assert device.wait(199) == 0
+    assert device.wait(200) == 600  # it goes away at 200, and is back at 800
+    assert device.wait(799) == 1
+    assert device.wait(800) == 0
+    idle = Task(examples=0, bytes_down=0, bytes_up=0)
+    assert client_seconds(device, idle, now=500) == 300
+    assert DEVICE.wait(500) == 0
+
+
+def test_over_selection_asks_more_than_are_needed() -> None:
+    assert asked(10, 1.3, 50) == 13
+    assert asked(3, 1.3, 50) == 3  # int(3.9)
+    assert asked(10, 1.3, 11) == 11
+    ended = close({k: float(k) for k in range(1, 14)}, wanted=10)
+    assert ended.seconds == 10
+    assert ended.counted == tuple(range(1, 11))
+    assert ended.late == (11, 12, 13)
+
+
+FINISHES = {0: 2.0, 1: 5.0, 2: 9.0}
+
+
+@pytest.mark.parametrize(
+    ("deadline", "longest", "seconds", "counted"),
+    [
+        (4.0, 8.0, 5.0, (0, 1)),  # stretched until two are in
+        (4.0, 4.5, 4.5, ()),  # they never are
+        (6.0, None, 6.0, (0, 1)),  # the deadline, not the second's 5
+        (20.0, None, 9.0, (0, 1, 2)),  # nobody is late
+    ],
+)
+def test_a_deadline(deadline: float, longest: float | None, seconds: float, counted: tuple[int, ...]) -> None:
+    ended = close(FINISHES, wanted=3, deadline=deadline, quorum=2, longest=longest)
+    assert (ended.seconds, ended.counted) == (seconds, counted)
+    assert {*ended.counted, *ended.late} == {0, 1, 2}
+
+
+def test_all_time_out() -> None:
+    ended = close({0: 11.0, 1: math.inf}, wanted=2, deadline=10)
+    assert (ended.seconds, ended.counted, ended.late) == (10.0, (), (0, 1))
+
+
+def test_a_lone_client() -> None:
+    assert close({7: 3.0}, wanted=1).counted == (7,)
+    assert close({7: 3.0}, wanted=1, deadline=3.0).counted == (7,)
+    assert close({7: 3.1}, wanted=1, deadline=3.0).counted == ()
+
+
+def test_a_round_that_never_ends_is_refused() -> None:
+    with pytest.raises(ValueError, match="would never end"):
+        close({0: 1.0, 1: math.inf}, wanted=2)
+
+
+def test_a_client_is_the_same_whatever_else_is_drawn_and_whoever_draws() -> None:
+    before = np.random.get_state()[1].copy()  # type: ignore[index, union-attr]
+    law = {"lognormal": (55.0, 0.65)}
+    forwards = [drawn(law, 3, "ms_per_sample", client) for client in range(500)]
+    backwards = [drawn(law, 3, "ms_per_sample", client) for client in reversed(range(500))]
+    assert forwards == backwards[::-1]
+    assert drawn(law, 3, "up_mbps", 0) != forwards[0] != drawn(law, 4, "ms_per_sample", 0)
+    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
+    logs = np.log(np.array(forwards) / 55)
+    assert abs(logs.mean()) < 3 * 0.65 / math.sqrt(500)
+    assert logs.std() == pytest.approx(0.65, rel=0.1)
+
+
+def test_a_quarter_of_phones_are_below_three_megabits() -> None:
+    law = {"lognormal": (6.1, 1.1)}
+    share = np.mean([drawn(law, 0, "up_mbps", client) < 3 for client in range(2000)])
+    assert share == pytest.approx(0.26, abs=0.03)
+
+
+def test_constant_and_uniform() -> None:
+    assert drawn(300, 0, "up_mbps", 5) == 300
+    values = [drawn({"uniform": (2.0, 4.0)}, 0, "up_mbps", client) for client in range(200)]
+    assert 2 <= min(values) < 2.1
+    assert 3.9 < max(values) <= 4
+
+
+def test_forgotten_is_for_three_rounds() -> None:
+    assert forgotten_after([0.9, 0.05, 0.2, 0.05, 0.04, 0.05, 0.9], 0.05) == 4
+    assert forgotten_after([0.0, 0.0], 0.05) is None
+    assert forgotten_after([0.0, 0.0, 0.0], 0.05) == 1
+    assert forgotten_after([None, 0.0, 0.0, 0.0], 0.05) == 2
+    assert forgotten_after([], 0.05) is None
