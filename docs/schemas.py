@@ -16,7 +16,8 @@ TABLES = {
     "results.parquet": (
         RESULTS,
         "In a comparison's directory, a row per method, scenario and seed. Behind these columns comes one for every "
-        "figure of `audit.metrics`: `metric_` and its name, a double.",
+        "figure of `audit.metrics`: `metric_` and its name, a double. Where `deployment.profile` is set, between them "
+        "stand `deployment`, `simulated_seconds`, `rounds_to_forget` and `seconds_to_forget` (docs/deployment.md).",
     ),
     "trials.parquet": (TRIALS, "In a sweep's directory, a row per trial and round."),
 }
@@ -30,6 +31,7 @@ RESULT = {
     "wall_seconds": "wall seconds of the start that finished it",
     "placement": "`actors`, `nodes` and `devices`, and under `workers` those that are alike: `node`, `device`, "
     "`torch`, what each reserved of `cpus` and `gpus` on Ray, and how many `actors`",
+    "deployment": "only where `deployment.profile` is set: what docs/deployment.md tells",
     "notes": "what the user was told of the whole run, callbacks that were switched off among it",
     "failures_of_model": "those of them in the pre-training of M_r, an earlier run's too (`pretrain.from`)",
     "failures": "how often a client was left out of a round because it had failed (`federation.on_failure=skip`); "

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fused_ray.config import ModelConfig
 from fused_ray.errors import ConfigError
-from fused_ray.models import build, seeded
+from fused_ray.models import Shape, build, seeded
 from fused_ray.models.anatomy import probing, staged
 
 
@@ -36,11 +38,17 @@ class Cost:
 
 def cost(config: ModelConfig, shape: Sequence[int], classes: int) -> Cost:
     """Count a model's products of matrices and convolutions. Raises ConfigError where it has none to count."""
+    return _cost(config, tuple(shape), classes)
+
+
+@lru_cache(maxsize=16)
+def _cost(config: ModelConfig, shape: Shape, classes: int) -> Cost:
     with seeded(0):
-        model = build(config, tuple(shape), classes)
-    pieces, _ = staged(model, tuple(shape), torch.contiguous_format)
+        model = build(config, shape, classes)
+    pieces, _ = staged(model, shape, torch.contiguous_format)
     found = []
-    with probing(model, tuple(shape), torch.contiguous_format, gradient=True) as x:  # without, attention is one call
+    # in evaluation without gradients attention is one call, and but for MATH its products are another: neither is counted
+    with probing(model, shape, torch.contiguous_format, gradient=True) as x, sdpa_kernel(SDPBackend.MATH):
         rows = len(x)
         for piece in pieces:
             with FlopCounterMode(display=False) as counter:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from fused_ray.audit.verdict import FA_MARGIN
 from fused_ray.config import RunConfig, schedule
-from fused_ray.config.deployment import DEVICE, USE
+from fused_ray.config.deployment import DEVICE, USE, DeploymentConfig
 from fused_ray.core.deployment import Device, Task, client_seconds, close, drawn, forgotten_after
 from fused_ray.data.trace import devices as traced
 from fused_ray.errors import ConfigError
@@ -151,6 +151,13 @@ def simulated(run: RunDirectory, clock: Clock, layers: Collection[str]) -> Simul
     """A run's rounds by a clock."""
     rows = run.table("rounds").to_pylist()
     return Simulated(rows, clock.seconds(rows, run.table("clients").to_pylist(), layers))
+
+
+def imagined(run: RunDirectory, deployment: DeploymentConfig) -> Simulated:
+    """A finished run's rounds on any deployment's devices, whatever its own was. Raises where a cost is not known."""
+    config, result = run.config.model_copy(update={"deployment": deployment}), run.result
+    about = tuple(result["data"]["shape"]), result["data"]["classes"]
+    return simulated(run, Clock(config, *about), result["layers"]["chosen"])
 
 
 def told(found: Simulated, config: RunConfig, sent: Mapping[str, Any], fa_retrained: float | None) -> dict[str, Any]:

@@ -120,6 +120,7 @@ def _in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
         yield "The nodes are not bit-comparable: the same run elsewhere may give other bits."
     if failures := result.get("failures", 0):  # earlier versions left nobody out
         yield f"NOT BIT-REPRODUCIBLE: {failures} times a client failed and was left out of a round."
+    yield from _imagined(result.get("deployment"))
     yield from _audit_share(result["seconds"])
 
 
@@ -150,6 +151,19 @@ def _times(ours: int, other: int) -> str:
     ratio = max(ours, other) / min(ours, other)
     shown = f"{ratio:.0f}" if ratio >= 9.95 else f"{ratio:.1f}"
     return "as much" if shown == "1.0" else f"{shown} times {'less' if ours < other else 'more'}"
+
+
+def _imagined(deployment: Mapping[str, Any] | None) -> Iterator[str]:
+    """How long it would take on the deployment's devices."""
+    if deployment is None:
+        return
+    seconds, after = deployment["simulated_seconds"], deployment["rounds_to_forget"]
+    line = f"On {deployment['profile']} (simulated): {'not known' if seconds is None else told(seconds)} in all"
+    if after is None:
+        yield f"{line}; not forgotten for three rounds"
+    else:
+        until = deployment["seconds_to_forget"]
+        yield f"{line}; forgotten from round {after} on, after {'a time not known' if until is None else told(until)}"
 
 
 def _audit_share(seconds: Mapping[str, Any]) -> Iterator[str]:
