@@ -47,7 +47,7 @@ def _cost(config: ModelConfig, shape: Shape, classes: int) -> Cost:
         model = build(config, shape, classes)
     pieces, _ = staged(model, shape, torch.contiguous_format)
     found = []
-    # in evaluation without gradients attention is one call, and but for MATH its products are another: neither is counted
+    # without gradients attention is one call, and but for MATH its products are another: neither would be counted
     with probing(model, shape, torch.contiguous_format, gradient=True) as x, sdpa_kernel(SDPBackend.MATH):
         rows = len(x)
         for piece in pieces:

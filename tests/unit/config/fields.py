@@ -114,6 +114,17 @@ OTHER: dict[str, str | None] = {
     "puf.eta": "3",
     "retrain.rounds": "0",
     "retrain.participation": "0.1",
+    "deployment.profile": "phones",
+    "deployment.trace": "phones.parquet",
+    "deployment.ms_per_sample": "20",
+    "deployment.teraflops": "{uniform: [0.5, 2]}",
+    "deployment.train_factor": "2.5",
+    "deployment.down_mbps": "{lognormal: [20, 1]}",
+    "deployment.up_mbps": "4.5",
+    "deployment.latency_s": "0.05",
+    "deployment.server_s": "1",
+    "deployment.on_s": None,  # with off_s alone
+    "deployment.off_s": None,
     "audit.enabled": "false",
     "audit.probes": "true",
     "audit.shadows": "2",
@@ -146,6 +157,7 @@ CHANGES = [f"{key}={value}" for key, value in OTHER.items() if value is not None
 
 # Fields that the default scenario refuses, and a scenario that takes them.
 NEEDS = {"forget.clients": "forget.scenario=client", "forget.share": "forget.scenario=client"}
+NEEDS |= {key: "deployment.profile=phones" for key in OTHER if key.startswith("deployment.") and key[11:] != "profile"}
 
 
 def make(*overrides: str) -> RunConfig:
