@@ -7,8 +7,8 @@ Nothing is trained. A seed's figure is `-` where FA does not come to the retrain
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 from pathlib import Path
 
 from fused_ray import load_comparison, load_run
@@ -31,9 +31,13 @@ def main(folder: str, seeds: set[int]) -> None:
             found.setdefault((row["scenario"], row["method"], profile), []).append(seconds)
     for key, each in found.items():
         known = [seconds for seconds in each if seconds is not None]
-        median = f"{statistics.median(known):.1f} s" if len(known) == len(each) else "-"
-        print(*key, median, *("-" if seconds is None else f"{seconds:.1f}" for seconds in each), sep="\t")
+        median = f"{statistics.median(known):.3g} s" if len(known) == len(each) else "-"
+        print(*key, median, *("-" if seconds is None else f"{seconds:.3g}" for seconds in each), sep="\t")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], {int(seed) for seed in sys.argv[2:]})
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("comparison", help="a finished comparison's folder")
+    parser.add_argument("seeds", nargs="*", type=int, help="of these seeds alone; unset: all")
+    given = parser.parse_args()
+    main(given.comparison, {*given.seeds})

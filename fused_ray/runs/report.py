@@ -157,13 +157,20 @@ def _imagined(deployment: Mapping[str, Any] | None) -> Iterator[str]:
     """How long it would take on the deployment's devices."""
     if deployment is None:
         return
-    seconds, after = deployment["simulated_seconds"], deployment["rounds_to_forget"]
-    line = f"On {deployment['profile']} (simulated): {'not known' if seconds is None else told(seconds)} in all"
+    seconds, until = map(_imagined_time, (deployment["simulated_seconds"], deployment["seconds_to_forget"]))
+    after = deployment["rounds_to_forget"]
+    line = f"On {deployment['profile']} (simulated): {seconds} in all"
     if after is None:
         yield f"{line}; not forgotten for three rounds"
     else:
-        until = deployment["seconds_to_forget"]
-        yield f"{line}; forgotten from round {after} on, after {'a time not known' if until is None else told(until)}"
+        yield f"{line}; forgotten from round {after} on, after {until}"
+
+
+def _imagined_time(seconds: float | None) -> str:
+    """A simulated time for people; some are far below a second."""
+    if seconds is None:
+        return "a time not known"
+    return told(seconds) if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _audit_share(seconds: Mapping[str, Any]) -> Iterator[str]:

@@ -93,6 +93,11 @@ def _seconds(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.1f} s"
 
 
+def _simulated(values: Sequence[float]) -> str:
+    mean = statistics.fmean(values)
+    return f"{mean:.3g} s" if mean < 100 else f"{mean:.0f} s"
+
+
 def _rounds(values: Sequence[int]) -> str:
     return f"{statistics.fmean(values):.1f}"
 
@@ -116,9 +121,9 @@ _REST = (
     _Column("Comp", "seconds_train", "comp", _seconds),
 )
 _TIMES = (
-    _Column("simulated", "simulated_seconds", "", _seconds),
+    _Column("simulated", "simulated_seconds", "", _simulated),
     _Column("rounds to forget", "rounds_to_forget", "", _rounds),
-    _Column("time to forget", "seconds_to_forget", "", _seconds),
+    _Column("time to forget", "seconds_to_forget", "", _simulated),
 )
 """Where a deployment's clock was set."""
 

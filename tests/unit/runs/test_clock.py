@@ -17,6 +17,7 @@ from fused_ray.core.deployment import drawn
 from fused_ray.errors import ConfigError, FusedRayError
 from fused_ray.models.cost import cost
 from fused_ray.runs.clock import Simulated, imagined
+from fused_ray.runs.report import _in_words as in_words
 
 OWN = {
     "profile": "own", "ms_per_sample": 10.0, "down_mbps": 8.0, "up_mbps": 4.0, "latency_s": 0.5, "server_s": 2.0,
@@ -82,6 +83,19 @@ def test_the_result_adds_them_up(timed: Any) -> None:
     assert told["pretrain_seconds"] == pytest.approx(of["pretrain"])
     assert told["simulated_seconds"] == pytest.approx(of["unlearn"])
     assert told["retrain_seconds"] == pytest.approx(of["retrain"])
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds", "line"),
+    [
+        (2, 61.0, "On own (simulated): 2 min in all; forgotten from round 2 on, after 61 s"),
+        (None, None, "On own (simulated): 2 min in all; not forgotten for three rounds"),
+    ],
+)
+def test_the_report_tells_it(timed: Any, after: int | None, seconds: float | None, line: str) -> None:
+    told = {"profile": "own", "simulated_seconds": 120.0, "rounds_to_forget": after, "seconds_to_forget": seconds}
+    found = [text for text in in_words(timed.config, {**timed.result, "deployment": told}) if "simulated" in text]
+    assert found == [line]
 
 
 def test_rounds_and_seconds_to_forget_count_what_came_before() -> None:
