@@ -1,6 +1,7 @@
 """What each client's device is like, from a trace: a Parquet file with a row a client.
 
-Column `client`: whole numbers from 0, each once; others of `config.deployment.DEVICE`, each a number per client.
+Column `client`: whole numbers from 0, each once; others of `config.deployment.DEVICE` and, where clients come and go in
+a cycle, of `CYCLE`, each a number per client.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fused_ray.config.deployment import DEVICE
+from fused_ray.config.deployment import CYCLE, DEVICE
 from fused_ray.data.location import locate
 from fused_ray.data.reading import reading
 from fused_ray.errors import DataError
@@ -18,16 +19,16 @@ from fused_ray.errors import DataError
 _FIELD = "deployment.trace"
 
 
-def devices(where: str, clients: int) -> dict[str, NDArray[np.float64]]:
+def devices(where: str, clients: int, cycle: bool = False) -> dict[str, NDArray[np.float64]]:
     """By column, float64 [clients]. Raises DataError where a client or a figure is missing or impossible."""
     filesystem, path = locate(where, _FIELD)
     with reading(where, "is not a readable Parquet file"), filesystem.open_input_file(path) as file:
         table = pq.read_table(file)
-    names = table.column_names
-    unknown = sorted({*names} - {"client", *DEVICE})
+    names, known = table.column_names, (*DEVICE, *CYCLE) if cycle else DEVICE
+    unknown = sorted({*names} - {"client", *known})
     if "client" not in names or unknown or len({*names}) < len(names):
         told = f"has the columns {', '.join(names)}"
-        raise DataError(f"{_FIELD}: {where} {told}; it takes client and, each once, some of {', '.join(DEVICE)}")
+        raise DataError(f"{_FIELD}: {where} {told}; it takes client and, each once, some of {', '.join(known)}")
     if {"ms_per_sample", "teraflops"} <= {*names}:
         raise DataError(f"{_FIELD}: {where} has ms_per_sample and teraflops, which say the same; keep one")
     order = _numbers(table, "client", where)
@@ -38,7 +39,7 @@ def devices(where: str, clients: int) -> dict[str, NDArray[np.float64]]:
         if name == "client":
             continue
         values = _numbers(table, name, where)[np.argsort(order)][:clients]
-        wrong = np.flatnonzero(values < 0 if name == "latency_s" else values <= 0)
+        wrong = np.flatnonzero(values < 0 if name in ("latency_s", "phase_s") else values <= 0)
         if len(wrong):
             at = wrong[0]
             raise DataError(f"{_FIELD}: {where}, {name} of client {at} is {values[at]:g}; it must be above 0")

@@ -1,8 +1,4 @@
-"""The simulated seconds of a run, worked out from what its tables recorded: training knows nothing of the clock.
-
-The clock starts at 0 three times: with pre-training, with the request to forget, and with retraining. Everybody who
-was asked counts, so a round lasts as long as its slowest client, and what the server takes.
-"""
+"""The simulated seconds of a run by its timetable, in its tables and its result; and of a finished one elsewhere."""
 
 from __future__ import annotations
 
@@ -14,98 +10,31 @@ import pyarrow as pa
 
 from fused_ray.audit.verdict import FA_MARGIN
 from fused_ray.config import RunConfig, schedule
-from fused_ray.config.deployment import DEVICE, USE, DeploymentConfig
-from fused_ray.core.deployment import Device, Task, client_seconds, close, drawn, forgotten_after
-from fused_ray.data.trace import devices as traced
+from fused_ray.config.deployment import DeploymentConfig
+from fused_ray.core.deployment import Task, devices, forgotten_after
+from fused_ray.core.timetable import Plan, Timetable, clock_of
+from fused_ray.data import trace
 from fused_ray.errors import ConfigError
 from fused_ray.models.cost import cost
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.storage.schemas import SIMULATED
 
-STORED = "replay"
-"""The phase that stands for what a deployment would have stored when it trained; it takes no time."""
 
+def timetable(config: RunConfig, shape: Sequence[int], classes: int) -> Timetable | None:
+    """The clock of a configuration's deployment; None where it has none.
 
-class Clock:
-    """The devices of a configuration's deployment, and how long what they did would take."""
-
-    def __init__(self, config: RunConfig, shape: Sequence[int], classes: int) -> None:
-        """Raises ConfigError or DataError where a cost is not known."""
-        self._config = config
-        self._cost = cost(config.model, shape, classes)
-        self._devices = _devices(config, self._cost.forward)
-
-    def seconds(
-        self, rounds: Sequence[Mapping[str, Any]], clients: Sequence[Mapping[str, Any]], layers: Collection[str]
-    ) -> list[float | None]:
-        """Simulated seconds of each row of rounds.parquet, by the rows of clients.parquet.
-
-        `layers` are those that an adapter changes; none where the whole model learns. None where a client's row is
-        missing, for it failed.
-        """
-        there: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-        for row in clients:
-            there.setdefault((row["phase"], row["round"]), []).append(row)
-        share = self._cost.share_from(layers)
-        now: dict[str, float] = {}
-        found: list[float | None] = []
-        for row in rounds:
-            phase, round = row["phase"], row["round"]
-            own = there.get((phase, round), [])
-            lacking = len(own) < row["clients_expected"]
-            seconds = None if lacking else self._round(phase, round, own, share, now.get(_start(phase), 0.0))
-            now[_start(phase)] = now.get(_start(phase), 0.0) + (seconds or 0.0)
-            found.append(seconds)
-        return found
-
-    def _round(self, phase: str, round: int, rows: Sequence[Mapping[str, Any]], share: float, now: float) -> float:
-        if phase == STORED:
-            return 0.0
-        config, server = self._config, self._config.deployment.known["server_s"]
-        learning = share if phase == "unlearn" else 1.0
-        assert isinstance(server, float | int)
-        ready = {}
-        for row in rows:
-            task = Task(
-                examples=config.method.shown(config, phase, round, row["examples"]),
-                bytes_down=row["bytes_down"],
-                bytes_up=row["bytes_up"],
-                learning=learning,
-            )
-            device = self._devices[row["client"]]
-            ready[row["client"]] = client_seconds(device, task, config.deployment.train_factor, now)
-        return close(ready, len(ready)).seconds + server
-
-
-def _start(phase: str) -> str:
-    """With what the clock of a phase started."""
-    return phase if phase in ("pretrain", "retrain") else "request"
-
-
-def _devices(config: RunConfig, forward: int) -> list[Device]:
-    """Every client's. Raises ConfigError where a cost is not known, DataError where the trace is wrong."""
+    Raises ConfigError where a cost is not known, DataError where the trace is wrong.
+    """
     deployment, clients = config.deployment, config.federation.clients
-    trace = traced(deployment.trace, clients) if deployment.trace else {}
-    own = {"ms_per_sample", "teraflops"} if {"ms_per_sample", "teraflops"} & trace.keys() else set()
-    known = {name: value for name, value in deployment.known.items() if name not in own}
+    if deployment.profile == "none":
+        return None
+    cycle, operations = deployment.availability == "cycle", cost(config.model, shape, classes)
+    given = trace.devices(deployment.trace, clients, cycle) if deployment.trace else {}
     try:
-        deployment.check_known({**known, **trace})
+        each = devices(deployment, config.seed, clients, operations.forward, given)
     except ValueError as error:
         raise ConfigError(f"deployment: {error}") from None
-
-    def device(client: int) -> Device:
-        figures = {name: drawn(value, config.seed, name, client) for name, value in known.items() if name in DEVICE}
-        figures |= {name: float(values[client]) for name, values in trace.items()}
-        speed = figures.get("ms_per_sample")
-        seconds = forward / (figures["teraflops"] * 1e12 * USE) if speed is None else speed / 1000
-        links = {name: figures[name] for name in ("down_mbps", "up_mbps", "latency_s")}
-        if deployment.on_s is None or deployment.off_s is None:
-            return Device(forward_s=seconds, **links)
-        on, off = deployment.on_s, deployment.off_s
-        at = drawn({"uniform": (0.0, on + off)}, config.seed, "phase_s", client)
-        return Device(forward_s=seconds, **links, on_s=on, off_s=off, phase_s=at)
-
-    return [device(client) for client in range(clients)]
+    return Timetable(config, each, operations.share_from)
 
 
 @dataclass(frozen=True)
@@ -115,10 +44,19 @@ class Simulated:
     rows: Sequence[Mapping[str, Any]]
     """Of rounds.parquet."""
     seconds: Sequence[float | None]
+    waited: Sequence[float | None]
+    """Those of them until somebody was there, or all that a method asks by name."""
 
     def total(self, phases: Collection[str]) -> float | None:
-        """Of all rounds of some phases; None where one is not known."""
-        own = [s for row, s in zip(self.rows, self.seconds, strict=True) if row["phase"] in phases]
+        """Seconds of all rounds of some phases; None where one is not known."""
+        return self._sum(self.seconds, phases)
+
+    def total_waited(self, phases: Collection[str]) -> float | None:
+        """The same of those that were waited."""
+        return self._sum(self.waited, phases)
+
+    def _sum(self, seconds: Sequence[float | None], phases: Collection[str]) -> float | None:
+        own = [s for row, s in zip(self.rows, seconds, strict=True) if row["phase"] in phases]
         return None if None in own else sum(s for s in own if s is not None)
 
     def to_forget(self, phases: Collection[str], main: str, fa_retrained: float | None) -> dict[str, Any]:
@@ -147,17 +85,54 @@ def method_phases(config: RunConfig) -> tuple[str, ...]:
     return tuple(phase for phase in schedule.phases(config) if phase not in ("pretrain", "retrain"))
 
 
-def simulated(run: RunDirectory, clock: Clock, layers: Collection[str]) -> Simulated:
-    """A run's rounds by a clock."""
+def recorded(run: RunDirectory) -> Simulated:
+    """A finished run's rounds by the clock of its own deployment."""
     rows = run.table("rounds").to_pylist()
-    return Simulated(rows, clock.seconds(rows, run.table("clients").to_pylist(), layers))
+    return Simulated(rows, *([row[column.name] for row in rows] for column in SIMULATED))
 
 
 def imagined(run: RunDirectory, deployment: DeploymentConfig) -> Simulated:
-    """A finished run's rounds on any deployment's devices, whatever its own was. Raises where a cost is not known."""
+    """A finished run's rounds on any deployment's devices, whatever its own was, from what its tables recorded.
+
+    None where a client's row is missing: it failed, or `output.clients` kept fewer. Raises ConfigError or DataError
+    where a cost is not known, and ConfigError where a deployment decides who counts: it would have trained others.
+    """
     config, result = run.config.model_copy(update={"deployment": deployment}), run.result
-    about = tuple(result["data"]["shape"]), result["data"]["classes"]
-    return simulated(run, Clock(config, *about), result["layers"]["chosen"])
+    if deployment.decides or run.config.deployment.decides:
+        raise ConfigError(
+            "deployment.participation: available decides who counts, so seconds elsewhere are those of another run; "
+            "train it there"
+        )
+    table = timetable(config, result["data"]["shape"], result["data"]["classes"])
+    assert table is not None, "a profile is a deployment"
+    there: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for row in run.table("clients").to_pylist():
+        there.setdefault((row["phase"], row["round"]), []).append(row)
+    adapted: Collection[str] = result["layers"]["chosen"]
+    rows = run.table("rounds").to_pylist()
+    seconds: list[float | None] = []
+    waited: list[float | None] = []
+    now: dict[str, float] = {}
+    for row in rows:
+        phase, own = row["phase"], there.get((row["phase"], row["round"]), [])
+        clock, known = clock_of(phase), len(own) == row["clients_expected"]
+        share = table.share_from(adapted if phase == "unlearn" else ())
+        tasks = {client["client"]: _task(table, client, share) for client in own}
+        took, waiting = table.everybody(phase, tasks, now.get(clock, 0.0)) if known else (None, None)
+        seconds.append(took)
+        waited.append(waiting)
+        now[clock] = now.get(clock, 0.0) + (took or 0.0)
+    return Simulated(rows, seconds, waited)
+
+
+def _task(table: Timetable, row: Mapping[str, Any], share: float) -> Task:
+    """What a client did in a round, by its row of clients.parquet."""
+    return Task(
+        examples=table.shown(row["phase"], row["round"], row["examples"]),
+        bytes_down=row["bytes_down"],
+        bytes_up=row["bytes_up"],
+        learning=share,
+    )
 
 
 def told(found: Simulated, config: RunConfig, sent: Mapping[str, Any], fa_retrained: float | None) -> dict[str, Any]:
@@ -165,25 +140,35 @@ def told(found: Simulated, config: RunConfig, sent: Mapping[str, Any], fa_retrai
     own = method_phases(config)
     main = schedule.main_phase({phase: sent[phase] for phase in own if phase in sent})
     main = "retrain" if own == ("retrain",) else main
-    return {"simulated_seconds": found.total(own), **found.to_forget(own, main, fa_retrained)}
+    return {
+        "simulated_seconds": found.total(own),
+        "waited_seconds": found.total_waited(own),
+        **found.to_forget(own, main, fa_retrained),
+    }
 
 
-def timed(directory: RunDirectory, clock: Clock, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the column `simulated_seconds` of rounds.parquet; result.json's `deployment`."""
+def timed(directory: RunDirectory, table: Timetable, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the columns of `SIMULATED` in rounds.parquet; result.json's `deployment`."""
     config, retrained = directory.config, result["metrics"]["retrained"]
     fa = None if retrained is None else retrained["fa"]
-    found = simulated(directory, clock, result["layers"]["chosen"])
-    by_round = {(row["phase"], row["round"]): s for row, s in zip(found.rows, found.seconds, strict=True)}
     for part, rows in directory.parts("rounds"):
-        seconds = [by_round[row["phase"], row["round"]] for row in rows.select(["phase", "round"]).to_pylist()]
-        names = [name for name in rows.column_names if name != SIMULATED.name]
-        directory.write_part(
-            "rounds", part, rows.select(names).append_column(SIMULATED, pa.array(seconds, pa.float64()))
-        )
+        plans = [_by(table, row) for row in rows.select(["phase", "round", "clients_used"]).to_pylist()]
+        rows = rows.select([name for name in rows.column_names if name not in SIMULATED.names])
+        for column, values in zip(SIMULATED, zip(*plans, strict=True), strict=True):
+            rows = rows.append_column(column, pa.array(values, column.type))
+        directory.write_part("rounds", part, rows)
+    found = recorded(directory)
     return {
         "profile": config.deployment.profile,
+        "participation": config.deployment.participation,
         **told(found, config, result["bytes"], fa),
         "pretrain_seconds": found.total(("pretrain",)),
         "retrain_seconds": found.total(("retrain",)),
         **{f"retrain_{name}": value for name, value in found.to_forget(("retrain",), "retrain", fa).items()},
     }
+
+
+def _by(table: Timetable, row: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """The seconds of a round; not known where a client failed that the timetable counted on."""
+    plan: Plan = table.of(row["phase"])[row["round"] - 1]
+    return (plan.seconds, plan.waited) if len(plan.counted) == row["clients_used"] else (None, None)

@@ -30,7 +30,7 @@ from fused_ray.errors import (
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.runs import audits, plots
 from fused_ray.runs.checkpoints import Checkpoints
-from fused_ray.runs.clock import Clock, timed
+from fused_ray.runs.clock import timed, timetable
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.earlier import earlier_run, made_elsewhere
 from fused_ray.runs.events import AuditOver, RunEnds
@@ -123,7 +123,7 @@ class _Run:
         about = data.shape, data.classes
         model = check_model(config, *about)
         # before anything is trained, for it may lack a figure
-        clock = None if config.deployment.profile == "none" else Clock(config, *about)
+        clock = timetable(config, *about)
         given: Arrays | None = None
         extra: dict[str, Any] = {"pretrained_from": None, "model": _about(config, model)}
         if config.pretrain.from_ is not None:
@@ -144,7 +144,7 @@ class _Run:
                 sinks.note("the nodes are not bit-comparable: the same run elsewhere may give other bits")
             directory.ran_on(pool.identities, starts[-1])
             try:
-                outcome = simulate(config, data, scenario, pool, recorder, given)
+                outcome = simulate(config, data, scenario, pool, recorder, given, clock)
             finally:  # a worker that died came back on another node, perhaps
                 directory.ran_on(pool.identities, now())
             result = content(directory, data, scenario, outcome, extra)
@@ -329,7 +329,8 @@ def _judged(
         trained = audits.Trained()
         if config.audit.trains and pool is not None:
             recorder = audits.AuditRecorder(config, config.audit, directory, "audit", listener, stopped)
-            trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
+            clock = timetable(config, data.shape, data.classes)
+            trained = audits.train(Federation(config, data, scenario, pool, recorder, clock), config.audit)
             recorder.begin_round("audit", 1, 1, 1)
         known = retrained if retrained.exists() else None
         return audits.yardstick(config, directory.path, data, scenario, config.audit, trained, known)

@@ -99,8 +99,9 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "metrics_failed": (_STRING, "further metrics that could not be taken, and why; empty: none"),
 }
 _TIMES: dict[str, tuple[pa.DataType, str]] = {
-    "deployment": (_STRING, "the profile of the devices that the next three are imagined on"),
+    "deployment": (_STRING, "the profile of the devices that the next four are imagined on"),
     "simulated_seconds": (_FLOAT, "seconds of all of the method's rounds there, but replay; null: not known"),
+    "waited_seconds": (_FLOAT, "those of them until somebody was there, or everybody whom the method asks by name"),
     "rounds_to_forget": (
         _INT,
         f"the first round, of the method's main phase, from which fa is at most {FA_MARGIN} above fa_retrained for "
@@ -183,7 +184,9 @@ def _times(cell: Cell, run: RunDirectory, fa_retrained: float) -> dict[str, Any]
     deployment = cell.config.deployment
     if deployment.profile == "none":
         return {}
-    told = clock.told(clock.imagined(run, deployment), run.config, run.result["bytes"], fa_retrained)
+    own = run.config.deployment == deployment
+    found = clock.recorded(run) if own else clock.imagined(run, deployment)
+    told = clock.told(found, run.config, run.result["bytes"], fa_retrained)
     return {"deployment": deployment.profile, **told}
 
 

@@ -112,7 +112,7 @@ def _rounds(run: RunDirectory) -> list[Row]:
         rows.append(
             {
                 **{name: row[name] for name in ("round", "loss", *METRICS)},
-                "bytes_up": (each := row["bytes_up"] // row["clients_used"]),
+                "bytes_up": (each := row["bytes_up"] // max(1, row["clients_received"])),
                 "bytes_up_client": each,
                 "bytes_up_total": sent,
                 "seconds": took,
