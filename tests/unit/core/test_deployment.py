@@ -7,15 +7,21 @@ import math
 import numpy as np
 import pytest
 
+from fused_ray.config.deployment import DeploymentConfig
 from fused_ray.core.deployment import (
+    Cycle,
+    Daily,
     Device,
     Task,
-    asked,
     client_seconds,
     close,
     compute_seconds,
+    daily,
+    devices,
     drawn,
+    drops_out,
     forgotten_after,
+    over_selected,
     transfer_seconds,
 )
 
@@ -58,26 +64,51 @@ def test_no_bandwidth_is_refused(mbps: float) -> None:
         transfer_seconds(1, mbps)
 
 
-def test_who_is_away_is_waited_for() -> None:
-    device = Device(forward_s=0.01, down_mbps=1, up_mbps=1, latency_s=0, on_s=300, off_s=600, phase_s=100)
-    assert device.wait(0) == 0
-    assert device.wait(199) == 0
-    assert device.wait(200) == 600  # it goes away at 200, and is back at 800
-    assert device.wait(799) == 1
-    assert device.wait(800) == 0
+def test_a_client_comes_and_goes() -> None:
+    """On for 300 s, off for 600, and 100 s into that when the clock starts."""
+    cycle = Cycle(on_s=300, off_s=600, phase_s=100)
+    assert cycle.wait(0) == cycle.wait(199) == 0
+    assert cycle.wait(200) == 600  # it goes away at 200, and is back at 800
+    assert cycle.wait(799) == 1
+    assert cycle.wait(800) == 0
     idle = Task(examples=0, bytes_down=0, bytes_up=0)
-    assert client_seconds(device, idle, now=500) == 300
-    assert DEVICE.wait(500) == 0
+    away = Device(forward_s=1, down_mbps=1, up_mbps=1, latency_s=0, availability=cycle)
+    assert client_seconds(away, idle, now=500) == 300
+    assert client_seconds(DEVICE, idle, now=500) == 0
+
+
+def test_four_times_as_many_are_there_by_day() -> None:
+    hour = 3600.0
+    assert daily(0.5, 0) == pytest.approx(0.5)
+    assert daily(0.5, 6 * hour) == pytest.approx(0.8)
+    assert daily(0.5, 18 * hour) == pytest.approx(0.2)
+    clients = [Daily(seed=1, client=client, share=0.5) for client in range(400)]
+    for at, share in ((6.5, 0.8), (18.5, 0.2)):
+        there = np.mean([client.wait(at * hour) == 0 for client in clients])
+        assert abs(there - share) < 4 * math.sqrt(share * (1 - share) / 400)
+    (away, *_) = (client for client in clients if client.wait(6.5 * hour))
+    back = 6.5 * hour + away.wait(6.5 * hour)
+    assert back % hour == 0  # an hour is as it is from its beginning on
+    assert away.wait(back) == 0 < away.wait(back - 1)
+
+
+def test_a_device_is_what_the_trace_says_and_else_the_profile() -> None:
+    config = DeploymentConfig.model_validate({"profile": "hospitals", "availability": "cycle"})
+    trace = {"ms_per_sample": np.array([20.0, 40.0]), "on_s": np.array([10.0, 5.0]), "phase_s": np.array([0.0, 7.0])}
+    first, second = devices(config, 0, 2, 10**9, trace)
+    assert (first.forward_s, second.forward_s, second.up_mbps) == (0.02, 0.04, 300)
+    assert second.availability == Cycle(on_s=5, off_s=600, phase_s=7)
+    (plain,) = devices(DeploymentConfig(profile="hospitals"), 0, 1, 10**9, {})
+    assert plain.forward_s == pytest.approx(1e9 / (0.472e12 / 2))
 
 
 def test_over_selection_asks_more_than_are_needed() -> None:
-    assert asked(10, 1.3, 50) == 13
-    assert asked(3, 1.3, 50) == 3  # int(3.9)
-    assert asked(10, 1.3, 11) == 11
-    ended = close({k: float(k) for k in range(1, 14)}, wanted=10)
+    assert over_selected(10, 1.3, 50) == 13
+    assert over_selected(3, 1.3, 50) == 3  # int(3.9)
+    assert over_selected(10, 1.3, 11) == 11
+    ended = close({k: float(k) for k in range(1, 14)}, {}, wanted=10)
     assert ended.seconds == 10
     assert ended.counted == tuple(range(1, 11))
-    assert ended.late == (11, 12, 13)
 
 
 FINISHES = {0: 2.0, 1: 5.0, 2: 9.0}
@@ -88,30 +119,44 @@ FINISHES = {0: 2.0, 1: 5.0, 2: 9.0}
     [
         (4.0, 8.0, 5.0, (0, 1)),  # stretched until two are in
         (4.0, 4.5, 4.5, ()),  # they never are
+        (4.0, None, 4.0, ()),
         (6.0, None, 6.0, (0, 1)),  # the deadline, not the second's 5
         (20.0, None, 9.0, (0, 1, 2)),  # nobody is late
+        (None, None, 9.0, (0, 1, 2)),
     ],
 )
-def test_a_deadline(deadline: float, longest: float | None, seconds: float, counted: tuple[int, ...]) -> None:
-    ended = close(FINISHES, wanted=3, deadline=deadline, quorum=2, longest=longest)
+def test_a_deadline(deadline: float | None, longest: float | None, seconds: float, counted: tuple[int, ...]) -> None:
+    ended = close(FINISHES, {}, wanted=3, quorum=2, deadline=deadline, longest=longest)
     assert (ended.seconds, ended.counted) == (seconds, counted)
-    assert {*ended.counted, *ended.late} == {0, 1, 2}
 
 
 def test_all_time_out() -> None:
-    ended = close({0: 11.0, 1: math.inf}, wanted=2, deadline=10)
-    assert (ended.seconds, ended.counted, ended.late) == (10.0, (), (0, 1))
+    ended = close({0: 11.0}, {1: 3.0}, wanted=2, deadline=10)
+    assert (ended.seconds, ended.counted) == (10.0, ())
+
+
+def test_who_drops_out_is_missed_when_it_would_have_been_in() -> None:
+    ended = close({0: 2.0, 1: 3.0}, {2: 9.0}, wanted=3, quorum=2)
+    assert (ended.seconds, ended.counted) == (9.0, (0, 1))
+    assert close({0: 2.0}, {1: 9.0}, wanted=1).seconds == 2.0  # nobody waits for it where others suffice
+    lost = close({}, {0: 4.0, 1: 5.0}, wanted=2)
+    assert (lost.seconds, lost.counted) == (5.0, ())
+    few = close({0: 2.0}, {1: 9.0, 2: 30.0}, wanted=3, quorum=2, deadline=4, longest=20)
+    assert (few.seconds, few.counted) == (20.0, ())
+
+
+def test_as_many_drop_out_as_the_probability_says() -> None:
+    gone = [drops_out(3, "unlearn", round, client, 0.08) for round in range(50) for client in range(40)]
+    assert abs(np.mean(gone) - 0.08) < 4 * math.sqrt(0.08 * 0.92 / 2000)
+    assert not any(drops_out(3, "unlearn", 1, client, 0.0) for client in range(40))
+    assert gone != [drops_out(3, "retrain", round, client, 0.08) for round in range(50) for client in range(40)]
 
 
 def test_a_lone_client() -> None:
-    assert close({7: 3.0}, wanted=1).counted == (7,)
-    assert close({7: 3.0}, wanted=1, deadline=3.0).counted == (7,)
-    assert close({7: 3.1}, wanted=1, deadline=3.0).counted == ()
-
-
-def test_a_round_that_never_ends_is_refused() -> None:
-    with pytest.raises(ValueError, match="would never end"):
-        close({0: 1.0, 1: math.inf}, wanted=2)
+    assert close({7: 3.0}, {}, wanted=1).counted == (7,)
+    assert close({7: 3.0}, {}, wanted=1, deadline=3.0).counted == (7,)
+    late = close({7: 3.1}, {}, wanted=1, deadline=3.0)
+    assert (late.seconds, late.counted) == (3.0, ())
 
 
 def test_a_client_is_the_same_whatever_else_is_drawn_and_whoever_draws() -> None:

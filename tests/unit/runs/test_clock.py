@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fused_ray import CompareConfig, RunConfig, compare, load_comparison, load_run, run
+from fused_ray import CompareConfig, RunConfig, compare, load_comparison, load_run, resume, run
 from fused_ray.config import ModelConfig
 from fused_ray.config.deployment import DeploymentConfig
 from fused_ray.core.deployment import drawn
-from fused_ray.errors import ConfigError, FusedRayError
+from fused_ray.errors import ConfigError, FusedRayError, Interrupted
 from fused_ray.models.cost import cost
 from fused_ray.runs.clock import Simulated, imagined
 from fused_ray.runs.report import _in_words as in_words
@@ -56,7 +56,7 @@ def test_the_clock_changes_no_bit_and_without_it_there_is_no_column(plain: Any, 
     assert timed.result["hash"] == plain.result["hash"]
     assert timed.result["pretrain_key"] == plain.result["pretrain_key"]
     assert timed.config.retrain_key() == plain.config.retrain_key()
-    assert {*timed.rounds.column_names} - {*plain.rounds.column_names} == {"simulated_seconds"}
+    assert {*timed.rounds.column_names} - {*plain.rounds.column_names} == {"simulated_seconds", "waited_seconds"}
     assert timed.result.keys() - plain.result.keys() == {"deployment"}
     assert timed.rounds.column("fa").equals(plain.rounds.column("fa"))
 
@@ -93,7 +93,8 @@ def test_the_result_adds_them_up(timed: Any) -> None:
     ],
 )
 def test_the_report_tells_it(timed: Any, after: int | None, seconds: float | None, line: str) -> None:
-    told = {"profile": "own", "simulated_seconds": 120.0, "rounds_to_forget": after, "seconds_to_forget": seconds}
+    told = {"simulated_seconds": 120.0, "waited_seconds": 0.0, "rounds_to_forget": after, "seconds_to_forget": seconds}
+    told |= {"profile": "own"}
     found = [text for text in in_words(timed.config, {**timed.result, "deployment": told}) if "simulated" in text]
     assert found == [line]
 
@@ -101,12 +102,13 @@ def test_the_report_tells_it(timed: Any, after: int | None, seconds: float | Non
 def test_rounds_and_seconds_to_forget_count_what_came_before() -> None:
     rows = [{"phase": "rank", "round": 1, "fa": None}]
     rows += [{"phase": "unlearn", "round": t + 1, "fa": fa} for t, fa in enumerate([0.5, 0.12, 0.1, 0.15, 0.1])]
-    found = Simulated(rows, [100.0, 1.0, 2.0, 4.0, 8.0, 16.0])
+    found = Simulated(rows, [100.0, 1.0, 2.0, 4.0, 8.0, 16.0], [7.0, 0.0, 0.0, 0.0, 1.0, 0.0])
     phases = ("rank", "unlearn")
+    assert found.total_waited(phases) == 8.0
     assert found.to_forget(phases, "unlearn", 0.1) == {"rounds_to_forget": 2, "seconds_to_forget": 103.0}
     assert found.to_forget(phases, "unlearn", 0.0) == {"rounds_to_forget": None, "seconds_to_forget": None}
     assert found.to_forget(phases, "unlearn", None) == {"rounds_to_forget": None, "seconds_to_forget": None}
-    gap = Simulated(rows, [100.0, None, 2.0, 4.0, 8.0, 16.0])
+    gap = Simulated(rows, [100.0, None, 2.0, 4.0, 8.0, 16.0], [0.0] * 6)
     assert gap.to_forget(phases, "unlearn", 0.1) == {"rounds_to_forget": 2, "seconds_to_forget": None}
     assert gap.total(phases) is None
 
@@ -117,18 +119,21 @@ def test_any_run_can_be_imagined_elsewhere_afterwards(plain: Any) -> None:
     first = centre.rows[0]
     most = max(r["examples"] for r in plain.clients.to_pylist() if (r["phase"], r["round"]) == ("pretrain", 1))
     seconds = 2 * most * 3 * LENET / (312e12 / 2) + 8 * (first["bytes_down_client"] + first["bytes_up_client"]) / 1e9
-    assert centre.seconds[0] == pytest.approx(seconds + 0.1, rel=1e-9)
+    server = first["bytes_up_total"] / 1700e6
+    assert centre.seconds[0] == pytest.approx(seconds + server, rel=1e-9)
     assert phones.seconds[0] > 10 * centre.seconds[0]  # type: ignore[operator]
     assert phones.seconds == imagined(plain, DeploymentConfig(profile="phones")).seconds
 
 
 def test_who_is_away_makes_the_round_wait(plain: Any) -> None:
     always = imagined(plain, DeploymentConfig.model_validate(OWN))
-    away = imagined(plain, DeploymentConfig.model_validate({**OWN, "on_s": 300.0, "off_s": 600.0}))
+    away = imagined(plain, DeploymentConfig.model_validate({**OWN, "availability": "cycle"}))
     phases = [drawn({"uniform": (0.0, 900.0)}, 0, "phase_s", client) for client in range(4)]
     assert any(phase >= 300 for phase in phases)
     wait = max(900 - phase if phase >= 300 else 0.0 for phase in phases)  # none of them comes as far as to be away
     assert away.seconds[0] == pytest.approx(always.seconds[0] + wait, abs=2.0)
+    assert away.waited[0] == pytest.approx(wait)
+    assert always.waited[0] == 0
 
 
 def trace(path: Path, **columns: Any) -> str:
@@ -166,7 +171,7 @@ def test_a_trace_that_does_not_tell_is_refused(
 
 def test_what_a_trace_lacks_is_unknown_before_anything_is_trained(tmp_path: Path) -> None:
     where = trace(tmp_path / "t.parquet", client=[0, 1, 2, 3], up_mbps=[1.0] * 4)
-    deployment = {"profile": "own", "server_s": 0, "trace": where}
+    deployment = {"profile": "own", "trace": where}
     with pytest.raises(ConfigError, match=r"deployment: ms_per_sample \(or teraflops\), down_mbps, latency_s unknown"):
         made(tmp_path / "run", deployment=deployment)
     assert not list((tmp_path / "run" / "rounds.parquet").glob("*"))
@@ -176,10 +181,14 @@ def test_what_a_trace_lacks_is_unknown_before_anything_is_trained(tmp_path: Path
     ("deployment", "message"),
     [
         ({k: v for k, v in OWN.items() if k != "up_mbps"}, "up_mbps unknown"),
-        ({k: v for k, v in OWN.items() if k != "server_s"}, "server_s unknown"),
         ({**OWN, "up_mbps": 0}, "must be above 0"),
         ({**OWN, "teraflops": 1}, "leave one out"),
-        ({**OWN, "on_s": 300}, "give both"),
+        ({**OWN, "server_mb_s": 0}, "greater than 0"),
+        ({**OWN, "on_s": 100}, "on_s is said, but means nothing without availability=cycle"),
+        ({**OWN, "availability": "cycle", "daily_share": 0.2}, "nothing without availability=daily"),
+        ({**OWN, "deadline_s": 100}, "nothing without participation=available"),
+        ({**OWN, "participation": "available", "max_wait_s": 9}, "give a deadline_s"),
+        ({**OWN, "participation": "available", "deadline_s": 10, "max_wait_s": 9}, "not above it"),
         ({"up_mbps": 3}, "name a profile"),
         ({"profile": "phones", "up_mbps": {"uniform": [3, 1]}}, "is empty"),
         ({"profile": "phones", "up_mbps": {"lognormal": [3, 1], "uniform": [1, 3]}}, "write one number"),
@@ -192,9 +201,52 @@ def test_what_makes_no_deployment_is_refused(deployment: dict[str, Any], message
     assert "\n" not in str(caught.value)
 
 
-def test_every_client_needs_a_row() -> None:
-    with pytest.raises(ConfigError, match=r"output\.clients"):
-        RunConfig.from_dict({"deployment": {"profile": "phones"}, "output": {"clients": "none"}})
+def test_who_counts_is_up_to_the_clock_alone() -> None:
+    fields = {"deployment": {"profile": "phones", "participation": "available"}, "federation": {"on_failure": "skip"}}
+    with pytest.raises(ConfigError, match=r"federation\.on_failure: .* use fail or wait"):
+        RunConfig.from_dict(fields)
+
+
+AVAILABLE = {
+    **OWN, "participation": "available", "ms_per_sample": {"uniform": [5, 40]}, "deadline_s": 4.5, "dropout": 0.2,
+    "min_share": 0.25, "availability": "cycle", "off_s": 9.0, "on_s": 40.0,
+}  # fmt: skip
+
+
+def test_a_run_whose_clients_are_away_late_or_lost_goes_on_as_it_would_have(tmp_path: Path) -> None:
+    whole = made(tmp_path / "whole", deployment=AVAILABLE, output={"plots": "none", "clients": "none"})
+    rows = whole.rounds.to_pylist()
+    assert any(row["clients_used"] < row["clients_received"] < row["clients_expected"] for row in rows)
+    assert any(0 < row["clients_expected"] < 4 for row in rows)
+    for row in rows:  # late uploads are counted, and what the lost ones received
+        assert row["bytes_up_total"] == row["bytes_up_client"] * row["clients_received"]
+        assert row["bytes_down_total"] == row["bytes_down_client"] * row["clients_expected"] + row["bytes_once"]
+    assert whole.result["failures"] == 0
+    assert not [note for note in whole.result["notes"] if "left out" in note]
+    stopped = RunConfig.from_dict({**SMALL, "deployment": AVAILABLE}, [f"output.dir={tmp_path / 'stopped'}"])
+
+    def listen(progress: Any) -> None:
+        if progress.phase == "unlearn" and progress.finished == 2:
+            raise Interrupted("seen enough")
+
+    with pytest.raises(Interrupted):
+        run(stopped, listener=listen)
+    assert not (tmp_path / "stopped" / "result.json").exists()
+    resume(tmp_path / "stopped")
+    again = load_run(tmp_path / "stopped")
+    assert again.result["hash"] == whole.result["hash"]
+    assert again.result["deployment"] == whole.result["deployment"]
+    names = ["phase", "round", "simulated_seconds", "waited_seconds", "clients_used", "clients_received", "bytes_once"]
+    assert again.rounds.select(names).equals(whole.rounds.select(names))
+    with pytest.raises(ConfigError, match="train it there"):
+        imagined(whole, DeploymentConfig(profile="datacentre"))
+
+
+def test_a_second_request_takes_over_who_counted(tmp_path: Path) -> None:
+    first = made(tmp_path / "first", deployment=AVAILABLE)
+    second = RunConfig.from_dict({"pretrain": {"from": str(tmp_path / "first")}})
+    assert second.deployment == first.config.deployment
+    assert second.pretrain_key() == first.config.pretrain_key()
 
 
 def test_operations_are_counted_by_stage() -> None:
@@ -224,7 +276,8 @@ def test_a_comparison_has_the_times_of_every_method_retraining_included(tmp_path
         assert row["status"] == "done"
         assert row["deployment"] == "hospitals"
         assert json.loads(row["config"])["deployment"]["profile"] == "hospitals"
-        assert row["simulated_seconds"] > 3 * 0.1  # the server's
+        assert row["simulated_seconds"] > 0
+        assert row["waited_seconds"] == 0
     assert rows["fused"]["simulated_seconds"] < rows["not"]["simulated_seconds"]
     text = (tmp_path / "c" / "table.md").read_text()
     assert "| simulated | rounds to forget | time to forget |" in text
