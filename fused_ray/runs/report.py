@@ -160,6 +160,8 @@ def _imagined(deployment: Mapping[str, Any] | None) -> Iterator[str]:
     seconds, until = map(_imagined_time, (deployment["simulated_seconds"], deployment["seconds_to_forget"]))
     after = deployment["rounds_to_forget"]
     line = f"On {deployment['profile']} (simulated): {seconds} in all"
+    if waited := deployment["waited_seconds"]:
+        line += f", {_imagined_time(waited)} of them waiting for clients"
     if after is None:
         yield f"{line}; not forgotten for three rounds"
     else:

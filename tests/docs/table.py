@@ -106,6 +106,8 @@ ROWS = (
     Row("docs/depth.md", "python benchmarks/depth.py", "checked", _HOURS),
     Row("docs/deployment.md", "# phones.yaml", "runs"),
     Row("docs/deployment.md", "fused-ray run phones.yaml", "runs"),
+    Row("docs/deployment.md", "# some-phones.yaml", "runs"),
+    Row("docs/deployment.md", "fused-ray run some-phones.yaml", "runs"),
     Row("docs/deployment.md", "python benchmarks/deployments.py", "checked", _HOURS),
     Row("docs/participation.md", "# fewer.yaml", "runs"),
     Row("docs/participation.md", "fused-ray run fewer.yaml", "runs"),

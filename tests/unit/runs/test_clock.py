@@ -90,10 +90,20 @@ def test_the_result_adds_them_up(timed: Any) -> None:
     [
         (2, 61.0, "On own (simulated): 2 min in all; forgotten from round 2 on, after 61 s"),
         (None, None, "On own (simulated): 2 min in all; not forgotten for three rounds"),
+        (
+            1,
+            9.0,
+            "On own (simulated): 2 min in all, 59 s of them waiting for clients; forgotten from round 1 on, after 9 s",
+        ),
     ],
 )
 def test_the_report_tells_it(timed: Any, after: int | None, seconds: float | None, line: str) -> None:
-    told = {"simulated_seconds": 120.0, "waited_seconds": 0.0, "rounds_to_forget": after, "seconds_to_forget": seconds}
+    told = {
+        "simulated_seconds": 120.0,
+        "waited_seconds": 59.0 if after == 1 else 0.0,
+        "rounds_to_forget": after,
+        "seconds_to_forget": seconds,
+    }
     told |= {"profile": "own"}
     found = [text for text in in_words(timed.config, {**timed.result, "deployment": told}) if "simulated" in text]
     assert found == [line]
@@ -240,6 +250,16 @@ def test_a_run_whose_clients_are_away_late_or_lost_goes_on_as_it_would_have(tmp_
     assert again.rounds.select(names).equals(whole.rounds.select(names))
     with pytest.raises(ConfigError, match="train it there"):
         imagined(whole, DeploymentConfig(profile="datacentre"))
+
+
+def test_a_run_whose_clients_all_time_out_ends_with_what_it_began_with(tmp_path: Path) -> None:
+    late = made(tmp_path / "late", deployment={**OWN, "participation": "available", "deadline_s": 0.25})
+    rows = late.rounds.to_pylist()
+    assert {(row["clients_expected"], row["clients_used"], row["loss"]) for row in rows} == {(4, 0, None)}
+    assert {row["simulated_seconds"] for row in rows} == {0.25 + 2.0}
+    assert all(row["bytes_down_total"] > 0 for row in rows)
+    assert late.result["metrics"]["after"] == late.result["metrics"]["start"]
+    assert late.clients.num_rows == 0
 
 
 def test_a_second_request_takes_over_who_counted(tmp_path: Path) -> None:
