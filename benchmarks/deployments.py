@@ -122,6 +122,7 @@ def phones(folder: Path) -> dict[str, Any]:
         "pretrain": {"rounds": ROUNDS},
         "retrain": {"rounds": 5},
         "forget": {"scenario": "client", "clients": [0]},
+        "puf": {"eta": 2},  # its usual one makes so small a federation diverge
         "deployment": deployment,
         "engine": {"backend": "local"},
         "audit": {"enabled": False},
