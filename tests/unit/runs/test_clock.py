@@ -18,6 +18,12 @@ from fused_ray.errors import ConfigError, FusedRayError, Interrupted
 from fused_ray.models.cost import cost
 from fused_ray.runs.clock import Simulated, imagined
 from fused_ray.runs.report import _in_words as in_words
+from fused_ray.studies.status import DONE
+from fused_ray.studies.sweeps.front import cases
+from fused_ray.studies.sweeps.rows import SCHEMA, TIMES, of_trial
+from fused_ray.studies.sweeps.rows import table as sweep_table
+from fused_ray.studies.sweeps.tables import layouts
+from fused_ray.studies.sweeps.trials import Trial
 
 OWN = {
     "profile": "own", "ms_per_sample": 10.0, "down_mbps": 8.0, "up_mbps": 4.0, "latency_s": 0.5, "server_s": 2.0,
@@ -301,3 +307,20 @@ def test_a_comparison_has_the_times_of_every_method_retraining_included(tmp_path
     assert rows["fused"]["simulated_seconds"] < rows["not"]["simulated_seconds"]
     text = (tmp_path / "c" / "table.md").read_text()
     assert "| simulated | rounds to forget | time to forget |" in text
+
+
+def test_rows_of_a_sweep_have_the_seconds_until_each_round(timed: Any, plain: Any) -> None:
+    trial = Trial(0, {"unlearn.rounds": 3}, timed.config)
+    found = of_trial(trial, DONE, timed, timed.result["metrics"]["retrained"])
+    each = [row["simulated_seconds"] for row in timed.rounds.to_pylist() if row["phase"] == "unlearn"]
+    assert [row["simulated_seconds"] for row in found] == pytest.approx([0, each[0], sum(each[:2]), sum(each)])
+    assert {row["deployment"] for row in found} == {"own"}
+    assert {row["rounds_to_forget"] for row in found} == {timed.result["deployment"]["rounds_to_forget"]}
+    assert sweep_table(found).column_names == [*SCHEMA.names, *TIMES.names]
+    without = of_trial(Trial(0, {}, plain.config), DONE, plain, None)
+    assert sweep_table(without).column_names == SCHEMA.names
+    (case,) = cases(found, 0.1, 0.1)
+    (_, front) = layouts([case], timed.config)
+    at = front.head.index("simulated")
+    assert {line[at] for line in front.body} <= {f"{row['simulated_seconds']:.3g} s" for row in found}
+    assert all("simulated" not in layout.head for layout in layouts([case], plain.config))
