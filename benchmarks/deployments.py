@@ -52,8 +52,11 @@ def forget(data: str, seeds: Sequence[int], out: Path) -> str:
         }  # fmt: skip
         compare(CompareConfig.from_dict(settings))
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    failed = []
     for row in load_comparison(out).rows:
-        if row["status"] == "done":
+        if row["status"].startswith("failed"):
+            failed.append(f"`{row['method']}`, {row['scenario']}, seed {row['seed']}: {row['status']}")
+        elif row["status"] == "done":
             found.setdefault((row["scenario"], row["method"]), []).append(elsewhere(out / row["directory"], row))
     head = ("scenario", "method", "RA", "rounds", *(f"{name}: to forget" for name in PROFILES))
     lines = [pipes((*head, *(f"{name}: in all" for name in PROFILES))), pipes(["---"] * (len(head) + len(PROFILES)))]
@@ -64,7 +67,7 @@ def forget(data: str, seeds: Sequence[int], out: Path) -> str:
         lines.append(pipes((scenario, f"`{method}`", *cells)))
     which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     about = f"{data}, LeNet, 20 clients, {which}; seconds, medians over seeds and in brackets the least and the most."
-    return "\n".join([about, "", *lines])
+    return "\n".join([about, "", *lines, *(f"\n{line}" for line in failed)])
 
 
 def elsewhere(folder: Path, row: Mapping[str, Any]) -> dict[Any, Any]:
