@@ -88,7 +88,7 @@ class DeploymentConfig(Section):
     min_share: Annotated[Real, Field(gt=0, le=1)] = 0.8
     """With available: of the wanted clients, the least (rounded up) that a round is worth; else it is abandoned."""
     max_wait_s: Annotated[Real, Field(gt=0)] | None = None
-    """With available: how long a round that lacks them goes on behind its deadline; unset: not at all."""
+    """With available: a round that lacks them at its deadline goes on, up to so many seconds from its start."""
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())  # distributions are mappings
