@@ -6,19 +6,30 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from fused_ray.storage.schemas import CLIENTS, ROUNDS
+from fused_ray.storage.schemas import CLIENTS, ROUNDS, SIMULATED
 from fused_ray.studies.comparisons.rows import SCHEMA as RESULTS
+from fused_ray.studies.comparisons.rows import TIMES as RESULTS_TIMES
 from fused_ray.studies.sweeps.rows import SCHEMA as TRIALS
+from fused_ray.studies.sweeps.rows import TIMES as TRIALS_TIMES
 
 TABLES = {
-    "rounds.parquet": (ROUNDS, "In a run's directory, a row per finished round. Read the folder as one table."),
+    "rounds.parquet": (
+        ROUNDS,
+        "In a run's directory, a row per finished round. Read the folder as one table. In a finished run with a "
+        f"deployment (docs/deployment.md) come behind: {', '.join(f'`{name}`' for name in SIMULATED.names)}.",
+    ),
     "clients.parquet": (CLIENTS, "In a run's directory, a row per finished round and client. Likewise a folder."),
     "results.parquet": (
         RESULTS,
         "In a comparison's directory, a row per method, scenario and seed. Behind these columns comes one for every "
-        "figure of `audit.metrics`: `metric_` and its name, a double.",
+        "figure of `audit.metrics`: `metric_` and its name, a double. Where `deployment.profile` is set, between them "
+        f"stand {', '.join(f'`{name}`' for name in RESULTS_TIMES.names)} (docs/deployment.md).",
     ),
-    "trials.parquet": (TRIALS, "In a sweep's directory, a row per trial and round."),
+    "trials.parquet": (
+        TRIALS,
+        "In a sweep's directory, a row per trial and round. Where `deployment.profile` is set, these columns come "
+        f"behind: {', '.join(f'`{name}`' for name in TRIALS_TIMES.names)}.",
+    ),
 }
 RESULT = {
     "schema": "version of these fields",
@@ -30,6 +41,7 @@ RESULT = {
     "wall_seconds": "wall seconds of the start that finished it",
     "placement": "`actors`, `nodes` and `devices`, and under `workers` those that are alike: `node`, `device`, "
     "`torch`, what each reserved of `cpus` and `gpus` on Ray, and how many `actors`",
+    "deployment": "only where `deployment.profile` is set: what docs/deployment.md tells",
     "notes": "what the user was told of the whole run, callbacks that were switched off among it",
     "failures_of_model": "those of them in the pre-training of M_r, an earlier run's too (`pretrain.from`)",
     "failures": "how often a client was left out of a round because it had failed (`federation.on_failure=skip`); "

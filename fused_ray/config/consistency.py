@@ -21,6 +21,11 @@ def check(config: Settings) -> None:
     _what_is_forgotten(config)
     _layers(config)
     _adapter(config)
+    if config.deployment.decides and config.federation.on_failure == "skip":
+        raise ValueError(
+            "federation.on_failure: with deployment.participation=available, who counts follows from the clock alone; "
+            "use fail or wait"
+        )
     if not config.data.images:
         _no_images(config)
     if config.data.known is not None:

@@ -55,6 +55,7 @@ def read_by_pretraining(config: Settings) -> dict[str, Any]:
         rounds["federation.sampling"] = config.federation.sampling
     if config.federation.on_failure == "skip":
         rounds["federation.on_failure"] = "skip"
+    rounds |= {f"deployment.{name}": value for name, value in _deployment(config).items() if name != "known"}
     return {"seed": config.seed, **fields, **rounds}
 
 
@@ -89,7 +90,17 @@ def _participation(config: Settings, phase: str) -> dict[str, Any]:
     """
     share, sampling = config.taking_part(phase)
     read: dict[str, Any] = {} if share == 1 else {"participation": [share, sampling]}
+    read |= {"deployment": deployment} if (deployment := _deployment(config)) else {}
     return read | ({"on_failure": "skip"} if config.federation.on_failure == "skip" else {})
+
+
+def _deployment(config: Settings) -> dict[str, Any]:
+    """What says who counts; nothing where everybody does, for then the clock changes no bit."""
+    deployment = config.deployment
+    if not deployment.decides:
+        return {}
+    read = deployment.model_dump(mode="json") | {"known": dict(deployment.known)}
+    return read | ({"trace": _content(deployment.trace)} if deployment.trace else {})
 
 
 def _read(config: Settings) -> dict[str, Any]:

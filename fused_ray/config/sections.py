@@ -40,7 +40,7 @@ from fused_ray.config.parts.partitions import PARTITIONING, Partitioning
 from fused_ray.config.parts.scenarios import SCENARIO
 from fused_ray.config.parts.server_optimisers import SERVER_OPTIMISER, ServerOptimiser
 
-INPUTS = ("data.root", "data.partition_file", "model.weights", "pretrain.from")
+INPUTS = ("data.root", "data.partition_file", "model.weights", "pretrain.from", "deployment.trace")
 """Fields that name files or folders to read."""
 
 

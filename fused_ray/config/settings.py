@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from fused_ray.config.deployment import DeploymentConfig
 from fused_ray.config.execution import AuditConfig, EngineConfig, OutputConfig
 from fused_ray.config.fields import Section
 from fused_ray.config.parts.adapters import ADAPTER, MASK_RULE, SELECTION, START, MaskRule
@@ -91,6 +92,7 @@ class Settings(Section):
     exactfun: ExactFunConfig = ExactFunConfig()
     puf: PufConfig = PufConfig()
     retrain: RetrainConfig = RetrainConfig()
+    deployment: DeploymentConfig = DeploymentConfig()
     audit: AuditConfig = AuditConfig()
     engine: EngineConfig = EngineConfig()
     output: OutputConfig = OutputConfig()
@@ -258,5 +260,6 @@ class Settings(Section):
     @property
     def inputs(self) -> dict[str, str]:
         """The files and folders that are read, by field."""
-        given = (self.data.root, self.data.partition_file, self.model.weights, self.pretrain.from_)
+        data, others = (self.data.root, self.data.partition_file), (self.pretrain.from_, self.deployment.trace)
+        given = (*data, self.model.weights, *others)
         return {key: where for key, where in zip(INPUTS, given, strict=True) if where is not None}

@@ -41,6 +41,9 @@ def taken_over(values: dict[str, Any]) -> str:
     earlier = read_yaml(file)
     for key in _TAKEN:
         _fill(values, earlier, *key.split("."))
+    deployment = earlier.get("deployment")
+    if isinstance(deployment, dict) and deployment.get("participation") == "available":  # it decided who counted
+        _fill(values, earlier, "deployment")
     forget, was = values.get("forget"), earlier.get("forget")
     asked = forget.get("scenario") if isinstance(forget, dict) else None
     if isinstance(was, dict) and _shapes(was) and asked in (None, was["scenario"]):

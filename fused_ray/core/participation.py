@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from functools import cache
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -41,6 +41,35 @@ def drawn(examples: IntVector, number: int, sampling: Sampling, seed: int, purpo
     return np.sort(np.argsort(-np.log(u) / examples, kind="stable")[:number])
 
 
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Who takes part in the rounds of a phase: some, in every round; of the others, some that are drawn anew."""
+
+    always: Sequence[int]
+    others: Sequence[int]
+    """Ascending."""
+    sizes: IntVector
+    """Examples of each of the others."""
+    participation: float
+    sampling: Sampling
+    seed: int
+    phase: str
+    _known: dict[int, Sequence[int]] = field(default_factory=dict, init=False)
+
+    def __call__(self, round: int) -> Sequence[int]:
+        """Who takes part in a round where everybody is there, ascending."""
+        if round not in self._known:
+            number = count(self.participation, len(self.others))
+            self._known[round] = sorted([*self.always, *self.asked(round, range(len(self.others)), number)])
+        return self._known[round]
+
+    def asked(self, round: int, there: Sequence[int], number: int) -> list[int]:
+        """So many of those others that are there, by their positions among all, ascending."""
+        places = np.asarray(there, np.int64)
+        chosen = drawn(self.sizes[places], number, self.sampling, self.seed, f"participation/{self.phase}", round)
+        return [self.others[i] for i in places[chosen]]
+
+
 def participants(
     candidates: Sequence[int],
     examples: Callable[[int], int],
@@ -49,21 +78,16 @@ def participants(
     seed: int,
     phase: str,
     always: Collection[int] = (),
+    absences: bool = False,
 ) -> Who:
     """Who of the candidates takes part in the rounds of a phase.
 
-    `examples` says how many a candidate has. Those of `always` are in every round; the others are drawn.
+    `examples` says how many a candidate has. Those of `always` are in every round; the others are drawn. With
+    `absences`, clients may be away or late, so that everybody is a draw as well.
     """
     fixed = set(always)
     others = [client for client in candidates if client not in fixed]
-    if participation == 1 or not others:
+    if not others or (participation == 1 and not absences):
         return list(candidates)
     sizes = np.array([examples(client) for client in others], np.int64)
-    number = count(participation, len(others))
-
-    @cache
-    def who(round: int) -> Sequence[int]:
-        chosen = drawn(sizes, number, sampling, seed, f"participation/{phase}", round)
-        return sorted([*always, *(others[i] for i in chosen)])
-
-    return who
+    return Draw([*always], others, sizes, participation, sampling, seed, phase)

@@ -17,8 +17,9 @@ from fused_ray.core.metrics import Metrics, accuracies, halves
 from fused_ray.core.participation import Who, of_round, participants
 from fused_ray.core.pools import ClientPool
 from fused_ray.core.state import Arrays
+from fused_ray.core.timetable import Asking, Plan, Timetable
 from fused_ray.core.work import Evaluation, Work, round_bits
-from fused_ray.errors import ClientFailedError, NumericsError
+from fused_ray.errors import ClientFailedError, ConfigError, NumericsError
 from fused_ray.models.anatomy import Anatomy, anatomy
 from fused_ray.types import (
     ClientReport,
@@ -54,9 +55,13 @@ class Phase:
     """Protocol bytes that a client receives with its first message of the phase alone, by client."""
     figures: Callable[[Saved, Payload], Mapping[str, Any]] = lambda before, payload: {}
     """What is kept beside the payload after a round, from what was kept before the round and the payload after it."""
+    after: Callable[[int, Payload], None] = lambda round, payload: None
+    """Is told the payload after each round."""
+    learns: Collection[str] = ()
+    """The layers that learn, where that is not the whole model; a deployment's clock asks."""
 
     def participants(self, round: int) -> Sequence[int]:
-        """Who takes part in a round."""
+        """Who takes part in a round, where nobody is away."""
         return of_round(self.clients, round)
 
     def once_in(self, round: int) -> Mapping[int, int]:
@@ -101,8 +106,8 @@ class RoundRecord:
     aggregate_seconds: float
     evaluate_seconds: float
     metrics: Metrics
-    loss: float
-    """Mean training loss, weighted by examples."""
+    loss: float | None
+    """Mean training loss, weighted by examples; None where nobody counted."""
     bytes_up: int
     bytes_down: int
     once: Mapping[int, int]
@@ -171,6 +176,8 @@ class Federation:
     scenario: Scenario
     pool: ClientPool
     recorder: Recorder
+    clock: Timetable | None = None
+    """Of the configuration's deployment, if it has one."""
 
     @property
     def anatomy(self) -> Anatomy:
@@ -187,11 +194,39 @@ class Federation:
         config, scenario = self.config, self.scenario
         examples: Callable[[int], int] = scenario.parts(on).sizes.item
         share, sampling = config.participation(phase), config.federation.sampling
-        return participants(scenario.clients(on), examples, share, sampling, config.seed, phase, always)
+        absences = config.deployment.decides
+        return participants(scenario.clients(on), examples, share, sampling, config.seed, phase, always, absences)
+
+    def asked(self, phase: str, round: int, who: Who) -> Sequence[int]:
+        """Whom the server asked in a round that is planned or over; `who` takes part in it where nobody is away."""
+        return of_round(who, round) if self.clock is None else self.clock.plans[phase][round - 1].asked
+
+    def planned(self, phase: Phase, payload: Payload, rounds: int) -> Sequence[Plan]:
+        """The plans of a phase's first rounds, of messages like `payload`; none without a clock, which remembers none.
+
+        None of these rounds need have been trained.
+        """
+        if self.clock is None:
+            return ()
+        plans = self.clock.of(phase.name)
+        for number in range(len(plans) + 1, rounds + 1):
+            self._plan(phase, number, phase.work(number), payload)
+        return plans
+
+    def _plan(self, phase: Phase, number: int, work: Work, payload: Payload) -> Plan:
+        if self.clock is None:
+            return Plan.of_all(phase.participants(number), phase.once_in(number))
+        had = {client for plan in self.clock.of(phase.name) for client in plan.once}
+
+        def once(asked: Sequence[int]) -> Mapping[int, int]:
+            return {client: phase.once[client] for client in asked if client in phase.once and client not in had}
+
+        return self.clock.plan(Asking(work, payload, self.scenario, phase.clients, once, phase.learns))
 
     def run(self, phase: Phase, payload: Payload) -> Saved:
         """All rounds of a phase, from where it was last saved. Raises what a client's work raises."""
         saved = self.recorder.resume(phase.name) or Saved(round=0, payload=payload, metrics={})
+        self.planned(phase, saved.payload, min(saved.round, phase.rounds))  # what is over took its time, too
         for number in range(saved.round + 1, phase.rounds + 1):
             saved = self._round(phase, number, saved)
         return saved
@@ -200,27 +235,37 @@ class Federation:
         self,
         work: Work,
         payload: Payload,
-        clients: Sequence[int],
+        clients: Who,
         conclude: Callable[[PartialSum], Saved],
         rounds: int = 1,
-        once: Mapping[int, int] | None = None,
+        once: Callable[[Sequence[int]], Mapping[int, int]] = lambda asked: {},
         keep_updates: bool = False,
     ) -> Saved:
         """One round that gives no new model but something that the server concludes from; nothing is evaluated.
 
-        `once` are bytes that clients receive beside the work's own, by client.
+        `clients` are those that take part (`participants`), or that are asked by name. `once` is told who is asked, and
+        says what bytes they receive beside the work's own, by client. Raises ConfigError where a deployment's clients
+        are all late or lost.
         """
+        if self.clock is None:
+            plan = Plan.of_all(there := of_round(clients, work.round), once(there))
+        else:
+            plan = self.clock.plan(Asking(work, payload, self.scenario, clients, once, all_or_most=False))
         saved = self.recorder.resume(work.phase)
         if saved is not None and saved.round >= work.round:
             return saved
-        self.recorder.begin_round(work.phase, work.round, rounds, len(clients))
+        if not plan.counted:
+            raise ConfigError(
+                f"deployment: of {len(plan.asked)} clients none answered in {work.phase} round {work.round}, and "
+                "without it nothing goes on; raise deployment.deadline_s, or ask more clients"
+            )
+        self.recorder.begin_round(work.phase, work.round, rounds, len(plan.counted))
         clock = time.perf_counter()
-        total, adding = self.gather(work, payload, clients, keep_updates)
+        total, adding = self.gather(work, payload, plan.counted, keep_updates)
         trained = time.perf_counter()
         saved = conclude(total)
         seconds = (trained - clock - adding, time.perf_counter() - trained + adding, 0.0)
-        record = record_of(work, payload, clients, total, seconds, {}, once or {})
-        self.recorder.finish_round(record, total, None, saved)
+        self.recorder.finish_round(record_of(work, payload, plan, total, seconds, {}), total, None, saved)
         return saved
 
     def evaluate(self, evaluation: Evaluation, payload: Payload) -> Metrics:
@@ -241,30 +286,17 @@ class Federation:
         return Payload(values, total.counters)
 
     def _round(self, phase: Phase, number: int, before: Saved) -> Saved:
-        payload = before.payload
-        clients = phase.participants(number)
-        self.recorder.begin_round(phase.name, number, phase.rounds, len(clients))
         work, clock = phase.with_states(phase.work(number), before.states), time.perf_counter()
-        total, adding = self.gather(work, payload, clients, phase.keep_updates)
-        trained = time.perf_counter()
-        mean = self.mean(work, payload, total)
-        # the mean alone would not tell: averaging rounds a payload that is finer than its resolution, and an adapter's
-        # values are rounded where a client adds them to its weights
-        if np.array_equal(mean.values, payload.values) or not any(report.values_changed for report in total.reports):
-            raise NumericsError(f"{phase.name} round {number}: training changed nothing; raise the learning rate")
-        examples = {report.client: report.examples for report in total.reports}
-        mean, kept = phase.server(
-            Round(
-                number=number,
-                before=payload,
-                mean=mean,
-                updates=total.updates,
-                examples=examples,
-                kept=before.server,
-                fixed=total.fixed,
-            )
-        )
+        plan = self._plan(phase, number, work, before.payload)
+        self.recorder.begin_round(phase.name, number, phase.rounds, len(plan.counted))
+        total, adding, trained = NOBODY, 0.0, time.perf_counter()
+        mean, kept = before.payload, before.server
+        if plan.counted:
+            total, adding = self.gather(work, before.payload, plan.counted, phase.keep_updates)
+            trained = time.perf_counter()
+            mean, kept = self._concluded(phase, work, before, total)
         figures = phase.figures(before, mean)
+        phase.after(number, mean)
         averaged = time.perf_counter()
         predictions = self.pool.evaluate(phase.evaluation, mean)
         evaluated = time.perf_counter()
@@ -272,9 +304,28 @@ class Federation:
         states = {**before.states, **total.states}
         saved = Saved(round=number, payload=mean, metrics=metrics, figures=figures, states=states, server=kept)
         seconds = (trained - clock - adding, averaged - trained + adding, evaluated - averaged)
-        record = record_of(work, payload, clients, total, seconds, metrics, phase.once_in(number))
+        record = record_of(work, before.payload, plan, total, seconds, metrics)
         self.recorder.finish_round(record, total, predictions, saved)
         return saved
+
+    def _concluded(self, phase: Phase, work: Work, before: Saved, total: PartialSum) -> tuple[Payload, Arrays]:
+        """What the server makes of a round, and what it keeps. Raises NumericsError where training changed nothing."""
+        payload, mean = before.payload, self.mean(work, before.payload, total)
+        # the mean alone would not tell: averaging rounds a payload that is finer than its resolution, and an adapter's
+        # values are rounded where a client adds them to its weights
+        if np.array_equal(mean.values, payload.values) or not any(report.values_changed for report in total.reports):
+            raise NumericsError(f"{work.phase} round {work.round}: training changed nothing; raise the learning rate")
+        return phase.server(
+            Round(
+                number=work.round,
+                before=payload,
+                mean=mean,
+                updates=total.updates,
+                examples={report.client: report.examples for report in total.reports},
+                kept=before.server,
+                fixed=total.fixed,
+            )
+        )
 
     def gather(
         self, work: Work, payload: Payload, clients: Sequence[int], keep_updates: bool = False
@@ -311,17 +362,22 @@ class Federation:
         return whole, adding
 
 
+NOBODY = PartialSum(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, ())
+"""What is there of a round in which nobody counted."""
+
+
 def record_of(
     work: Work,
     payload: Payload,
-    expected: Sequence[int],
+    plan: Plan,
     total: PartialSum,
     seconds: tuple[float, float, float],
     metrics: Metrics,
-    once: Mapping[int, int],
 ) -> RoundRecord:
     """A round's record; `seconds` are those of training, aggregation and evaluation."""
-    assert set(once) <= set(expected), "what is sent once is sent to a client of the round"
+    assert set(plan.once) <= set(plan.asked), "what is sent once is sent to a client of the round"
+    failed = len(plan.counted) - len(total.reports)
+    summed = sum(report.examples * report.loss for report in total.reports)  # in client order
     return RoundRecord(
         phase=work.phase,
         round=work.round,
@@ -329,11 +385,11 @@ def record_of(
         aggregate_seconds=seconds[1],
         evaluate_seconds=seconds[2],
         metrics=metrics,
-        loss=sum(report.examples * report.loss for report in total.reports) / total.weight,  # in client order
+        loss=summed / total.weight if total.reports else None,
         bytes_up=work.upload_bytes(payload),
         bytes_down=work.download_bytes(payload),
-        once=once,
-        clients_expected=len(expected),
-        clients_received=len(total.reports),
+        once=plan.once,
+        clients_expected=len(plan.asked),
+        clients_received=plan.received - failed,
         clients_used=len(total.reports),
     )

@@ -18,7 +18,6 @@ from fused_ray.core import wire
 from fused_ray.core.adapter import Masks, largest
 from fused_ray.core.gradient import mean_gradient
 from fused_ray.core.layers import layer_parameters, layer_vector
-from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.wire import Delivery
@@ -94,7 +93,7 @@ def _mean_gradient(
 ) -> FloatVector:
     """The mean gradient over D_u or D_r; both are kept in one checkpoint, the first round's first."""
     work = Gradient("saliency", round, on, tuple(layers))
-    clients = of_round(federation.participants("saliency", on), round)
+    clients = federation.participants("saliency", on)
     size = sum(layer_vector(base, layer).size for layer in layers)
     earlier = federation.recorder.resume("saliency")
     before = earlier.payload.values[: size * (round - 1)] if earlier else np.zeros(0, np.float32)
@@ -106,5 +105,5 @@ def _mean_gradient(
         return Saved(round=round, payload=Payload(values), metrics={})
 
     rounds = 2 if federation.config.unlearn.saliency == "difference" else 1
-    saved = federation.ask(work, nothing, clients, conclude, rounds, delivery.to(clients))
+    saved = federation.ask(work, nothing, clients, conclude, rounds, delivery.to)
     return saved.payload.values[size * (round - 1) : size * round]

@@ -16,6 +16,7 @@ from fused_ray.core.removal import removal_hash
 from fused_ray.core.rounds import Federation, Recorder
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
+from fused_ray.core.timetable import Timetable
 from fused_ray.core.work import ModelEvaluation
 from fused_ray.core.workspace import STEP, Workspace
 from fused_ray.errors import NumericsError
@@ -49,13 +50,15 @@ def simulate(
     pool: ClientPool,
     recorder: Recorder,
     given: Arrays | None = None,
+    clock: Timetable | None = None,
 ) -> Outcome:
     """Run every phase, each from where the recorder last saved it.
 
-    `given` is a model to unlearn from instead of pre-training one. Raises NumericsError when training diverges or a
-    worker's base model changed; and what the pool and the recorder raise.
+    `given` is a model to unlearn from instead of pre-training one, `clock` that of the configuration's deployment.
+    Raises NumericsError when training diverges or a worker's base model changed; and what the pool and the recorder
+    raise.
     """
-    federation = Federation(config, data, scenario, pool, recorder)
+    federation = Federation(config, data, scenario, pool, recorder, clock)
     check_numerics(config, pool.identities)
     like = fedavg.initial(federation, "pretrain")
     base = given or state.unflatten(fedavg.pretrain(federation, state.flatten(like)).payload, like)

@@ -100,7 +100,7 @@ class AuditRecorder(MemoryRecorder):
             rounds=self._progress.rounds,
             ra=record.metrics.get("ra"),
             fa=record.metrics.get("fa"),
-            bytes_up=record.bytes_up * record.clients_used,
+            bytes_up=record.bytes_up * record.clients_received,
             seconds=time.monotonic() - self._started,
         )
         self._tell(finished=record.round, recent=(*self._progress.recent[1 - RECENT :], over))

@@ -14,7 +14,7 @@ plots/, result.json, lock, command.lock
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,6 +142,14 @@ class RunDirectory(Folder):
     def write_part(self, table: str, part: str, rows: pa.Table) -> None:
         """Replace one part of "rounds" or "clients"."""
         self.write_table(f"{table}.parquet/{part}", rows)
+
+    def parts(self, table: str) -> Iterator[tuple[str, pa.Table]]:
+        """The parts of "rounds" or "clients", each with its name. Raises RunDirectoryError."""
+        for part in sorted((self.path / f"{table}.parquet").glob("[!._]*.parquet")):
+            try:
+                yield part.stem, pq.read_table(part)
+            except (OSError, pa.ArrowException) as error:
+                raise RunDirectoryError(f"{part} cannot be read: {error}") from None
 
     def drop_parts(self, beyond: Mapping[str, int]) -> None:
         """Remove the parts of rounds that were recorded but not saved: rounds above `beyond[part prefix]`."""

@@ -68,11 +68,14 @@ def failures_of_model(config: RunConfig) -> int:
     directory = RunDirectory.open(source, older=True)
     if directory.finished:  # of an earlier version, that left nobody out
         return int(directory.result.get("failures_of_model", 0))
-    return left_out(row for row in directory.table("rounds").to_pylist() if row["phase"] == "pretrain")
+    rounds = directory.table("rounds").to_pylist()
+    return left_out(directory.config, (row for row in rounds if row["phase"] == "pretrain"))
 
 
-def left_out(rounds: Iterable[Mapping[str, Any]]) -> int:
-    """How often a client failed and was left out, by rows of rounds.parquet."""
+def left_out(config: RunConfig, rounds: Iterable[Mapping[str, Any]]) -> int:
+    """How often a client failed and was left out, by rows of rounds.parquet; late in a deployment is no failure."""
+    if config.deployment.decides:
+        return 0
     return sum(row["clients_expected"] - row["clients_used"] for row in rounds)
 
 

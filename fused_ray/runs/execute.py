@@ -30,6 +30,7 @@ from fused_ray.errors import (
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.runs import audits, plots
 from fused_ray.runs.checkpoints import Checkpoints
+from fused_ray.runs.clock import timed, timetable
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.earlier import earlier_run, made_elsewhere
 from fused_ray.runs.events import AuditOver, RunEnds
@@ -116,11 +117,13 @@ class _Run:
 
     def result(self, notes: Sequence[str], prepare: Prepare) -> dict[str, Any]:
         """Run what is left, judge, draw, and write result.json."""
-        directory, config, sinks, clock = self.directory, self.config, self.sinks, time.monotonic()
+        directory, config, sinks, began = self.directory, self.config, self.sinks, time.monotonic()
         starts = directory.started(now())
         data, scenario = prepare(config)
         about = data.shape, data.classes
         model = check_model(config, *about)
+        # before anything is trained, for it may lack a figure
+        clock = timetable(config, *about)
         given: Arrays | None = None
         extra: dict[str, Any] = {"pretrained_from": None, "model": _about(config, model)}
         if config.pretrain.from_ is not None:
@@ -141,10 +144,12 @@ class _Run:
                 sinks.note("the nodes are not bit-comparable: the same run elsewhere may give other bits")
             directory.ran_on(pool.identities, starts[-1])
             try:
-                outcome = simulate(config, data, scenario, pool, recorder, given)
+                outcome = simulate(config, data, scenario, pool, recorder, given, clock)
             finally:  # a worker that died came back on another node, perhaps
                 directory.ran_on(pool.identities, now())
             result = content(directory, data, scenario, outcome, extra)
+            if clock is not None:
+                result["deployment"] = timed(directory, clock, result)
             if config.audit.enabled:
                 recorder.begin_round("audit", 1, 1, 1)
                 result = _judged(directory, result, config, data, scenario, pool, self.hear, self.stopped)
@@ -153,7 +158,7 @@ class _Run:
                 sinks(audit_over(directory, result))
         plots.draw(directory, result, config.output.plots)
         result |= {"started": starts[0], "starts": len(starts), "ended": now()}
-        result |= {"wall_seconds": time.monotonic() - clock, "notes": list(sinks.notes)}
+        result |= {"wall_seconds": time.monotonic() - began, "notes": list(sinks.notes)}
         directory.write_json("result.json", result)  # last: it says that the run is complete
         return result
 
@@ -324,7 +329,8 @@ def _judged(
         trained = audits.Trained()
         if config.audit.trains and pool is not None:
             recorder = audits.AuditRecorder(config, config.audit, directory, "audit", listener, stopped)
-            trained = audits.train(Federation(config, data, scenario, pool, recorder), config.audit)
+            clock = timetable(config, data.shape, data.classes)
+            trained = audits.train(Federation(config, data, scenario, pool, recorder, clock), config.audit)
             recorder.begin_round("audit", 1, 1, 1)
         known = retrained if retrained.exists() else None
         return audits.yardstick(config, directory.path, data, scenario, config.audit, trained, known)

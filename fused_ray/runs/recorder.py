@@ -96,7 +96,8 @@ class DirectoryRecorder:
         self._tables(over)  # before the checkpoint: what is saved has its rows
         self._checkpoints.save(record.phase, saved)
         self._sinks(over)
-        if missing := record.clients_expected - record.clients_used:
+        missing = record.clients_expected - record.clients_used
+        if missing and not self._config.deployment.decides:
             self._sinks.note(
                 f"{record.phase} round {record.round}: {missing} of {record.clients_expected} clients failed and were "
                 "left out; the same run may give other bits another time"

@@ -120,6 +120,7 @@ def _in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
         yield "The nodes are not bit-comparable: the same run elsewhere may give other bits."
     if failures := result.get("failures", 0):  # earlier versions left nobody out
         yield f"NOT BIT-REPRODUCIBLE: {failures} times a client failed and was left out of a round."
+    yield from _imagined(result.get("deployment"))
     yield from _audit_share(result["seconds"])
 
 
@@ -150,6 +151,28 @@ def _times(ours: int, other: int) -> str:
     ratio = max(ours, other) / min(ours, other)
     shown = f"{ratio:.0f}" if ratio >= 9.95 else f"{ratio:.1f}"
     return "as much" if shown == "1.0" else f"{shown} times {'less' if ours < other else 'more'}"
+
+
+def _imagined(deployment: Mapping[str, Any] | None) -> Iterator[str]:
+    """How long it would take on the deployment's devices."""
+    if deployment is None:
+        return
+    seconds, until = map(_imagined_time, (deployment["simulated_seconds"], deployment["seconds_to_forget"]))
+    after = deployment["rounds_to_forget"]
+    line = f"On {deployment['profile']} (simulated): {seconds} in all"
+    if waited := deployment["waited_seconds"]:
+        line += f", {_imagined_time(waited)} of them waiting for clients"
+    if after is None:
+        yield f"{line}; not forgotten for three rounds"
+    else:
+        yield f"{line}; forgotten from round {after} on, after {until}"
+
+
+def _imagined_time(seconds: float | None) -> str:
+    """A simulated time for people; some are far below a second."""
+    if seconds is None:
+        return "a time not known"
+    return told(seconds) if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _audit_share(seconds: Mapping[str, Any]) -> Iterator[str]:

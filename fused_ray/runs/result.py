@@ -12,7 +12,7 @@ from fused_ray.config import RunConfig, schedule
 from fused_ray.core.simulation import Outcome
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.earlier import failures_of_model, left_out
-from fused_ray.runs.rows import phase_bytes, phase_seconds
+from fused_ray.runs.rows import phase_bytes, phase_seconds, rows_of
 from fused_ray.storage.environment import environment
 from fused_ray.types import Identity, ImageData, Scenario
 
@@ -60,8 +60,8 @@ def content(
         **_of_outcome(config, outcome),
         "bytes": {phase: phase_bytes(rounds, phase) for phase in phases},
         "seconds": {phase: phase_seconds(rounds, phase) for phase in phases},
-        "failures": left_out(rounds) + earlier,
-        "failures_of_model": left_out(row for row in rounds if row["phase"] == "pretrain") + earlier,
+        "failures": left_out(config, rounds) + earlier,
+        "failures_of_model": left_out(config, rows_of(rounds, "pretrain")) + earlier,
         "retries": sum(row.get("retries") or 0 for row in rounds),  # of rounds before this version, none is known
         "placement": placement(outcome.identities),
         "partition_sha256": scenario.partition_sha256,

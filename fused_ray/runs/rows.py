@@ -41,7 +41,7 @@ class Rows:
         row = {field.name: getattr(record, field.name) for field in fields(record)}
         row |= {name: record.metrics.get(name) for name in schemas.METRICS}
         row["bytes_once"] = sum(record.once.values())
-        row["bytes_up"] = row["bytes_up_total"] = record.bytes_up * record.clients_used
+        row["bytes_up"] = row["bytes_up_total"] = record.bytes_up * record.clients_received
         row["bytes_down"] = row["bytes_down_total"] = record.bytes_down * record.clients_expected + row["bytes_once"]
         row["bytes_up_client"], row["bytes_down_client"] = record.bytes_up, record.bytes_down
         row["started_at"] = _time(started_at)
@@ -122,10 +122,11 @@ def _time(seconds: float) -> datetime:
 def phase_bytes(rounds: list[dict[str, Any]], phase: str) -> dict[str, int]:
     """Protocol bytes of a phase: of a usual round, and in all, what is sent once included."""
     rows = rows_of(rounds, phase)
-    first = rows[0] if rows else dict.fromkeys(("bytes_up", "bytes_down", "bytes_once"), 0)
-    answered, asked = first.get("clients_used", 1), first.get("clients_expected", 1)  # who failed was sent to
+    heard = [row for row in rows if row.get("clients_received", 1)] or rows
+    first = heard[0] if heard else dict.fromkeys(("bytes_up", "bytes_down", "bytes_once"), 0)
+    answered, asked = first.get("clients_received", 1), first.get("clients_expected", 1)  # who failed was sent to
     return {
-        "up_per_client_per_round": first["bytes_up"] // answered,
+        "up_per_client_per_round": first["bytes_up"] // max(1, answered),
         "down_per_client_per_round": (first["bytes_down"] - first["bytes_once"]) // asked,
         "up_total": sum(row["bytes_up"] for row in rows),
         "down_total": sum(row["bytes_down"] for row in rows),

@@ -48,8 +48,8 @@ ROUNDS = pa.schema(
             pa.list_(pa.float64()),
             "accuracy on the test images of each class; null where no model is made",
         ),
-        _field("loss", pa.float64(), "mean training loss an example over the round"),
-        _field("bytes_up_total", pa.int64(), "protocol bytes that all clients together uploaded"),
+        _field("loss", pa.float64(), "mean training loss an example over the round; null where nobody counted"),
+        _field("bytes_up_total", pa.int64(), "protocol bytes that all clients together uploaded, too late or not"),
         _field("bytes_down_total", pa.int64(), "protocol bytes that all clients together received"),
         _field("bytes_up_client", pa.int64(), "protocol bytes that each client uploaded"),
         _field("bytes_down_client", pa.int64(), "protocol bytes that each client received, but for bytes_once"),
@@ -61,8 +61,8 @@ ROUNDS = pa.schema(
             "those of bytes_down that are sent once: which entries a mask holds, and M_r to a client that lacks it and "
             "is sent no whole model in the round",
         ),
-        _field("clients_expected", pa.int32(), "clients that should take part"),
-        _field("clients_received", pa.int32(), "clients whose update arrived"),
+        _field("clients_expected", pa.int32(), "clients that should take part: all that were asked"),
+        _field("clients_received", pa.int32(), "clients whose update arrived, in time or not"),
         _field("clients_used", pa.int32(), "clients whose update is in the mean"),
         _field("examples_shown", pa.int64(), "training examples that all clients were shown, repeats counted"),
         _field("retries", pa.int32(), "how often clients' work was done again because its actor had died"),
@@ -92,3 +92,19 @@ CLIENTS = pa.schema(
         _field("bytes_down", pa.int64(), "bytes_down_client by its older name"),
     ]
 )
+
+SIMULATED = pa.schema(
+    [
+        _field(
+            "simulated_seconds",
+            pa.float64(),
+            "seconds on the devices of `deployment`; null: a client failed, so not known",
+        ),
+        _field(
+            "waited_seconds",
+            pa.float64(),
+            "those of them until somebody was there, or everybody whom the method asks by name; null likewise",
+        ),
+    ]
+)
+"""Columns of rounds.parquet behind those of ROUNDS, in a finished run with a deployment."""

@@ -17,6 +17,7 @@ from fused_ray.config import AuditConfig, RunConfig
 from fused_ray.core.rounds import Federation
 from fused_ray.runs import audits
 from fused_ray.runs import execute as single
+from fused_ray.runs.clock import timetable
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.sinks import tell_audit
 from fused_ray.storage.folder import Folder
@@ -63,7 +64,8 @@ class Auditor:
             config, against.settings, self._folder, against.shadows, tools.listener, tools.stopped
         )
         with contextlib.closing(tools.make_pool(config, data, scenario)) as pool:
-            return audits.train(Federation(config, data, scenario, pool, recorder), against.settings)
+            clock = timetable(config, data.shape, data.classes)
+            return audits.train(Federation(config, data, scenario, pool, recorder, clock), against.settings)
 
     def report(self, run: RunDirectory, against: Against, label: str, tools: Tools) -> dict[str, Any]:
         """The audit of a finished run, kept in its folder. Raises what an audit raises."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fused_ray.config import EraseClientConfig
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, fedavg, random_model
+from fused_ray.core.methods.fedavg import FullTraining, fedavg, random_model, trained_by
 from fused_ray.core.methods.shared import Replay, blank_model, nobody_stays
 from fused_ray.core.numerics import norm
 from fused_ray.core.participation import of_round
@@ -97,7 +97,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
 def without_targets(federation: Federation, w: Payload, targets: Sequence[int]) -> Payload:
     """w_ref, from the local models of the targets that took part in the last round; w if none of them did."""
     config, rounds = federation.config, federation.config.pretrain.rounds
-    last_ones = of_round(federation.participants("pretrain", "held"), rounds)
+    last_ones = of_round(trained_by(federation), rounds)
     present = [client for client in targets if client in last_ones]
     if not present:
         return w

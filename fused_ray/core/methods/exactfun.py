@@ -24,7 +24,7 @@ import numpy as np
 
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, model_bytes, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, frozen_once, initial
+from fused_ray.core.methods.fedavg import FullTraining, frozen_once, initial, trained_by
 from fused_ray.core.methods.shared import blank_model, staying
 from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Phase, Saved
@@ -46,7 +46,7 @@ class RepeatableTraining(FullTraining):
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Train on D with quantisation, then replay without D_u."""
     config, scenario = federation.config, federation.scenario
-    rounds, trained = config.exactfun_rounds, federation.participants("pretrain", "held")
+    rounds, trained = config.exactfun_rounds, trained_by(federation)
     kept = {n: staying(scenario, of_round(trained, n), "exactfun", n) for n in range(1, rounds + 1)}
     start, inside = state.flatten(initial(federation, "pretrain")), state.parameters(blank_model(federation))
     step = grid_step(start.values[inside], config.exactfun.step)

@@ -8,8 +8,8 @@ and a schedule of learning rates hold here: wherever a whole model is trained by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fused_ray import models
@@ -17,7 +17,8 @@ from fused_ray.config import TrainConfig
 from fused_ray.core import pretrained, state, wire
 from fused_ray.core.augment import Draws
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.rounds import Federation, Phase, Round, Saved
+from fused_ray.core.participation import Who
+from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
 from fused_ray.core.server import served
 from fused_ray.core.state import Arrays
@@ -74,16 +75,25 @@ def random_model(federation: Federation, purpose: str) -> Arrays:
 
 def pretrain(federation: Federation, start: Payload) -> Saved:
     """FedAvg on all data; gives M_r. Keeps the global model of every round where a method needs it."""
-    config, recorder = federation.config, federation.recorder
-    if config.keeps_history and recorder.resume("pretrain") is None:
+    recorder, keeps = federation.recorder, federation.config.keeps_history
+    if keeps and recorder.resume("pretrain") is None:
         recorder.save_history(0, start)
+    phase = pretraining(federation)
+    return federation.run(replace(phase, after=recorder.save_history) if keeps else phase, start)
 
-    def keep(round: Round) -> tuple[Payload, Arrays]:
-        if config.keeps_history:
-            recorder.save_history(round.number, round.mean)
-        return round.mean, {}
 
-    return fedavg(federation, start, "pretrain", "held", config.pretrain.rounds, keep)
+def pretraining(federation: Federation) -> Phase:
+    """The rounds that give M_r."""
+    return averaging(federation, "pretrain", "held", federation.config.pretrain.rounds)
+
+
+def trained_by(federation: Federation) -> Who:
+    """Whose updates made M_r, by the round of pre-training."""
+    if not federation.config.deployment.decides:
+        return federation.participants("pretrain", "held")
+    phase, start = pretraining(federation), state.flatten(initial(federation, "pretrain"))
+    plans = federation.planned(phase, start, phase.rounds)
+    return lambda round: plans[round - 1].counted
 
 
 def retrain(federation: Federation, start: Payload) -> Saved:
@@ -117,20 +127,16 @@ def frozen_once(federation: Federation, clients: Sequence[int]) -> dict[int, int
     return dict.fromkeys(clients, wire.values_bytes(frozen)) if frozen else {}
 
 
-def fedavg(
-    federation: Federation,
-    start: Payload,
-    name: str,
-    on: On,
-    rounds: int,
-    server: Callable[[Round], tuple[Payload, Arrays]] = lambda round: (round.mean, {}),
-    first: int = 0,
-) -> Saved:
+def fedavg(federation: Federation, start: Payload, name: str, on: On, rounds: int, first: int = 0) -> Saved:
     """FedAvg over the clients that have data of one kind and take part, at the learning rates of `train.schedule`.
 
-    What is averaged is what the configured aggregate and server optimiser make of a round; `server` has it as the
-    round's mean. `first` rounds of the phase were others; the schedule does not count them.
+    `first` rounds of the phase were others; the schedule does not count them.
     """
+    return federation.run(averaging(federation, name, on, rounds, first), start)
+
+
+def averaging(federation: Federation, name: str, on: On, rounds: int, first: int = 0) -> Phase:
+    """The phase of `fedavg`. What is averaged is what the configured aggregate and server optimiser make of a round."""
     config, clients, frozen = federation.config, federation.scenario.clients(on), federation.anatomy.frozen_values
     phase = Phase(
         name=name,
@@ -140,7 +146,6 @@ def fedavg(
             *(name, number, config.seed, scheduled(config.train, number - first, rounds - first), on), frozen=frozen
         ),
         evaluation=ModelEvaluation(),
-        server=server,
         once=frozen_once(federation, clients) if name in ("pretrain", "retrain") else {},
     )
-    return federation.run(served(config, phase), start)
+    return served(config, phase)

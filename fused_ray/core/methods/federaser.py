@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, model_bytes, whole_model
-from fused_ray.core.methods.fedavg import FullTraining
+from fused_ray.core.methods.fedavg import FullTraining, trained_by
 from fused_ray.core.methods.shared import Replay, staying
 from fused_ray.core.numerics import norm
 from fused_ray.core.participation import of_round
@@ -66,7 +66,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Rebuild the model from the initial one, by the retained clients' calibrated updates."""
     config = federation.config
     stored = range(1, config.pretrain.rounds + 1, config.federaser.interval)
-    trained = federation.participants("pretrain", "held")
+    trained = trained_by(federation)
     took_part = [of_round(trained, original) for original in stored]
     clients = [staying(federation.scenario, some, "federaser", n) for some, n in zip(took_part, stored, strict=True)]
     replayed = replay(federation, stored, clients)

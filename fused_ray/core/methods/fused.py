@@ -28,7 +28,6 @@ from fused_ray.core.making import Made, Making, check_made
 from fused_ray.core.methods import Unlearned
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.model_check import never_reset
-from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
 from fused_ray.core.server import served
@@ -107,13 +106,13 @@ def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> l
         nothing = Payload(np.zeros(0, np.float32))
         return Saved(round=1, payload=nothing, metrics={}, figures={"layers": [asdict(item) for item in sensitivities]})
 
-    saved = federation.ask(work, state.flatten(base), rankers(federation), conclude)
+    saved = federation.ask(work, state.flatten(base), federation.participants("rank", "held"), conclude)
     return [Sensitivity(**item) for item in saved.figures["layers"]]
 
 
 def rankers(federation: Federation) -> Sequence[int]:
-    """The clients that rank: all, or those drawn to take part."""
-    return of_round(federation.participants("rank", "held"), 1)
+    """The clients that were asked to rank: all, or those drawn to take part."""
+    return federation.asked("rank", 1, federation.participants("rank", "held"))
 
 
 @dataclass(frozen=True)
@@ -231,5 +230,6 @@ def adapting(federation: Federation, shape: Adapter, mask_bytes: int, delivery: 
         with_states=with_residuals,
         evaluation=AdapterEvaluation(shape),
         once={client: count for client in clients if (count := mask_bytes + missing.get(client, 0))},
+        learns=shape.names,
     )
     return served(config, phase, step=False)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from fused_ray.core import state, wire
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.participation import of_round
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, OnExamples, Work
@@ -51,7 +50,7 @@ def ask_once(
         return Saved(round=1, payload=model, metrics=federation.evaluate(ModelEvaluation(), model))
 
     before = federation.evaluate(ModelEvaluation(), state.flatten(base))
-    end = federation.ask(work, given, of_round(federation.participants(work.phase, on), 1), conclude)
+    end = federation.ask(work, given, federation.participants(work.phase, on), conclude)
     return whole_model(end.payload, base, end.metrics, before)
 
 

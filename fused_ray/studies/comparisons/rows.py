@@ -9,9 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from fused_ray.audit.verdict import FA_MARGIN
 from fused_ray.config import schedule
 from fused_ray.config.parts.metrics import Metric
+from fused_ray.core.deployment import HELD
 from fused_ray.core.simulation import VACUOUS_MARGIN, vacuous
+from fused_ray.runs import clock
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.storage.schemas import TIME
 from fused_ray.studies import further
@@ -95,13 +98,32 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "directory": (_STRING, "the run's directory, from the comparison's"),
     "metrics_failed": (_STRING, "further metrics that could not be taken, and why; empty: none"),
 }
-SCHEMA = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in _COLUMNS.items()])
+_TIMES: dict[str, tuple[pa.DataType, str]] = {
+    "deployment": (_STRING, "the profile of the devices that the next four are imagined on"),
+    "simulated_seconds": (_FLOAT, "seconds of all of the method's rounds there, but replay; null: not known"),
+    "waited_seconds": (_FLOAT, "those of them until somebody was there, or everybody whom the method asks by name"),
+    "rounds_to_forget": (
+        _INT,
+        f"the first round, of the method's main phase, from which fa is at most {FA_MARGIN} above fa_retrained for "
+        f"{HELD} rounds; null: never, or in fewer rounds",
+    ),
+    "seconds_to_forget": (_FLOAT, "simulated seconds until that round's end, earlier phases and waiting included"),
+}
+
+
+def _schema(columns: Mapping[str, tuple[pa.DataType, str]]) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in columns.items()])
+
+
+SCHEMA, TIMES = _schema(_COLUMNS), _schema(_TIMES)
+"""The columns of every comparison, and those that one with a deployment has besides."""
 
 
 def table(rows: Iterable[Mapping[str, Any]], metrics: Sequence[Metric] = ()) -> pa.Table:
     """Rows as a table with every column, and one for every figure of further metrics; what a row lacks is null."""
     rows = list(rows)
-    schema = pa.schema([*SCHEMA, *further.fields(rows, metrics)])
+    times = TIMES if any("deployment" in row for row in rows) else ()
+    schema = pa.schema([*SCHEMA, *times, *further.fields(rows, metrics)])
     return pa.table({name: [row.get(name) for row in rows] for name in schema.names}, schema=schema)
 
 
@@ -152,7 +174,20 @@ def finished(cell: Cell, run: RunDirectory, base: RunDirectory, audit: Mapping[s
         "started_at": started,
         "ended_at": ended,
         "config": json.dumps(run.config.model_dump(mode="json", by_alias=True)),
+        **_times(cell, run, retrained["fa"]),
     }
+
+
+def _times(cell: Cell, run: RunDirectory, fa_retrained: float) -> dict[str, Any]:
+    """A method's simulated seconds on the comparison's deployment; nothing without one."""
+    assert cell.config is not None
+    deployment = cell.config.deployment
+    if deployment.profile == "none":
+        return {}
+    own = run.config.deployment == deployment
+    found = clock.recorded(run) if own else clock.imagined(run, deployment)
+    told = clock.told(found, run.config, run.result["bytes"], fa_retrained)
+    return {"deployment": deployment.profile, **told}
 
 
 def trained(run: RunDirectory) -> dict[tuple[str, int], float]:

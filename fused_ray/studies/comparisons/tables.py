@@ -41,6 +41,9 @@ _MEANINGS = {
     "MIA (AUC)": "membership inference attack: how well it tells members (best: the retrained model's; 0.5: guessing)",
     "Comm": "communication: bytes that a client sends up in a round (lower is better)",
     "Comp": "computation: seconds of local training (lower is better)",
+    "simulated": "seconds of all its rounds on the devices of the deployment (lower is better)",
+    "rounds to forget": "rounds until FA is as low as the retrained model's and stays so for three (lower is better)",
+    "time to forget": "simulated seconds until then (lower is better); -: never, or not for three rounds",
 }
 """What the columns mean, and which direction is better."""
 
@@ -90,6 +93,15 @@ def _seconds(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.1f} s"
 
 
+def _simulated(values: Sequence[float]) -> str:
+    mean = statistics.fmean(values)
+    return f"{mean:.3g} s" if mean < 100 else f"{mean:.0f} s"
+
+
+def _rounds(values: Sequence[int]) -> str:
+    return f"{statistics.fmean(values):.1f}"
+
+
 def _words(values: Sequence[str]) -> str:
     """The verdict, and on how many seeds where it is not the same on all; worst first."""
     counts = {word: values.count(word) for word in WORDS if word in values}
@@ -108,6 +120,12 @@ _REST = (
     _Column("Comm", "bytes_up", "comm", _size),
     _Column("Comp", "seconds_train", "comp", _seconds),
 )
+_TIMES = (
+    _Column("simulated", "simulated_seconds", "", _simulated),
+    _Column("rounds to forget", "rounds_to_forget", "", _rounds),
+    _Column("time to forget", "seconds_to_forget", "", _simulated),
+)
+"""Where a deployment's clock was set."""
 
 
 def layouts(rows: Rows, config: CompareConfig) -> list[Layout]:
@@ -121,8 +139,9 @@ def _layout(label: str, rows: Rows, base: RunConfig) -> Layout:
     scenario = base.forget.scenario
     known = base.data.known
     about = f"{base.data.name}, {base.model.label}, {base.federation.clients} clients"
+    times = _TIMES if any("deployment" in row for row in rows) else ()
     own = [_Column(further.heading(name), name, "", spread) for name in further.names(rows)]
-    columns = [_RA, _FA, *([_CA] if base.kind == "exclusive" else []), *_REST, *own]
+    columns = [_RA, _FA, *([_CA] if base.kind == "exclusive" else []), *_REST, *times, *own]
     published = _published(base)
     body, paper = [], []
     for name, suffix in ((BEFORE, "_before"), (CONTROL, "_control")):
@@ -156,7 +175,8 @@ def _cell(rows: Rows, column: _Column) -> str:
     if column is _IDI:
         return _index(rows)
     values = [row[column.key] for row in rows if row.get(column.key) is not None]
-    return column.show(values) if values else "-"
+    partly = column in _TIMES and values and len(values) < len(rows)
+    return (column.show(values) if values else "-") + (f" ({len(values)} of {len(rows)} seeds)" if partly else "")
 
 
 def _notes(by_method: Mapping[str, Rows]) -> Iterable[str]:
@@ -236,9 +256,10 @@ def show(screen: Screen, rows: Rows, config: CompareConfig) -> None:
 
 
 def _halves(layout: Layout) -> Iterator[Table]:
-    """What became of the data, and what that cost and is worth, both with the methods' names."""
+    """What became of the data, what that cost and is worth, and how long it would take, with the methods' names."""
     middle, last = layout.head.index(_REST[0].name) + 1, len(layout.head)
-    for kept in (range(middle), (0, *range(middle, last))):
+    times = layout.head.index(_TIMES[0].name) if _TIMES[0].name in layout.head else last
+    for kept in (range(middle), (0, *range(middle, times)), *([(0, *range(times, last))] if times < last else [])):
         body = [[line[i].replace(" ± ", "±") for i in kept] for line in layout.body]
         yield make_table([layout.head[i] for i in kept], body, _LEFT)
 

@@ -22,7 +22,7 @@ from fused_ray.studies.sweeps.rows import ACCURACIES
 Rows = Iterable[Mapping[str, Any]]
 SMALLEST, NEAREST = "the smallest upload", "the nearest"
 NOTHING, NOT_AUDITED = "nothing is recommended", "not audited"
-_COSTS = ("bytes_up", "bytes_up_total", "seconds_total")
+_COSTS = ("bytes_up", "bytes_up_total", "seconds_total", "simulated_seconds")
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _settings(rows: Rows) -> list[Setting]:
 
 def _setting(case: str, values: Mapping[str, Any], round: int, rows: Sequence[Mapping[str, Any]]) -> Setting:
     def column(name: str) -> list[float]:
-        return [row[name] for row in rows if row[name] is not None]
+        return [row[name] for row in rows if row.get(name) is not None]
 
     choosing = {name: column(f"{name}_choose") for name in ACCURACIES}
     reported = {name: column(f"{name}_report") for name in ACCURACIES} | {name: column(name) for name in _COSTS}

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from fused_ray.core.metrics import HALVES
+from fused_ray.runs import clock
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.storage.schemas import METRICS, TIME
 from fused_ray.studies.status import DONE, STOPPED
@@ -55,7 +56,20 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "adapter_values": (_INT, "values of the adapter; null for a method that changes the whole model"),
     "sha256": (_STRING, "in the last row of a trial that is done: hash of the model that forgot"),
 }
-SCHEMA = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in _COLUMNS.items()])
+_TIMES: dict[str, tuple[pa.DataType, str]] = {
+    "deployment": (_STRING, "the profile of the devices that the next three are imagined on"),
+    "simulated_seconds": (_FLOAT, "seconds there until the round's end, those of earlier phases included"),
+    "rounds_to_forget": (_INT, "of the whole trial, as in results.parquet"),
+    "seconds_to_forget": (_FLOAT, "likewise"),
+}
+
+
+def _schema(columns: Mapping[str, tuple[pa.DataType, str]]) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in columns.items()])
+
+
+SCHEMA, TIMES = _schema(_COLUMNS), _schema(_TIMES)
+"""The columns of every sweep, and those that one with a deployment has besides; known of trials that are done."""
 
 Row = dict[str, Any]
 Report = dict[str, Any]
@@ -68,7 +82,8 @@ The accuracies are those on the half that a sweep chooses by.
 def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows as a table with every column; what a row lacks is null."""
     rows = list(rows)
-    return pa.table({name: [row.get(name) for row in rows] for name in SCHEMA.names}, schema=SCHEMA)
+    schema = pa.schema([*SCHEMA, *(TIMES if any("deployment" in row for row in rows) else ())])
+    return pa.table({name: [row.get(name) for row in rows] for name in schema.names}, schema=schema)
 
 
 def of_trial(trial: Trial, status: str, run: RunDirectory | None, retrained: Mapping[str, float] | None) -> list[Row]:
@@ -86,6 +101,8 @@ def of_trial(trial: Trial, status: str, run: RunDirectory | None, retrained: Map
         **(_of_model("retrained", retrained) if retrained else {}),
     }
     rows = [common | own for own in _rounds(run)] if run is not None and status in (DONE, STOPPED) else []
+    if rows and run is not None and run.finished and run.config.deployment.profile != "none":
+        rows = _with_times(rows, run, retrained)
     rows = rows or [common]
     rows = [row | {"last": False} for row in rows]
     rows[-1] |= {"last": True, "config": config and json.dumps(config.model_dump(mode="json", by_alias=True))}
@@ -112,7 +129,7 @@ def _rounds(run: RunDirectory) -> list[Row]:
         rows.append(
             {
                 **{name: row[name] for name in ("round", "loss", *METRICS)},
-                "bytes_up": (each := row["bytes_up"] // row["clients_used"]),
+                "bytes_up": (each := row["bytes_up"] // max(1, row["clients_received"])),
                 "bytes_up_client": each,
                 "bytes_up_total": sent,
                 "seconds": took,
@@ -140,6 +157,26 @@ def _rounds(run: RunDirectory) -> list[Row]:
     rows = [row | about for row in rows]
     rows[-1]["sha256"] = result["hash"]["unlearned"]
     return rows
+
+
+def _with_times(rows: list[Row], run: RunDirectory, retrained: Mapping[str, float] | None) -> list[Row]:
+    """A finished trial's rows with its simulated seconds."""
+    found = clock.recorded(run)
+    told = clock.told(found, run.config, run.result["bytes"], None if retrained is None else retrained["fa"])
+    about = {name: told[name] for name in ("rounds_to_forget", "seconds_to_forget")}
+    main = "retrain" if run.config.unlearn.method == "retrain" else "unlearn"
+    ends: dict[int, float | None] = {}
+    passed: float | None = 0.0
+    for row, seconds in zip(found.rows, found.seconds, strict=True):
+        if row["phase"] not in clock.method_phases(run.config):
+            continue
+        if row["phase"] == main:
+            ends.setdefault(0, passed)  # round 0 ends when the first one begins
+        passed = None if passed is None or seconds is None else passed + seconds
+        if row["phase"] == main:
+            ends[row["round"]] = passed
+    profile = run.config.deployment.profile
+    return [row | {"deployment": profile, "simulated_seconds": ends.get(row["round"]), **about} for row in rows]
 
 
 def _of_model(kind: str, metrics: Mapping[str, float]) -> Row:

@@ -19,7 +19,7 @@ _DROPPED = ("adapted", "up / client / round", "seconds")
 """Columns that a narrow terminal has no room for; they are in table.md."""
 _MEANINGS = (
     "I: rounds of unlearning. RA: accuracy on the data that stay (higher is better). FA: accuracy on what is forgotten "
-    "(lower is better). Bytes: what clients send up."
+    "(lower is better). Bytes: what clients send up. Simulated: seconds until then on the devices of a deployment."
 )
 
 
@@ -42,9 +42,11 @@ def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
         title = f"{case.name or base.forget.scenario}: {about}"
         keys = list(case.settings[0].values)
         head = (*map(short, keys), "adapted", "I", "RA", "FA", "up / client / round", "up in all", "seconds")
+        clocked = base.deployment.profile != "none"
+        head = (*head, "simulated") if clocked else head
         last = [setting for setting in case.settings if setting.last]
         front = {id(setting) for setting in case.front}
-        body = [(*_row(setting, keys), "*" if id(setting) in front else "") for setting in last]
+        body = [(*_row(setting, keys, clocked), "*" if id(setting) in front else "") for setting in last]
         yield Layout(
             f"{title}: every setting after its last round",
             (*head, "front"),
@@ -56,14 +58,15 @@ def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
         yield Layout(
             f"{title}: Pareto front of RA, FA and bytes over all rounds I",
             (*head, *map(further.heading, own)),
-            tuple((*_row(setting, keys), *_further(case.verdict(setting), own)) for setting in case.front),
+            tuple((*_row(setting, keys, clocked), *_further(case.verdict(setting), own)) for setting in case.front),
             (_recommendation(case), *map(_audited, case.audited), *_meanings(case, base)),
             len(keys),
         )
 
 
-def _row(setting: Setting, keys: Sequence[str]) -> tuple[str, ...]:
+def _row(setting: Setting, keys: Sequence[str], clocked: bool) -> tuple[str, ...]:
     values = [setting.values[key] for key in keys]
+    there = setting.mean["simulated_seconds"]
     return (
         *map(rounded, values),
         setting.layers or "-",
@@ -73,6 +76,7 @@ def _row(setting: Setting, keys: Sequence[str]) -> tuple[str, ...]:
         size(setting["bytes_up"]),
         size(setting["bytes_up_total"]),
         f"{setting['seconds_total']:.2f}",
+        *(["-" if there is None else f"{there:.3g} s"] if clocked else []),
     )  # fmt: skip
 
 

@@ -114,6 +114,26 @@ OTHER: dict[str, str | None] = {
     "puf.eta": "3",
     "retrain.rounds": "0",
     "retrain.participation": "0.1",
+    "deployment.profile": "phones",
+    "deployment.participation": "available",
+    "deployment.trace": "phones.parquet",
+    "deployment.ms_per_sample": "20",
+    "deployment.teraflops": "{uniform: [0.5, 2]}",
+    "deployment.train_factor": "2.5",
+    "deployment.down_mbps": "{lognormal: [20, 1]}",
+    "deployment.up_mbps": "4.5",
+    "deployment.latency_s": "0.05",
+    "deployment.server_mb_s": "500",
+    "deployment.server_s": "1",
+    "deployment.availability": "daily",
+    "deployment.on_s": "60",
+    "deployment.off_s": "90",
+    "deployment.daily_share": "0.25",
+    "deployment.over_selection": "1.5",
+    "deployment.dropout": "0.1",
+    "deployment.deadline_s": "600",
+    "deployment.min_share": "0.5",
+    "deployment.max_wait_s": None,  # with deadline_s alone
     "audit.enabled": "false",
     "audit.probes": "true",
     "audit.shadows": "2",
@@ -146,6 +166,13 @@ CHANGES = [f"{key}={value}" for key, value in OTHER.items() if value is not None
 
 # Fields that the default scenario refuses, and a scenario that takes them.
 NEEDS = {"forget.clients": "forget.scenario=client", "forget.share": "forget.scenario=client"}
+NEEDS |= {key: "deployment.profile=phones" for key in OTHER if key.startswith("deployment.") and key[11:] != "profile"}
+NEEDS |= dict.fromkeys(("deployment.on_s", "deployment.off_s"), "deployment={profile: phones, availability: cycle}")
+NEEDS["deployment.daily_share"] = "deployment={profile: phones, availability: daily}"
+NEEDS |= {
+    f"deployment.{name}": "deployment={profile: phones, participation: available}"
+    for name in ("over_selection", "dropout", "deadline_s", "min_share")
+}
 
 
 def make(*overrides: str) -> RunConfig:

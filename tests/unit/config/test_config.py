@@ -49,7 +49,7 @@ def test_every_field_can_be_set(change: str) -> None:
     assert [value_of(config, other) for other in others] == [value_of(plain, other) for other in others]
 
 
-ANY_WORD = {"data.root", "model.weights", "pretrain.from", "engine.address", "output.dir"}
+ANY_WORD = {"data.root", "model.weights", "pretrain.from", "deployment.trace", "engine.address", "output.dir"}
 
 
 @pytest.mark.parametrize("key", FIELDS)

@@ -11,7 +11,7 @@ import pytest
 from fused_ray.config import RunConfig
 from fused_ray.config.parts.methods import METHODS
 from fused_ray.config.parts.models import MODELS
-from tests.unit.config.fields import CHANGES, FIELDS, attempt, make
+from tests.unit.config.fields import CHANGES, FIELDS, NEEDS, attempt, make
 
 # --- what is derived -------------------------------------------------------------------------------------
 
@@ -22,6 +22,7 @@ READ = {
     *("federation.clients", "federation.aggregate", "federation.server", "federation.participation"),
     "federation.on_failure",
     *("pretrain.rounds", "pretrain.participation"),
+    *(f"deployment.{name}" for name in ("participation", "over_selection", "dropout", "deadline_s", "min_share")),
 } - {"data.root"}
 
 
@@ -43,11 +44,27 @@ READ_BESIDES: dict[tuple[str, ...], set[str]] = {
 @pytest.mark.parametrize("scenario", READ_BESIDES, ids=" ".join)
 def test_pretrain_key_changes_with_what_pretraining_reads(scenario: tuple[str, ...], change: str) -> None:
     key = change.partition("=")[0]
-    if attempt({}, *scenario, change):
+    before = (*scenario, NEEDS[key]) if key.startswith("deployment.") and key in NEEDS else scenario
+    if attempt({}, *before, change):
         assert key in ("forget.classes", "forget.clients", "forget.share")  # which some scenarios refuse
         return
-    changed = make(*scenario, change).pretrain_key() != make(*scenario).pretrain_key()
+    changed = make(*before, change).pretrain_key() != make(*before).pretrain_key()
     assert changed == (key in READ | READ_BESIDES[scenario])
+
+
+@pytest.mark.parametrize("change", [change for change in CHANGES if change.startswith("deployment.")])
+def test_keys_see_all_of_a_deployment_that_decides_who_counts(change: str) -> None:
+    """And nothing of one that does not, whose clock changes no bit."""
+    name, value = change.removeprefix("deployment.").split("=", 1)
+    availability = {"on_s": "cycle", "off_s": "cycle", "daily_share": "daily"}.get(name, "always")
+    for participation in ("available", "everybody"):
+        if name in ("over_selection", "dropout", "deadline_s", "min_share") and participation == "everybody":
+            continue
+        before = f"deployment={{profile: datacentre, participation: {participation}, availability: {availability}}}"
+        plain, changed = make(before), make(before, f"deployment.{name}={value}")
+        decides = participation == "available" if name != "participation" else participation == "everybody"
+        assert (plain.pretrain_key() != changed.pretrain_key()) == decides
+        assert (plain.retrain_key() != changed.retrain_key()) == decides
 
 
 def test_keys_see_a_parts_settings_in_full_and_leave_defaults_out() -> None:

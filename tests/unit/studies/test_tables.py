@@ -172,3 +172,16 @@ def test_tables_go_where_they_are_wanted(capsys: pytest.CaptureFixture[str], str
     assert bool(written.out) == (stream == "stdout")
     assert bool(written.err) == (stream == "stderr")
     assert sys.stdout is not None
+
+
+def test_a_deployments_times_are_shown_where_it_was_set_and_on_how_many_seeds(shown: Any) -> None:
+    assert "to forget" not in comparison.markdown(ROWS, CONFIG)
+    times = {"deployment": "phones", "simulated_seconds": 1234.5, "rounds_to_forget": 2, "seconds_to_forget": 0.125}
+    never = {**times, "rounds_to_forget": None, "seconds_to_forget": None}
+    rows = [row | (never if row["seed"] else times) for row in ROWS]
+    text = comparison.markdown(rows, CONFIG)
+    assert text.count("| 1234 s | 2.0 (1 of 2 seeds) | 0.125 s (1 of 2 seeds) |") == 4
+    lines = shown(lambda: comparison.show(make_screen(), rows, CONFIG), 80)
+    assert sum("0.125 s" in line for line in lines) == 4
+    tables = lines[: lines.index(next(line for line in lines if line.startswith("RA: ")))]
+    assert max(len(line) for line in tables if not line.startswith(("class: ", "exclusive: "))) <= 80
