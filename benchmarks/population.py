@@ -1,12 +1,13 @@
 """What many clients cost beside their arithmetic: starts, rounds with few of them, and empty rounds.
 
-    python benchmarks/population.py [--clients 10000 100000 1000000] [--repeats 5]
+    python benchmarks/population.py [--clients 10000 100000 1000000] [--partition iid] [--repeats 5]
 
 Ten examples a client, four numbers each, and a linear model; one process. Four figures:
 
 - Start: seconds, and the process's peak memory, until the first round could begin: data drawn, shared out among the
-  clients, hashed, written to the run directory; for each number of clients a process of its own. Of the seconds, those
-  that drawing the data took are told apart. And what the scenario comes to when it is pickled for workers.
+  clients (iid, or dirichlet with alpha .5), hashed, written to the run directory; each in a process of its own. Of the
+  seconds, those that drawing the data took are told apart. And what the scenario comes to when it is pickled for
+  workers.
 - A round of 1,000 out of 100,000 clients: seconds without the clients' own.
 - An empty round: 10,000 clients add a constant; everything is recorded. Milliseconds a client, all told.
 - Sums, per second of processor time, of 11 million values (a ResNet-18), in one limb and in two: gigabytes of
@@ -146,9 +147,9 @@ def seconds_of_rounds(started: Started, rounds: int) -> list[float]:
     return found[1:]
 
 
-def tell_start(clients: int) -> None:
+def tell_start(clients: int, partition: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        started = start(clients, folder)
+        started = start(clients, folder, f"data.partition={partition}", "data.alpha=0.5")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         buffers: list[pickle.PickleBuffer] = []
         began = time.perf_counter()
@@ -156,7 +157,7 @@ def tell_start(clients: int) -> None:
         both = time.perf_counter() - began
         size = len(inside) + sum(buffer.raw().nbytes for buffer in buffers)
         print(
-            f"start, {clients:,} clients: {started.seconds:.1f} s, {started.drawing:.1f} of them drawing; "
+            f"start, {clients:,} clients, {partition}: {started.seconds:.1f} s, {started.drawing:.1f} of them drawing; "
             f"{peak:.2f} GB at the most; pickled in {both:.3f} s: {len(buffers)} buffers, {size / 1e6:.0f} MB",
             flush=True,
         )
@@ -195,14 +196,16 @@ def said(values: list[float], unit: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--partition", choices=["iid", "dirichlet"], default="iid")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--start", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.start:
-        tell_start(given.start)
+        tell_start(given.start, given.partition)
         return
     for clients in given.clients:
-        subprocess.run([sys.executable, str(Path(__file__).resolve()), "--start", str(clients)], check=True)
+        script = [sys.executable, str(Path(__file__).resolve()), "--partition", given.partition]
+        subprocess.run([*script, "--start", str(clients)], check=True)
     tell_rounds(given.repeats)
     tell_sums(given.repeats)
 
