@@ -23,6 +23,7 @@ from fused_ray.config.kinds import COMPARISON, RUN, SWEEP
 from fused_ray.config.older_names import OldName
 from fused_ray.config.paths import expanded
 from fused_ray.errors import FusedRayError, Interrupted, out_of_memory
+from fused_ray.storage.mirror import in_words
 from fused_ray.stopping import TERMINATED, sigterm_as_ctrl_c
 
 app = typer.Typer(
@@ -284,7 +285,7 @@ def _report(error: Exception, debug: bool) -> int | None:
         traceback.print_exception(raised)
     if (context := getattr(error, "ctx", None)) and not str(message).endswith("?"):  # it ends in "did you mean" already
         message = f"{str(message).rstrip('.')}; see {context.command_path} --help"
-    line = " ".join(str(message).split())  # others' errors, quoted in it, may be of several lines
+    line = in_words(" ".join(str(message).split()))  # others' errors, quoted in it, may be of several lines
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     print(f"fused-ray: {line}", file=sys.stderr)
     return error.exit_code if isinstance(error, FusedRayError) else 2
