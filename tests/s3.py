@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _SERVE = """
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -40,7 +41,7 @@ def make_bucket(variables: dict[str, str], name: str) -> None:
     client(variables).create_bucket(Bucket=name)
 
 
-def client(variables: dict[str, str]) -> object:
+def client(variables: dict[str, str]) -> Any:
     """boto3's client of the server."""
     import boto3
 

@@ -21,10 +21,10 @@ from fused_ray.cli.settings import Seeds, SettingsCommand, whole_numbers
 from fused_ray.config import RunConfig, describe
 from fused_ray.config.kinds import COMPARISON, RUN, SWEEP
 from fused_ray.config.older_names import OldName
-from fused_ray.config.paths import expanded
+from fused_ray.config.paths import expanded, remote
 from fused_ray.errors import FusedRayError, Interrupted, out_of_memory
-from fused_ray.storage.mirror import in_words
 from fused_ray.stopping import TERMINATED, sigterm_as_ctrl_c
+from fused_ray.storage.mirror import in_words
 
 app = typer.Typer(
     add_completion=False,
@@ -159,7 +159,7 @@ def restore(
     from fused_ray.runs.export import restore_base
 
     sha256 = restore_base(run, out)
-    print(f"{out or run}: M_r is back bit for bit, sha256 {sha256}")
+    print(f"{out or remote(run) or run}: M_r is back bit for bit, sha256 {sha256}")
 
 
 @app.command()

@@ -207,7 +207,7 @@ class Folder:
                 place.settle(self.path)
             self._command.release()
             if self._mirror is not None:
-                self._mirror.release()
+                self._mirror.release(settled=self._begun or self.finished)
 
     def _withdraw(self) -> bool:
         """Remove the folder if it is the one that was made here, nobody writes there, and nothing is in it; whether."""
@@ -324,7 +324,8 @@ def fetched(path: str | Path) -> str | Path:
     mirror.fetch()
     if not mirror.files:
         raise RunDirectoryError(f"{mirror.uri}: there is no such folder")
-    return mirror.folder
+    folder: Path = mirror.folder
+    return folder
 
 
 def kind_of_folder(path: str | Path) -> str:

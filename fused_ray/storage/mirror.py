@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +127,9 @@ class Mirror:
     # -- one writer
 
     def take(self, fresh: bool = False) -> None:
-        """Become the writer, unless this object is already, and bring the folder here up to date; the lease is renewed until `release`.
+        """Become the writer, unless this object is it, and bring the folder here up to date.
 
-        `fresh`: of an empty folder; what is there now waits until `settle`. A writer that has been silent for long is
+        The lease is renewed until `release`. `fresh`: of an empty folder; what is there now waits until then. A writer that has been silent for long is
         shut out. Raises RunDirectoryError where one lives.
         """
         if self._beats is not None:
@@ -152,15 +152,18 @@ class Mirror:
         self._beats = threading.Event()
         threading.Thread(target=self._beat, args=(self._beats, token), daemon=True).start()
 
-    def release(self) -> None:
-        """Let the next writer in at once."""
+    def release(self, settled: bool = False) -> None:
+        """Let the next writer in at once. `settled`: what waits is let go of, for its successor is worth something."""
         if self._beats is None:
             return
         self._beats.set()
         self._beats = None
         with contextlib.suppress(FusedRayError), self._alone():
             state = self._owned()
-            self._swap({**state, "token": None}, {**state["manifest"], "lease": None})
+            was = state["manifest"]
+            now = {**was, "lease": None, "before": None if settled else was["before"]}
+            self._swap({**state, "token": None}, now)
+            self._drop(was, now)
 
     def _free(self) -> tuple[dict[str, Any], Content | None]:
         """The manifest once no writer lives; a lease counts from the last time that it was written."""
@@ -208,21 +211,14 @@ class Mirror:
             self._later.clear()
             self._drop(manifest, {**manifest, "files": files})
 
-    def settle(self) -> None:
-        """Let go of what waits: its successor is worth something."""
-        self._change(lambda manifest: {**manifest, "before": None})
-
     def give_back(self) -> None:
         """Put back what waits, or leave nothing."""
-        self._change(lambda manifest: {**manifest, "files": manifest["before"] or {}, "before": None})
-
-    def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         with self._alone():
             state = self._owned()
-            was, now = state["manifest"], change(state["manifest"])
-            if was != now:
-                self._swap(state, now)
-                self._drop(was, now)
+            was = state["manifest"]
+            now = {**was, "files": was["before"] or {}, "before": None}
+            self._swap(state, now)
+            self._drop(was, now)
 
     def _owned(self) -> dict[str, Any]:
         state = self._read()
