@@ -129,8 +129,8 @@ class Mirror:
     def take(self, fresh: bool = False) -> None:
         """Become the writer, unless this object is it, and bring the folder here up to date.
 
-        The lease is renewed until `release`. `fresh`: of an empty folder; what is there now waits until then. A writer that has been silent for long is
-        shut out. Raises RunDirectoryError where one lives.
+        The lease is renewed until `release`. `fresh`: with an empty folder; what is there now waits until then. A
+        writer that has been silent for long is shut out. Raises RunDirectoryError where one lives.
         """
         if self._beats is not None:
             return

@@ -177,7 +177,7 @@ def test_a_bucket_that_vanishes_is_one_line(bucket: Any) -> None:
     for key in keys(bucket):
         bucket.delete_object(Bucket="bucket", Key=f"runs/x/{key}")
     bucket.delete_bucket(Bucket="bucket")
-    with pytest.raises(NotWrittenError, match="^s3://bucket/runs/x: there is no bucket bucket$"):
+    with pytest.raises(NotWrittenError, match=r"^s3://bucket/runs/x: there is no bucket bucket$"):
         write(mirror, "b.txt", "b")
     fall_silent(mirror)
     bucket.create_bucket(Bucket="bucket")
