@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -85,8 +86,10 @@ def test_what_comes_later_is_named_with_the_next_file_and_not_before(bucket: Any
     mirror.release()
 
 
-def test_a_second_writer_is_refused_while_the_first_one_lives(bucket: Any) -> None:
+def test_a_second_writer_is_refused_while_the_first_one_lives(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(mirrors.LEASE, "30")
     mirror = begun()
+    Timer(0.7, write, (mirror, "b.txt", "b")).start()
     with pytest.raises(RunDirectoryError, match=r"s3://bucket/runs/x is being written by another run \(.*process \d+"):
         elsewhere().take()
     mirror.release()
@@ -189,6 +192,7 @@ def test_a_foreign_manifest_is_refused(bucket: Any) -> None:
         elsewhere()
 
 
+@pytest.mark.slow
 def test_missing_credentials_and_a_service_that_is_not_there_are_one_line(
     bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
