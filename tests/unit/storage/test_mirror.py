@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Timer
@@ -208,6 +210,15 @@ def test_missing_credentials_and_a_service_that_is_not_there_are_one_line(
 
 
 def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(RunDirectoryError, match=r"s3fs is not installed: pip install 'fused-ray\[s3\]'"):
         Mirror.mount("s3://bucket/runs/y")
+
+
+def test_a_local_folder_imports_nothing_of_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; import fused_ray.cli.app; from fused_ray.storage.folder import Folder; "
+        f"Folder(Path({str(tmp_path)!r}) / 'run'); "
+        "sys.exit(bool({'s3fs', 'fsspec', 'botocore'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
