@@ -79,6 +79,7 @@ def rounds(variables: dict[str, str], folder: str) -> int:
 def test_a_run_killed_at_random_has_the_hashes_of_one_that_never_was(variables: dict[str, str], tmp_path: Path) -> None:
     whole, chance, where = result(done(a_run(tmp_path / "run"), variables)), random.Random(7), "s3://bucket/killed"
     words, kills, reached = a_run(where), 0, list[int]()
+    began = time.monotonic()
     while kills < KILLS:
         process, before = start(words, env=variables), max(0, *reached, 0)
         if (kills + 1) % 4:  # amid its rounds
@@ -91,6 +92,7 @@ def test_a_run_killed_at_random_has_the_hashes_of_one_that_never_was(variables: 
         kills, words = kills + 1, command("run", "--json", "--resume", where)
         check_whole(variables, "killed")
         reached.append(rounds(variables, "killed"))
+        print(f"kill {kills} at {time.monotonic() - began:.1f} s: {reached[-1]} rounds are there", flush=True)
     resumed = result(done(command("run", "--json", "--resume", where), variables))
     print(f"{kills} kills; rounds there after each: {reached}; M_f {resumed['hash']['unlearned']}")
     assert resumed["hash"] == whole["hash"]
