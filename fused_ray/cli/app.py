@@ -21,9 +21,10 @@ from fused_ray.cli.settings import Seeds, SettingsCommand, whole_numbers
 from fused_ray.config import RunConfig, describe
 from fused_ray.config.kinds import COMPARISON, RUN, SWEEP
 from fused_ray.config.older_names import OldName
-from fused_ray.config.paths import expanded
+from fused_ray.config.paths import expanded, remote
 from fused_ray.errors import FusedRayError, Interrupted, out_of_memory
 from fused_ray.stopping import TERMINATED, sigterm_as_ctrl_c
+from fused_ray.storage.mirror import in_words
 
 app = typer.Typer(
     add_completion=False,
@@ -158,7 +159,7 @@ def restore(
     from fused_ray.runs.export import restore_base
 
     sha256 = restore_base(run, out)
-    print(f"{out or run}: M_r is back bit for bit, sha256 {sha256}")
+    print(f"{out or remote(run) or run}: M_r is back bit for bit, sha256 {sha256}")
 
 
 @app.command()
@@ -284,7 +285,7 @@ def _report(error: Exception, debug: bool) -> int | None:
         traceback.print_exception(raised)
     if (context := getattr(error, "ctx", None)) and not str(message).endswith("?"):  # it ends in "did you mean" already
         message = f"{str(message).rstrip('.')}; see {context.command_path} --help"
-    line = " ".join(str(message).split())  # others' errors, quoted in it, may be of several lines
+    line = in_words(" ".join(str(message).split()))  # others' errors, quoted in it, may be of several lines
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     print(f"fused-ray: {line}", file=sys.stderr)
     return error.exit_code if isinstance(error, FusedRayError) else 2

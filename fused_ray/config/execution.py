@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from fused_ray.config.fields import Count, Drawn, Names, Place, Real, Section
+from fused_ray.config.fields import Count, Drawn, Names, Real, Results, Section
 from fused_ray.config.parts.callbacks import CALLBACK
 from fused_ray.config.parts.metrics import Metric, further_metrics
 from fused_ray.errors import ConfigError
@@ -96,7 +96,7 @@ class EngineConfig(Section):
 class OutputConfig(Section):
     """Where the results go."""
 
-    dir: Place = "runs/run"
+    dir: Results = "runs/run"
     """Run directory; an existing one is refused unless told otherwise."""
     plots: Drawn = "png"
     """Format of the plots in the run directory; none: draw none. true and false mean png and none."""

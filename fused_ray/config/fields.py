@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
-from fused_ray.config.paths import home_expanded, local
+from fused_ray.config.paths import home_expanded, local, results
 from fused_ray.config.validation import without_empty_sections
 
 Auto = Literal["auto"]
@@ -104,7 +104,9 @@ Constants = tuple[tuple[float, ...], tuple[float, ...]]
 Where = Annotated[str, AfterValidator(home_expanded)]
 """A path or URI."""
 Place = Annotated[str, AfterValidator(local)]
-"""A path, where results go."""
+"""A path of this machine."""
+Results = Annotated[str, AfterValidator(results)]
+"""Where results go: a path, or s3://BUCKET/FOLDER."""
 
 
 class Section(BaseModel):

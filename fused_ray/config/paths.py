@@ -37,6 +37,21 @@ def local(where: str) -> str:
     return home_expanded(where)
 
 
+def remote(where: str | Path) -> str | None:
+    """The URI of a folder on S3, which is the only store that results can be written to; None of any other path."""
+    found = re.fullmatch(r"s3:/+(.*?)/*", str(where))
+    return f"s3://{found[1]}" if found else None
+
+
+def results(where: str) -> str:
+    """Where results go: a folder of this machine, or a URI of one on S3. Raises ValueError for any other URI."""
+    if uri := remote(where):
+        return uri
+    if (scheme := _SCHEME.match(where)) is not None:
+        raise ValueError(f"results go to a folder of this machine or to s3://BUCKET/FOLDER, not to {scheme[1]}:")
+    return home_expanded(where)
+
+
 def expanded(where: str | Path) -> Path:
     """The same as a Path. Raises ConfigError."""
     try:

@@ -141,7 +141,7 @@ class RunDirectory(Folder):
 
     def write_part(self, table: str, part: str, rows: pa.Table) -> None:
         """Replace one part of "rounds" or "clients"."""
-        self.write_table(f"{table}.parquet/{part}", rows)
+        self.write_table(f"{table}.parquet/{part}", rows, later=True)
 
     def parts(self, table: str) -> Iterator[tuple[str, pa.Table]]:
         """The parts of "rounds" or "clients", each with its name. Raises RunDirectoryError."""
@@ -153,9 +153,7 @@ class RunDirectory(Folder):
 
     def drop_parts(self, beyond: Mapping[str, int]) -> None:
         """Remove the parts of rounds that were recorded but not saved: rounds above `beyond[part prefix]`."""
-        self.fence()
-        for table in ("rounds", "clients"):
-            for part in (self.path / f"{table}.parquet").glob("[!._]*.parquet"):
-                prefix, _, number = part.stem.rpartition("-")
-                if int(number) > beyond.get(prefix, 0):
-                    part.unlink()
+        parts = [part for table in ("rounds", "clients") for part in self.path.glob(f"{table}.parquet/[!._]*.parquet")]
+        cut = [(part, *part.stem.rpartition("-")[::2]) for part in parts]
+        unsaved = [part for part, prefix, number in cut if int(number) > beyond.get(prefix, 0)]
+        self.remove([part.relative_to(self.path).as_posix() for part in unsaved])

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fused_ray.errors import RunDirectoryError
+from fused_ray.storage.mirror import in_words
 
 LOG_WIDTH = 160
 """Columns where nobody's window limits the width, as in a job's log."""
@@ -40,7 +41,7 @@ class Screen(Console):
         super().__init__(file=file, markup=False, emoji=False, highlight=False)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        return super().render_str(shown(text, self.encoding), **settings)
+        return super().render_str(shown(in_words(text), self.encoding), **settings)
 
     def say(self, text: str, style: str = "") -> None:
         """One line, whatever its length: the terminal breaks it, so that a path can be copied."""

@@ -15,6 +15,7 @@ from fused_ray.config import DataConfig, RunConfig
 from fused_ray.config.kinds import COMMANDS
 from fused_ray.config.older_names import present_name
 from fused_ray.config.parts.callbacks import NEEDED, hears
+from fused_ray.config.paths import remote
 from fused_ray.config.validation import validated
 from fused_ray.errors import ConfigError, RunDirectoryError
 from fused_ray.seeding import untouched
@@ -146,6 +147,8 @@ def prepare(config: RunConfig, *, overwrite: bool = False) -> tuple[RunDirectory
 
 def check_inputs(inputs: Mapping[str, str], place: str) -> None:
     """Raises ConfigError if what is to be read lies where the results go: replacing those would remove it."""
+    if remote(place):
+        return
     target = Path(place).resolve()
     for key, where in inputs.items():
         if "://" not in where and Path(where).resolve().is_relative_to(target):
@@ -186,7 +189,8 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Run
     if directory.finished and asks_for(PLOTS, overrides):
         from fused_ray.runs.execute import redraw
 
-        redraw(directory, config.output.plots)
+        with directory.attempt():
+            redraw(directory, config.output.plots)
     return directory, config
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -14,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fused_ray.config.kinds import COMMANDS, COMPARISON, RUN, SWEEP
-from fused_ray.config.paths import expanded
+from fused_ray.config.paths import expanded, remote
 from fused_ray.errors import FusedRayError, Interrupted, NotWrittenError, RunDirectoryError, out_of_memory
 from fused_ray.storage import place
 from fused_ray.storage.environment import environment
 from fused_ray.storage.lock import COMMAND, WRITER, Lock
+from fused_ray.storage.mirror import Mirror, in_words
 
 Kind = TypeVar("Kind", bound="Folder")
 
@@ -51,6 +53,7 @@ class Folder:
         """Whether an earlier version made it."""
         self._made = self._withdrawn = False
         self._writer, self._command = Lock(WRITER), Lock(COMMAND)
+        self._mirror = Mirror.of(path)
 
     @classmethod
     def make(cls: type[Kind], path: str | Path, config: str, folders: Sequence[str], overwrite: bool) -> Kind:
@@ -59,6 +62,8 @@ class Folder:
         `overwrite` replaces an earlier one of the same kind, but nothing else; `attempt` puts it back if nothing comes
         of the new one. No other command gets at the new one until `attempt` is over.
         """
+        if remote(path):
+            return cls._make_there(path, config, folders, overwrite)
         target = expanded(path).absolute()
         if target.is_symlink():  # to another disk, say: what it points to is meant
             target = target.resolve()
@@ -87,6 +92,7 @@ class Folder:
                 made.mark, made._made = place.mark(fresh), True
                 made._command.take(fresh, 0)
                 place.put(fresh, target, keep=earlier is None or earlier._begun or earlier.finished)
+                made._upload([cls.CONFIG, "environment.json", *(f"{folder}/" for folder in folders)])
         except OSError as error:
             raise RunDirectoryError(f"cannot create the {cls.KIND} {path}: {error.strerror}") from None
         finally:
@@ -96,12 +102,36 @@ class Folder:
         return made
 
     @classmethod
+    def _make_there(cls: type[Kind], path: str | Path, config: str, folders: Sequence[str], overwrite: bool) -> Kind:
+        """The same on S3: the lease is what no other command gets past."""
+        mirror = Mirror.mount(path)
+        mirror.fetch()
+        if mirror.files:
+            if not overwrite:
+                raise RunDirectoryError(
+                    f"{mirror.uri} exists already; choose another output.dir, continue it with --resume {mirror.uri}, "
+                    "or replace it with --overwrite"
+                )
+            cls.open(path)
+        mirror.take(fresh=True)
+        shutil.rmtree(mirror.folder, ignore_errors=True)
+        try:
+            made = cls.make(mirror.folder, config, folders, overwrite=False)
+        except BaseException:
+            mirror.give_back()
+            mirror.release()
+            raise
+        made._mirror = mirror
+        return made
+
+    @classmethod
     def open(cls: type[Kind], path: str | Path, mark: place.Mark | None = None, older: bool = False) -> Kind:
         """An existing folder; with the mark of one that was open before, for that one alone.
 
         `older` takes one of an earlier version too, for reading what every version has. Raises RunDirectoryError if it
-        is not one of this kind. `lock` looks at the mark.
+        is not one of this kind. `lock` looks at the mark. Of a folder on S3, what is there now is fetched first.
         """
+        path = fetched(path)
         directory = cls(expanded(path).absolute())
         place.recover(directory.path)
         if not os.path.isdir(directory.path):
@@ -159,6 +189,8 @@ class Folder:
         if not self._command.held:
             self._command.take(self.path, LOCK_WAIT)
         try:
+            if self._mirror is not None:
+                self._mirror.take()
             yield
         except KeyboardInterrupt:
             raise _told(Interrupted("stopped"), again) from None
@@ -174,6 +206,8 @@ class Folder:
             if self._begun or self.finished:
                 place.settle(self.path)
             self._command.release()
+            if self._mirror is not None:
+                self._mirror.release(settled=self._begun or self.finished)
 
     def _withdraw(self) -> bool:
         """Remove the folder if it is the one that was made here, nobody writes there, and nothing is in it; whether."""
@@ -187,7 +221,9 @@ class Folder:
             if not self._begun and not self.finished:
                 place.give_back(self.path)
                 self._withdrawn = True
-        except OSError:
+                if self._mirror is not None:
+                    self._mirror.give_back()
+        except (OSError, RunDirectoryError):
             pass  # it stays
         finally:
             self.unlock()
@@ -218,10 +254,11 @@ class Folder:
         """Let the next writer in."""
         self._writer.release()
 
-    def write(self, name: str, content: bytes, time: int | None = None) -> None:
+    def write(self, name: str, content: bytes, time: int | None = None, later: bool = False) -> None:
         """Replace a file atomically, and durably against a crash of the machine. Only for the holder of the lock.
 
-        `time`, in nanoseconds since 1970, is when it says that it was written, instead of now.
+        `time`, in nanoseconds since 1970, is when it says that it was written, instead of now. `later`: on S3 it need
+        not be there before the next file is, which it is useless without.
         """
         self.fence()
         target = self.path / name
@@ -239,16 +276,31 @@ class Folder:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise NotWrittenError(f"{target} cannot be written: {error.strerror}") from None
+        self._upload([name], later=later)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove files. Only for the holder of the lock."""
+        self.fence()
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+        if names:
+            self._upload([], names)
+
+    def _upload(self, names: Sequence[str], removed: Sequence[str] = (), later: bool = False) -> None:
+        if self._mirror is not None:
+            inside = self.path.relative_to(self._mirror.folder).as_posix()
+            below = "" if inside == "." else f"{inside}/"
+            self._mirror.add([below + name for name in names], [below + name for name in removed], later)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Replace a JSON file atomically."""
         self.write(name, json.dumps(content, indent=2).encode())
 
-    def write_table(self, name: str, rows: pa.Table) -> None:
+    def write_table(self, name: str, rows: pa.Table, later: bool = False) -> None:
         """Replace a Parquet file atomically."""
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink, compression="zstd")
-        self.write(f"{name}.parquet", sink.getvalue().to_pybytes())
+        self.write(f"{name}.parquet", sink.getvalue().to_pybytes(), later=later)
 
     def fence(self) -> None:
         """A writer that is not the lock's holder any more (its folder was replaced, say) must not write."""
@@ -259,13 +311,26 @@ class Folder:
 
 def _told(error: FusedRayError, again: str) -> FusedRayError:
     """The same error with the command that goes on, which nobody has to add any more."""
-    told = type(error)(f"{error}; continue with: {again}")
+    told = type(error)(in_words(f"{error}; continue with: {again}"))
     told.can_go_on = False
     return told
 
 
+def fetched(path: str | Path) -> str | Path:
+    """A folder on S3 as the folder of this machine that it is worked on in, as it is now; any other as it is."""
+    if not remote(path):
+        return path
+    mirror = Mirror.mount(path)
+    mirror.fetch()
+    if not mirror.files:
+        raise RunDirectoryError(f"{mirror.uri}: there is no such folder")
+    folder: Path = mirror.folder
+    return folder
+
+
 def kind_of_folder(path: str | Path) -> str:
     """What kind of results a folder holds; a run's where that cannot be told, so that opening it says what is wrong."""
+    path = fetched(path)
     place.recover(expanded(path).absolute())
     try:
         about = json.loads((expanded(path) / "environment.json").read_text(encoding="utf-8"))

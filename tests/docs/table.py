@@ -131,6 +131,7 @@ ROWS = (
     Row("docs/models.md", "# staged.py", "runs"),
     Row("docs/models.md", "fused-ray run --set model.factory=staged", "runs"),
     Row("docs/models.md", "SLICE=", "checked", _HOURS),
+    Row("docs/storage.md", "pip install", "checked", "needs a bucket: tests/end_to_end/test_s3.py has an emulation"),
     Row("docs/sweeps.md", "fused-ray plan examples", "runs"),
     Row(
         *("docs/sweeps.md", "from ray import tune", "runs"),

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from fused_ray.config import AuditConfig, RunConfig, Section
-from fused_ray.config.fields import Auto, Count, Integers, Place
+from fused_ray.config.fields import Auto, Count, Integers, Place, Results
 from fused_ray.config.kinds import COMPARISON, base_of, check_kind
 from fused_ray.config.older_names import all_renamed
 from fused_ray.config.parts.methods import METHOD, Method
@@ -78,7 +78,7 @@ Entries = tuple[Annotated[Entry, BeforeValidator(_labelled)], ...]
 class CompareOutput(Section):
     """Where the comparison goes."""
 
-    dir: Place = "runs/compare"
+    dir: Results = "runs/compare"
     """Its directory; an existing one is refused unless told otherwise."""
     store: Place | None = None
     """Folder of pre-trained and retrained models that studies share; unset: base runs in the comparison's directory."""

@@ -73,7 +73,8 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Com
     if directory.finished and asks_for(f"base.{PLOTS}", overrides):
         from fused_ray.studies.comparisons.study import redraw
 
-        redraw(directory, config)
+        with directory.attempt():
+            redraw(directory, config)
     return directory, config
 
 

@@ -50,5 +50,5 @@ class SweepDirectory(StudyDirectory[SweepConfig]):
         values = read_yaml(self.path / self.CONFIG)
         wanted = {"samples": config.samples, "max_trials": config.max_trials, "audits": config.audits}
         if any(values.get(name) != wanted[name] for name in ("samples", "audits")):
-            (self.path / "result.json").unlink(missing_ok=True)
+            self.remove(["result.json"])
             self.write(self.CONFIG, dump(values | wanted).encode())

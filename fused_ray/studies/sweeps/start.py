@@ -108,7 +108,8 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Swe
     if directory.finished and asks_for(PLOTS, overrides):
         from fused_ray.studies.sweeps.study import redraw
 
-        redraw(directory, config)
+        with directory.attempt():
+            redraw(directory, config)
     return directory, config
 
 

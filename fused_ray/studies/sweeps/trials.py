@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from fused_ray.config import RunConfig, Section
-from fused_ray.config.fields import Auto, Count, Drawn, Integers, Place
+from fused_ray.config.fields import Auto, Count, Drawn, Integers, Place, Results
 from fused_ray.config.kinds import base_of
 from fused_ray.config.parts.methods import METHOD_SECTIONS
 from fused_ray.config.parts.models import MODELS
@@ -27,7 +27,7 @@ from fused_ray.studies.sweeps.dimension import Dimension
 class SweepOutput(Section):
     """Where the sweep goes."""
 
-    dir: Place = "runs/sweep"
+    dir: Results = "runs/sweep"
     """Its directory; an existing one is refused unless told otherwise."""
     store: Place | None = None
     """Folder of pre-trained and retrained models that studies share; unset: one in the sweep's directory."""

@@ -1,0 +1,224 @@
+"""A folder on S3, against an emulation of S3 behind a single thread: who may write, and what is there at any moment."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import pytest
+
+from fused_ray.errors import NotWrittenError, RunDirectoryError
+from fused_ray.storage import mirror as mirrors
+from fused_ray.storage.mirror import MANIFEST, Mirror
+from tests.s3 import client, served
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, str]]:
+    with served() as variables:
+        yield variables
+
+
+@pytest.fixture
+def bucket(server: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A bucket `bucket`, empty at first."""
+    for name, value in {**server, mirrors.LEASE: "1"}.items():
+        monkeypatch.setenv(name, value)
+    s3 = client(server)
+    s3.create_bucket(Bucket="bucket")
+    yield s3
+    for found in s3.list_objects_v2(Bucket="bucket").get("Contents", []):
+        s3.delete_object(Bucket="bucket", Key=found["Key"])
+    s3.delete_bucket(Bucket="bucket")
+
+
+def elsewhere() -> Mirror:
+    """The folder as another machine has it: what this process has mounted is forgotten."""
+    mirrors._mounted.clear()
+    mirror = Mirror.mount("s3://bucket/runs/x")
+    mirror.fetch()
+    return mirror
+
+
+def begun() -> Mirror:
+    """A new folder with one file."""
+    mirror = elsewhere()
+    mirror.take(fresh=True)
+    write(mirror, "a.txt", "first")
+    return mirror
+
+
+def write(mirror: Mirror, name: str, text: str, later: bool = False) -> None:
+    (mirror.folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (mirror.folder / name).write_text(text)
+    mirror.add([name], later=later)
+
+
+def fall_silent(mirror: Mirror) -> None:
+    """As if its process slept: the lease is renewed no more."""
+    assert mirror._beats is not None
+    mirror._beats.set()
+
+
+def keys(s3: Any) -> list[str]:
+    return [found["Key"].removeprefix("runs/x/") for found in s3.list_objects_v2(Bucket="bucket").get("Contents", [])]
+
+
+def test_a_file_is_read_elsewhere_as_it_was_last_written(bucket: Any) -> None:
+    mirror = begun()
+    write(mirror, "sub/b.txt", "b")
+    write(mirror, "a.txt", "second")
+    there = elsewhere()
+    assert {name: (there.folder / name).read_text() for name in there.files} == {"a.txt": "second", "sub/b.txt": "b"}
+    assert len(keys(bucket)) == 3, "a replaced object is removed"
+    mirror.release()
+
+
+def test_what_comes_later_is_named_with_the_next_file_and_not_before(bucket: Any) -> None:
+    mirror = begun()
+    write(mirror, "part", "rows", later=True)
+    assert elsewhere().files == ["a.txt"]
+    write(mirror, "checkpoint", "round")
+    assert elsewhere().files == ["a.txt", "checkpoint", "part"]
+    mirror.release()
+
+
+def test_a_second_writer_is_refused_while_the_first_one_lives(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(mirrors.LEASE, "30")
+    mirror = begun()
+    Timer(0.7, write, (mirror, "b.txt", "b")).start()
+    with pytest.raises(RunDirectoryError, match=r"s3://bucket/runs/x is being written by another run \(.*process \d+"):
+        elsewhere().take()
+    mirror.release()
+    other = elsewhere()
+    other.take()
+    other.release()
+
+
+def test_a_zombie_writes_nothing_after_its_lease_was_taken(bucket: Any) -> None:
+    zombie = begun()
+    fall_silent(zombie)
+    heir = elsewhere()
+    heir.take()
+    write(heir, "a.txt", "the heir's")
+    named = keys(bucket)
+    for _ in range(2):
+        with pytest.raises(RunDirectoryError, match="was taken over by another run; this one stops writing"):
+            write(zombie, "a.txt", "the zombie's")
+    zombie.release()
+    assert (elsewhere().folder / "a.txt").read_text() == "the heir's"
+    assert set(named) <= set(keys(bucket)), "nor did it remove anything"
+    write(heir, "b.txt", "goes on")
+    heir.release()
+    after = elsewhere()
+    after.take()  # removes what the zombie uploaded in vain
+    after.release()
+    assert len(keys(bucket)) == 3
+
+
+def test_a_zombie_that_wakes_while_it_removes_orphans_removes_nothing_of_its_heirs(bucket: Any) -> None:
+    zombie = begun()
+    manifest = zombie._read()["manifest"]
+    fall_silent(zombie)
+    heir = elsewhere()
+    heir.take()
+    write(heir, "b.txt", "the heir's")
+    zombie._remove_orphans(manifest)
+    assert sorted(name.partition("~")[0] for name in keys(bucket)) == ["a.txt", "b.txt", MANIFEST]
+    heir.release()
+
+
+def test_an_upload_that_was_never_named_does_not_count(bucket: Any) -> None:
+    mirror = begun()
+    bucket.put_object(Bucket="bucket", Key="runs/x/a.txt~1-000000000000", Body=b"half")
+    fall_silent(mirror)
+    there = elsewhere()
+    there.take()
+    assert (there.folder / "a.txt").read_text() == "first"
+    assert "a.txt~1-000000000000" not in keys(bucket)
+    there.release()
+
+
+def test_an_answer_that_was_lost_is_no_lost_race(bucket: Any) -> None:
+    mirror = begun()
+    swap = mirror._bucket.swap
+
+    def twice(name: str, body: bytes, etag: str | None) -> str | None:
+        assert swap(name, body, etag) is not None
+        return swap(name, body, etag)
+
+    mirror._bucket.swap = twice  # type: ignore[method-assign]
+    write(mirror, "b.txt", "b")
+    assert elsewhere().files == ["a.txt", "b.txt"]
+    mirror.release()
+
+
+def test_a_replacement_is_given_back_or_settled(bucket: Any) -> None:
+    first = begun()
+    write(first, "result.json", "{}")
+    first.release()
+    second = elsewhere()
+    second.take(fresh=True)
+    write(second, "c.txt", "new")
+    assert elsewhere().files == ["c.txt"]
+    second.give_back()
+    second.release()
+    assert elsewhere().files == ["a.txt", "result.json"]
+    third = elsewhere()
+    third.take(fresh=True)
+    write(third, "d.txt", "new")
+    third.release(settled=True)
+    assert elsewhere().files == ["d.txt"]
+    assert len(keys(bucket)) == 2
+
+
+def test_a_bucket_that_vanishes_is_one_line(bucket: Any) -> None:
+    mirror = begun()
+    for key in keys(bucket):
+        bucket.delete_object(Bucket="bucket", Key=f"runs/x/{key}")
+    bucket.delete_bucket(Bucket="bucket")
+    with pytest.raises(NotWrittenError, match=r"^s3://bucket/runs/x: there is no bucket bucket$"):
+        write(mirror, "b.txt", "b")
+    fall_silent(mirror)
+    bucket.create_bucket(Bucket="bucket")
+
+
+def test_a_foreign_manifest_is_refused(bucket: Any) -> None:
+    bucket.put_object(Bucket="bucket", Key=f"runs/x/{MANIFEST}", Body=json.dumps({"a": 1}).encode())
+    with pytest.raises(RunDirectoryError, match="is not what this version of the program writes"):
+        elsewhere()
+
+
+@pytest.mark.slow
+def test_missing_credentials_and_a_service_that_is_not_there_are_one_line(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as changed:
+        changed.delenv("AWS_ACCESS_KEY_ID")
+        changed.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        with pytest.raises(NotWrittenError, match="there are no credentials"):
+            elsewhere()
+    with monkeypatch.context() as changed:
+        changed.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        with pytest.raises(NotWrittenError, match="the service fails"):
+            elsewhere()
+
+
+def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(RunDirectoryError, match=r"s3fs is not installed: pip install 'fused-ray\[s3\]'"):
+        Mirror.mount("s3://bucket/runs/y")
+
+
+def test_a_local_folder_imports_nothing_of_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; import fused_ray.cli.app; from fused_ray.storage.folder import Folder; "
+        f"Folder(Path({str(tmp_path)!r}) / 'run'); "
+        "sys.exit(bool({'s3fs', 'fsspec', 'botocore'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
