@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -10,13 +11,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from fused_ray import RunConfig, resume, run
 from tests.docs.blocks import blocks, commands
+from tests.s3 import make_bucket, served
 
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).parent / "ray")
@@ -30,10 +32,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def head(log: Path, environment: dict[str, str]) -> Iterator[str]:
+def head(log: Path, environment: dict[str, str], cpus: int = 2, port: int | None = None) -> Iterator[str]:
     """The dashboard's address of a Ray of this test's own; its processes end with the one that is started here."""
-    port, address = free_port(), f"http://127.0.0.1:{(web := free_port())}"
-    command = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={web}", "--num-cpus=2"]
+    port, address = port or free_port(), f"http://127.0.0.1:{(web := free_port())}"
+    command = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={web}", f"--num-cpus={cpus}"]
     command += ["--include-dashboard=true", "--object-store-memory=200000000", "--disable-usage-stats"]
     # agents of several nodes on one machine would share these ports
     command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
@@ -91,6 +93,47 @@ def test_the_main_job_comes_back_with_its_table_and_a_bad_config_fails_it(dashbo
     printed = bad.stdout + bad.stderr
     assert "fused-ray: unlearn.layers: 9 is more than the 5 layers" in printed
     assert "Traceback" not in printed
+
+
+@contextmanager
+def worker(log: Path, environment: dict[str, str], port: int) -> Iterator[str]:
+    """The address of a second node, which joins the head with that port."""
+    address = "127.0.0.2"
+    command = [RAY, "start", "--block", f"--address=127.0.0.1:{port}", f"--node-ip-address={address}", "--num-cpus=2"]
+    command += ["--object-store-memory=200000000", "--disable-usage-stats"]
+    command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
+    with log.open("w") as out:
+        node = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+    try:
+        yield address
+    finally:
+        node.terminate()
+        node.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_not_on_the_head_writes_to_s3_and_the_submitter_shows_it(tmp_path: Path) -> None:
+    port, where = free_port(), "s3://bucket/runs/job"
+    settings = [part for field in [*SMALL, f"output.dir={where}"] for part in ("--set", field)]
+    with ExitStack() as stack:
+        variables = stack.enter_context(served())
+        make_bucket(variables, "bucket")
+        address = stack.enter_context(head(tmp_path / "head.log", environment(), 0, port))
+        there = stack.enter_context(worker(tmp_path / "worker.log", environment(), port))
+        command = [RAY, "job", "submit", f"--address={address}", "--working-dir", str(ROOT), "--submission-id=off-head"]
+        command += ["--entrypoint-num-cpus=1", "--runtime-env-json", json.dumps({"env_vars": variables})]
+        job = [sys.executable, "cluster/job.py", "run", *settings]
+        done = subprocess.run(
+            [*command, "--", *job], capture_output=True, text=True, timeout=240, env=environment(), cwd=ROOT
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        with urllib.request.urlopen(f"{address}/api/jobs/off-head") as answer:
+            assert there in json.load(answer)["driver_agent_http_address"]
+        show = [sys.executable, "-m", "fused_ray", "show", "--json", where]
+        shown = subprocess.run(show, capture_output=True, text=True, timeout=120, env=environment(**variables))
+    assert shown.returncode == 0, shown.stderr
+    local = run(RunConfig.from_dict({}, [*SMALL, f"output.dir={tmp_path / 'run'}", "engine.backend=local"]))
+    assert json.loads(shown.stdout.splitlines()[-1])["hash"] == local["hash"]
 
 
 @pytest.mark.slow
