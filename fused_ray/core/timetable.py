@@ -134,7 +134,8 @@ class Timetable:
             deployment.deadline_s,
             deployment.max_wait_s,
         )
-        counted = sorted([*draw.always, *closed.counted])
+        # whoever is always asked was waited for in vain where the round is abandoned
+        counted = sorted([*draw.always, *closed.counted]) if closed.counted else []
         last = max([closed.seconds, *(times[client] for client in draw.always)])
         away = max((self.devices[client].availability.wait(begins) for client in draw.always), default=0.0)
         server = self._server(sum(tasks[client].bytes_up for client in counted))

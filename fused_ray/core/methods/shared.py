@@ -38,6 +38,11 @@ class Replay(FullTraining):
 
 def staying(scenario: Scenario, took_part: Sequence[int], method: str, round: int) -> Sequence[int]:
     """Those clients of a round of pre-training that keep data. Raises ConfigError if none does."""
+    if not took_part:
+        raise ConfigError(
+            f"unlearn.method: {method} goes back to round {round} of pre-training, which was abandoned, for too few "
+            "were in; raise deployment.deadline_s or over_selection, or lower deployment.min_share"
+        )
     clients = [client for client in took_part if len(scenario.retained[client])]
     if not clients:
         raise nobody_stays(method, round)

@@ -117,6 +117,25 @@ def test_an_abandoned_round_leaves_the_model_and_takes_its_time(clocked: Any, la
     assert record.metrics.keys() >= {"ra", "fa"}
 
 
+def test_an_abandoned_round_counts_nobody_though_targets_were_waited_for(clocked: Any, pretrained: Any) -> None:
+    """Puf asks its targets, 1 and 3, by name; the others are late, so that the model must not be the targets' alone."""
+    more = ("unlearn.method=puf",)
+    federation = clocked([FREE] * 5, *SURE, "deadline_s=5", more=more)
+    base = pretrained(federation)
+    federation = replace(federation, clock=_from(federation, [SLOW, FREE, SLOW, FREE, SLOW]))
+    federation.pool.install(state.flatten(base))
+    found = methods.unlearn(federation, base)
+    assert {used for _, _, used in counts(federation, "unlearn")} == {0}
+    assert all((found.state[name] == base[name]).all() for name in base)
+
+
+def test_who_goes_back_to_an_abandoned_round_is_told_that_it_was(clocked: Any, pretrained: Any) -> None:
+    federation = clocked([SLOW] * 5, *SURE, "deadline_s=5", more=("pretrain.history=true", "unlearn.method=federaser"))
+    base = pretrained(federation)
+    with pytest.raises(ConfigError, match=r"round 1 of pre-training, which was abandoned, .* deployment\.deadline_s"):
+        methods.unlearn(federation, base)
+
+
 def test_a_lone_client(clocked: Any) -> None:
     late = clocked([SLOW] * 5, *SURE, "deadline_s=5", more=("federation.participation=0.2",))
     trained(late)
