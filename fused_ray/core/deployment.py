@@ -35,6 +35,7 @@ class Availability(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Always:
     """A client that is always there."""
 

@@ -17,6 +17,7 @@ from fused_ray.data.reading import reading
 from fused_ray.errors import DataError
 
 _FIELD = "deployment.trace"
+_MAY_BE_0 = ("latency_s", "phase_s")
 
 
 def devices(where: str, clients: int, cycle: bool = False) -> dict[str, NDArray[np.float64]]:
@@ -39,10 +40,11 @@ def devices(where: str, clients: int, cycle: bool = False) -> dict[str, NDArray[
         if name == "client":
             continue
         values = _numbers(table, name, where)[np.argsort(order)][:clients]
-        wrong = np.flatnonzero(values < 0 if name in ("latency_s", "phase_s") else values <= 0)
+        wrong = np.flatnonzero(values < 0 if name in _MAY_BE_0 else values <= 0)
         if len(wrong):
             at = wrong[0]
-            raise DataError(f"{_FIELD}: {where}, {name} of client {at} is {values[at]:g}; it must be above 0")
+            least = "at least" if name in _MAY_BE_0 else "above"
+            raise DataError(f"{_FIELD}: {where}, {name} of client {at} is {values[at]:g}; it must be {least} 0")
         found[name] = values
     return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,6 +167,17 @@ def timed(directory: RunDirectory, table: Timetable, result: Mapping[str, Any]) 
         "retrain_seconds": found.total(("retrain",)),
         **{f"retrain_{name}": value for name, value in found.to_forget(("retrain",), "retrain", fa).items()},
     }
+
+
+def abandoned(directory: RunDirectory) -> Iterator[str]:
+    """A note for each phase of a run some of whose rounds nobody counted in."""
+    rows = directory.table("rounds").select(["phase", "clients_used"]).to_pylist()
+    rounds = Counter(row["phase"] for row in rows)
+    for phase, lost in Counter(row["phase"] for row in rows if not row["clients_used"]).items():
+        yield (
+            f"{phase}: {lost} of {rounds[phase]} rounds were abandoned, for too few were in, and left the model as it "
+            "was: deployment.deadline_s, over_selection and min_share decide that"
+        )
 
 
 def _by(table: Timetable, row: Mapping[str, Any]) -> tuple[float | None, float | None]:

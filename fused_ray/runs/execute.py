@@ -30,7 +30,7 @@ from fused_ray.errors import (
 from fused_ray.models.anatomy import Anatomy
 from fused_ray.runs import audits, plots
 from fused_ray.runs.checkpoints import Checkpoints
-from fused_ray.runs.clock import timed, timetable
+from fused_ray.runs.clock import abandoned, timed, timetable
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.earlier import earlier_run, made_elsewhere
 from fused_ray.runs.events import AuditOver, RunEnds
@@ -132,7 +132,7 @@ class _Run:
             adopt_ranking(directory, config)
         checkpoints = Checkpoints(directory, schedule.phases(config), earlier_run(config))
         recorder = DirectoryRecorder(
-            directory, data, scenario, checkpoints=checkpoints, sinks=sinks, stopped=self.stopped
+            directory, data, scenario, checkpoints=checkpoints, sinks=sinks, stopped=self.stopped, clock=clock
         )
         stuck = never_reset(config, *about, model)
         for note in (*notes, *data.notes, *scenario.notes, *_of_model(config, data, model, stuck)):
@@ -150,6 +150,8 @@ class _Run:
             result = content(directory, data, scenario, outcome, extra)
             if clock is not None:
                 result["deployment"] = timed(directory, clock, result)
+                for note in abandoned(directory):
+                    sinks.note(note)
             if config.audit.enabled:
                 recorder.begin_round("audit", 1, 1, 1)
                 result = _judged(directory, result, config, data, scenario, pool, self.hear, self.stopped)

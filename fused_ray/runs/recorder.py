@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from fused_ray.config import schedule
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.rounds import RoundRecord, Saved
+from fused_ray.core.timetable import Timetable
 from fused_ray.errors import ConfigError, Interrupted, RunDirectoryError
 from fused_ray.runs.checkpoints import Checkpoints
 from fused_ray.runs.directory import RunDirectory
@@ -19,23 +21,36 @@ from fused_ray.runs.rows import Rows
 from fused_ray.runs.sinks import Sinks, Tables
 from fused_ray.types import FloatVector, ImageData, IntVector, PartialSum, Payload, Scenario
 
+_DEVICES = "devices_sha256"
 
-def facts_of(data: ImageData, scenario: Scenario) -> dict[str, Any]:
-    """What tells a run's data from others: their hash, and what the clients hold of them, in figures."""
+
+def facts_of(data: ImageData, scenario: Scenario, clock: Timetable | None = None) -> dict[str, Any]:
+    """What tells a run's data from others: their hash, and what the clients hold of them, in figures.
+
+    Of clients whose devices decide who counts also what tells these from others.
+    """
+    decides = clock is not None and clock.config.deployment.decides
+    devices = hashlib.sha256(repr(clock.devices).encode()).hexdigest() if clock is not None and decides else None
     return {
         "data_sha256": data.sha256,
         "partition_sha256": scenario.partition_sha256,
         "examples": scenario.held.sizes.tolist(),
         "retained": scenario.retained.sizes.tolist(),
+        **({_DEVICES: devices} if devices else {}),
     }
 
 
 def check_same_data(directory: RunDirectory, facts: Mapping[str, Any]) -> None:
-    """Raise RunDirectoryError where the run began with other data than these facts tell of."""
+    """Raise RunDirectoryError where the run began with other data, or other devices, than these facts tell of."""
     if not (directory.path / "scenario.json").exists():
         return
     # earlier versions did not write the data's hash
     known = {"data_sha256": facts["data_sha256"], **directory.read_json("scenario.json")}
+    if known.get(_DEVICES) != facts.get(_DEVICES, known.get(_DEVICES)):
+        raise RunDirectoryError(
+            f"{directory.path} cannot go on: when it began, its clients had other devices, which decide who counts; "
+            "restore the file that deployment.trace names, or begin a new run"
+        )
     if any(known.get(name) != fact for name, fact in facts.items()):
         raise RunDirectoryError(
             f"{directory.path} cannot go on: when it began, its images or labels were others, or its clients held "
@@ -56,11 +71,12 @@ class DirectoryRecorder:
         checkpoints: Checkpoints,
         sinks: Sinks,
         stopped: Callable[[], bool] = lambda: False,
+        clock: Timetable | None = None,
     ) -> None:
         self._config, self._checkpoints, self._sinks, self._stopped = directory.config, checkpoints, sinks, stopped
         self._rows, self._constants = Rows(directory.config, data, scenario), (data.mean, data.std)
         self._phase, self._round, self._of, self._began = "start", 0, 0, 0.0
-        facts = facts_of(data, scenario) | {"mean": list(data.mean), "std": list(data.std)}
+        facts = facts_of(data, scenario, clock) | {"mean": list(data.mean), "std": list(data.std)}
         check_same_data(directory, facts)
         directory.write_json("scenario.json", facts)
         self._tables = Tables(directory)

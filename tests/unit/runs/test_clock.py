@@ -14,7 +14,7 @@ from fused_ray import CompareConfig, RunConfig, compare, load_comparison, load_r
 from fused_ray.config import ModelConfig
 from fused_ray.config.deployment import DeploymentConfig
 from fused_ray.core.deployment import drawn
-from fused_ray.errors import ConfigError, FusedRayError, Interrupted
+from fused_ray.errors import ConfigError, FusedRayError, Interrupted, RunDirectoryError
 from fused_ray.models.cost import cost
 from fused_ray.runs.clock import Simulated, imagined
 from fused_ray.runs.report import _in_words as in_words
@@ -208,6 +208,9 @@ def test_what_a_trace_lacks_is_unknown_before_anything_is_trained(tmp_path: Path
         ({"up_mbps": 3}, "name a profile"),
         ({"profile": "phones", "up_mbps": {"uniform": [3, 1]}}, "is empty"),
         ({"profile": "phones", "up_mbps": {"lognormal": [3, 1], "uniform": [1, 3]}}, "write one number"),
+        ({"profile": "phones", "up_mbps": {"lognormal": [3, 500]}}, "a sigma up to 10"),
+        ({"profile": "phones", "ms_per_sample": 1e308}, "values from 1e-12 to 1e"),
+        ({"profile": "phones", "latency_s": -1}, "at least 0"),
     ],
 )
 def test_what_makes_no_deployment_is_refused(deployment: dict[str, Any], message: str) -> None:
@@ -266,6 +269,29 @@ def test_a_run_whose_clients_all_time_out_ends_with_what_it_began_with(tmp_path:
     assert all(row["bytes_down_total"] > 0 for row in rows)
     assert late.result["metrics"]["after"] == late.result["metrics"]["start"]
     assert late.clients.num_rows == 0
+    assert [n for n in late.result["notes"] if n.startswith("pretrain: 2 of 2 rounds were abandoned, for too few")]
+
+
+def test_a_run_does_not_go_on_with_another_trace(tmp_path: Path) -> None:
+    """Client 3 would be late in its first rounds, client 0 in its last."""
+    deployment = {**OWN, "participation": "available", "deadline_s": 30, "dropout": 0, "min_share": 0.1}
+    where = trace(tmp_path / "t.parquet", client=[0, 1, 2, 3], ms_per_sample=[1.0, 1.0, 1.0, 1e6])
+    values = {**SMALL, "deployment": {**deployment, "trace": where}}
+
+    def listen(progress: Any) -> None:
+        if progress.phase == "pretrain" and progress.finished == 1:
+            raise Interrupted("seen enough")
+
+    with pytest.raises(Interrupted):
+        run(RunConfig.from_dict(values, [f"output.dir={tmp_path / 'run'}"]), listener=listen)
+    kept = Path(where).read_bytes()
+    trace(tmp_path / "t.parquet", client=[0, 1, 2, 3], ms_per_sample=[1e6, 1.0, 1.0, 1.0])
+    with pytest.raises(RunDirectoryError, match=r"its clients had other devices, .* deployment\.trace"):
+        resume(tmp_path / "run")
+    Path(where).write_bytes(kept)
+    resume(tmp_path / "run")
+    rows = load_run(tmp_path / "run").clients.to_pylist()
+    assert {row["client"] for row in rows if row["phase"] == "pretrain"} == {0, 1, 2}
 
 
 def test_a_second_request_takes_over_who_counted(tmp_path: Path) -> None:
