@@ -42,7 +42,8 @@ def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
         title = f"{case.name or base.forget.scenario}: {about}"
         keys = list(case.settings[0].values)
         head = (*map(short, keys), "adapted", "I", "RA", "FA", "up / client / round", "up in all", "seconds")
-        clocked = base.deployment.profile != "none"
+        # a sweep may lead over deployments, so that its base says nothing of a case's
+        clocked = any(setting.mean["simulated_seconds"] is not None for setting in case.settings)
         head = (*head, "simulated") if clocked else head
         last = [setting for setting in case.settings if setting.last]
         front = {id(setting) for setting in case.front}
