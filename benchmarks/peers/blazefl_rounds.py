@@ -15,8 +15,6 @@ import common
 import torch
 from blazefl.core import IPCMode, ProcessPoolClientTrainer, SHMHandle, deserialize_model, serialize_model
 
-PROCESSES = 2
-
 
 @dataclass
 class Uplink:
@@ -44,7 +42,7 @@ class Config:
 class Trainer(ProcessPoolClientTrainer):
     def __init__(self, folder, values):
         self.folder, self.values = folder, values
-        self.num_parallels, self.device, self.cache = PROCESSES, "cpu", []
+        self.num_parallels, self.device, self.cache = common.PROCESSES, "cpu", []
         self.ipc_mode, self.stop_event = IPCMode.SHARED_MEMORY, NoEvent()
 
     def get_client_config(self, cid):

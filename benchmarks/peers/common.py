@@ -18,6 +18,8 @@ from torch import nn
 
 EVALUATED = 500
 """Test images at a time."""
+PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Of systems that leave it to their user: one for each core, as fused_ray has."""
 
 
 @dataclass

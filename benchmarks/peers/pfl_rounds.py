@@ -18,20 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-PROCESSES = 2
-
 
 def launch() -> None:
     """Both processes, as pfl wants them: each told all addresses and its own rank."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(PROCESSES)]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(common.PROCESSES)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         addresses = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
     told = {**os.environ, "PFL_WORKER_ADDRESSES": addresses}
     workers = [
         subprocess.Popen([sys.executable, *sys.argv], env={**told, "PFL_WORKER_RANK": str(rank)})
-        for rank in range(PROCESSES)
+        for rank in range(common.PROCESSES)
     ]
     sys.exit(max(worker.wait() for worker in workers))
 

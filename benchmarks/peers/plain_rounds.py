@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from torch import nn
 
-PROCESSES = 2
-
 
 class Worker:
     """Trains its clients on each model that it receives, one after the other, and adds up what they return."""
@@ -28,7 +26,7 @@ class Worker:
         self.task = common.task(folder)
         self.model = self.task.model()
         images, labels = self.task.test
-        middle = slice(len(labels) * index // PROCESSES, len(labels) * (index + 1) // PROCESSES)
+        middle = slice(len(labels) * index // common.PROCESSES, len(labels) * (index + 1) // common.PROCESSES)
         self.test = (images[middle], labels[middle])
         self.prefix: Callable = self.model.features if what == "suffix" else lambda images: images
         self.test = self.seen(*self.test)
@@ -83,7 +81,7 @@ class Pair:
     def __init__(self, kind: type, *given: object) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipes = []
-        for index in range(PROCESSES):
+        for index in range(common.PROCESSES):
             ours, theirs = context.Pipe()
             context.Process(target=serve, args=(kind, (*given, index), theirs), daemon=True).start()
             self.pipes.append(ours)
@@ -100,7 +98,7 @@ class Pair:
 
 def split(clients: list, sizes: np.ndarray) -> list:
     """The fairest split: largest client first, each to the process with fewer examples."""
-    parts: list = [[] for _ in range(PROCESSES)]
+    parts: list = [[] for _ in range(common.PROCESSES)]
     for client in sorted(clients, key=lambda client: -sizes[client]):
         min(parts, key=lambda part: sum(sizes[c] for c in part)).append(client)
     return parts
@@ -112,14 +110,14 @@ def train(what: str, folder: str, rounds: int) -> None:
     model: nn.Module = task.model()
     weights = (model.fc3 if what == "suffix" else model).state_dict()
     pair = Pair(Worker, what, folder)
-    pair.ask(weights, [None] * PROCESSES)  # both are ready
+    pair.ask(weights, [None] * common.PROCESSES)  # both are ready
     clock = common.Clock()
     for number in range(1, rounds + 1):
         chosen = task.chosen(number)
         parts = pair.ask(weights, split(chosen, sizes))
         examples = int(sum(sizes[client] for client in chosen))
         weights = {name: sum(part[name] for part in parts) / examples for name in weights}
-        known = sum(pair.ask(weights, [None] * PROCESSES))
+        known = sum(pair.ask(weights, [None] * common.PROCESSES))
         common.tell(round=number, seconds=clock.lap(), accuracy=known / len(task.test[1]))
         clock.lap()
     pair.close()
@@ -127,7 +125,7 @@ def train(what: str, folder: str, rounds: int) -> None:
 
 def empty(clients: int, sizes: list, rounds: int) -> None:
     pair = Pair(Adder)
-    everybody = [list(range(index, clients, PROCESSES)) for index in range(PROCESSES)]
+    everybody = [list(range(index, clients, common.PROCESSES)) for index in range(common.PROCESSES)]
     for number in range(1, rounds * len(sizes) + 1):
         payload = np.zeros(sizes[(number - 1) // rounds], np.float32)
         clock = common.Clock()

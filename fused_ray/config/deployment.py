@@ -34,7 +34,7 @@ PROFILES: Mapping[str, Mapping[str, Distribution]] = {
 }
 """What is known of each kind of deployment; docs/deployment.md has the sources. Nobody published a latency: that
 messages take no longer than their bytes is an assumption of ours."""
-_LEAST, _MOST, _MOST_SIGMA = 1e-12, 1e12, 10.0
+LEAST, MOST, _MOST_SIGMA = 1e-12, 1e12, 10.0
 """So that nothing that is drawn is 0 or endless, for it was rounded."""
 SERVER_MB_S = 1700.0
 """What one core adds up exactly, measured here (docs/decisions/0020)."""
@@ -111,10 +111,10 @@ class DeploymentConfig(Section):
             raise ValueError(f"uniform from {first:g} to {second:g} is empty; write the least first")
         if kind == "lognormal" and second < 0:
             raise ValueError(f"a sigma of {second:g} is not possible; it must be at least 0")
-        if not all(_LEAST <= number <= _MOST for number in (first, second) if number) or (
+        if not all(LEAST <= number <= MOST for number in (first, second) if number) or (
             kind == "lognormal" and second > _MOST_SIGMA
         ):
-            raise ValueError(f"give values from {_LEAST:g} to {_MOST:g}, and a sigma up to {_MOST_SIGMA:g}")
+            raise ValueError(f"give values from {LEAST:g} to {MOST:g}, and a sigma up to {_MOST_SIGMA:g}")
         return value
 
     @model_validator(mode="after")

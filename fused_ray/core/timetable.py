@@ -120,6 +120,8 @@ class Timetable:
         shortest = min(waits)
         there = [place for place, wait in enumerate(waits) if wait <= shortest]
         wanted = count(draw.participation, len(there))
+        # a number is what the server set out for, however few are there
+        goal = wanted if draw.participation <= 1 else count(draw.participation, len(draw.others))
         others = draw.asked(work.round, there, over_selected(wanted, deployment.over_selection, len(there)))
         asked = sorted([*draw.always, *others])
         once, begins = asking.once(asked), now + shortest
@@ -130,7 +132,7 @@ class Timetable:
             {client: times[client] for client in others if client not in gone},
             {client: times[client] for client in gone},
             wanted,
-            math.ceil(deployment.min_share * wanted - 1e-9) if asking.all_or_most else 1,
+            math.ceil(deployment.min_share * goal - 1e-9) if asking.all_or_most else 1,
             deployment.deadline_s,
             deployment.max_wait_s,
         )

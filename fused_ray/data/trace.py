@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fused_ray.config.deployment import CYCLE, DEVICE
+from fused_ray.config.deployment import CYCLE, DEVICE, LEAST, MOST
 from fused_ray.data.location import locate
 from fused_ray.data.reading import reading
 from fused_ray.errors import DataError
@@ -40,11 +40,12 @@ def devices(where: str, clients: int, cycle: bool = False) -> dict[str, NDArray[
         if name == "client":
             continue
         values = _numbers(table, name, where)[np.argsort(order)][:clients]
-        wrong = np.flatnonzero(values < 0 if name in _MAY_BE_0 else values <= 0)
+        fine = (values >= LEAST) & (values <= MOST)
+        wrong = np.flatnonzero(~(fine | (values == 0)) if name in _MAY_BE_0 else ~fine)
         if len(wrong):
-            at = wrong[0]
-            least = "at least" if name in _MAY_BE_0 else "above"
-            raise DataError(f"{_FIELD}: {where}, {name} of client {at} is {values[at]:g}; it must be {least} 0")
+            at, or_0 = wrong[0], "0, or " if name in _MAY_BE_0 else ""
+            told = f"{name} of client {at} is {values[at]:g}; it must be {or_0}from {LEAST:g} to {MOST:g}"
+            raise DataError(f"{_FIELD}: {where}, {told}")
         found[name] = values
     return found
 

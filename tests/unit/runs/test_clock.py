@@ -169,7 +169,7 @@ def test_a_trace_says_what_each_client_has(plain: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"client": [0, 1, 2, 3], "up_mbps": [1.0, 1.0, 0.0, 1.0]}, "up_mbps of client 2 is 0; it must be above 0"),
+        ({"client": [0, 1, 2, 3], "up_mbps": [1.0, 1.0, 0.0, 1.0]}, "up_mbps of client 2 is 0; it must be from 1e-12"),
         ({"client": [0, 1, 2, 3], "up_mbps": [1.0, None, 1.0, 1.0]}, "column up_mbps lacks a number"),
         ({"client": [0, 1, 2], "up_mbps": [1.0, 1.0, 1.0]}, "must have the clients 0 to 3"),
         ({"client": [0, 1, 2, 2], "up_mbps": [1.0] * 4}, "must have the clients 0 to 3"),

@@ -93,6 +93,17 @@ def test_the_earliest_of_those_asked_too_many_count(clocked: Any) -> None:
         assert took == plan.counted[1] + 2.0
 
 
+@pytest.mark.parametrize(("wanted", "worth"), [("4", False), ("0.8", True)])
+def test_a_number_is_wanted_however_few_are_there(clocked: Any, wanted: str, worth: bool) -> None:
+    """One of five is there: of a share that is all there is to want, of 4 it is fewer than .8."""
+    here = Cycle(on_s=1e6, off_s=1.0)
+    away = [Cycle(on_s=1.0, off_s=1e6, phase_s=500.0)] * 4
+    devices = [replace(FREE, availability=when) for when in (here, *away)]
+    federation = clocked(devices, *SURE, more=(f"federation.participation={wanted}",))
+    trained(federation)
+    assert counts(federation) == [(1, 1, int(worth))] * 2
+
+
 def test_who_drops_out_has_received_and_sends_nothing(clocked: Any) -> None:
     federation = clocked([FREE] * 5, "dropout=0.4", "min_share=0.2", "over_selection=1")
     trained(federation)
