@@ -1,0 +1,195 @@
+"""The cost model of a round: few physical terms, with coefficients that are no less than 0.
+
+    seconds = round + client * n + work * k (steps * step + add) + byte * B + test * e
+
+n clients, k those of the fullest actor, B bytes that Ray moves, e test examples of the busiest evaluator. `step` and
+`add` are each payload's own and come from the clients' own times; the five coefficients are fitted to the points that
+are not held out, in relative error. On paper, bytes between nodes take their time on an assumed network as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from fused_ray.core.workspace import BLOCK
+from fused_ray.engine.cluster_text import nodes_of
+from fused_ray.engine.placement import plan
+from fused_ray.studies.scaling.config import Paper, Point, ScaleConfig
+from fused_ray.studies.scaling.rows import point_of
+
+Row = Mapping[str, Any]
+
+TERMS = {
+    "round": ("s", "a round, whatever it does"),
+    "client": ("s a client", "the driver, for each client of the round: calls, reports, rows"),
+    "work": ("", "the fullest actor's clients, against what they say themselves (1: as they say)"),
+    "byte": ("s a byte", "bytes that Ray moves, and the driver adds up"),
+    "test": ("s an example", "evaluation, by the test examples of the busiest evaluator"),
+}
+"""Coefficients that are fitted: unit, and what each stands for."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a round has to do, in the terms of the model."""
+
+    clients: int
+    fullest: int
+    """Clients of the actor that has most."""
+    steps: int
+    """Of a client."""
+    step_seconds: float
+    add_seconds: float
+    bytes: int
+    """That Ray moves."""
+    tests: int
+    """Test examples of the busiest evaluator."""
+
+    @property
+    def work(self) -> float:
+        """Seconds of the fullest actor's clients, by their own times."""
+        return self.fullest * (self.steps * self.step_seconds + self.add_seconds)
+
+    @property
+    def terms(self) -> tuple[float, ...]:
+        """What each coefficient is multiplied by, in the order of TERMS."""
+        return (1.0, self.clients, self.work, self.bytes, self.tests)
+
+
+def fit(loads: Sequence[Load], seconds: Sequence[float]) -> dict[str, float]:
+    """The coefficients, none below 0, with the least sum of squared relative errors."""
+    from sklearn.linear_model import LinearRegression  # takes a while
+
+    measured = np.asarray(seconds, np.float64)
+    terms = np.asarray([load.terms for load in loads], np.float64) / measured[:, None]
+    scale = np.where(terms.max(0) > 0, terms.max(0), 1.0)  # of one size, or small ones would be lost
+    fitted = LinearRegression(fit_intercept=False, positive=True).fit(terms / scale, np.ones(len(measured)))
+    return dict(zip(TERMS, (fitted.coef_ / scale).tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """What a round costs, as far as these points tell."""
+
+    coefficients: Mapping[str, float]
+    steps: int
+    """Of a client in a round."""
+    step_seconds: Mapping[str, float]
+    """By payload."""
+    add_seconds: Mapping[str, float]
+    points: int
+    """That it was fitted on."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], config: ScaleConfig) -> CostModel:
+        """Fitted on measured points, which are rows of points.parquet. There must be some."""
+        payloads = {row["payload"] for row in rows}
+        own: dict[str, dict[str, float]] = {
+            name: {payload: median(row[name] for row in rows if row["payload"] == payload) for payload in payloads}
+            for name in ("step_seconds", "add_seconds")
+        }
+        steps = config.base.train.steps(config.examples)
+        empty = cls({}, steps, own["step_seconds"], own["add_seconds"], len(rows))
+        found = fit([empty.load(row) for row in rows], [row["seconds"] for row in rows])
+        return cls(found, steps, own["step_seconds"], own["add_seconds"], len(rows))
+
+    def load(self, row: Row) -> Load:
+        """What a round of a point has to do; its payload must be among those that the model knows."""
+        return self.load_of(point_of(row), row["cluster_bytes"], row["tests"])
+
+    def load_of(self, point: Point, moved: int, tests: int) -> Load:
+        """The same of a point that need not be measured: so many bytes are moved, so many test examples evaluated."""
+        blocks = math.ceil(tests / BLOCK)
+        busiest = min(tests, math.ceil(blocks / min(point.actors, blocks)) * BLOCK)
+        step, add = self.step_seconds[point.payload], self.add_seconds[point.payload]
+        return Load(point.clients, point.fullest, self.steps, step, add, moved, busiest)
+
+    def seconds(self, load: Load) -> float:
+        """Of a round."""
+        return float(np.dot(list(self.coefficients.values()), load.terms))
+
+    def knows(self, row: Row) -> bool:
+        """Whether it can predict a point's rounds."""
+        return row["payload"] in self.step_seconds
+
+    def parameters(self, paper: Paper) -> Iterator[dict[str, Any]]:
+        """Rows of model.parquet."""
+        for name, (unit, meaning) in TERMS.items():
+            value, source = self.coefficients[name], f"fitted to {self.points} measured points"
+            yield {"name": name, "payload": "", "value": value, "unit": unit, "source": source, "meaning": meaning}
+        own = {"step": (self.step_seconds, "a step of a client's training"), "add": (self.add_seconds, "adding its update")}
+        for name, (by_payload, meaning) in own.items():
+            for payload, value in by_payload.items():
+                yield {"name": name, "payload": payload, "value": value, "unit": "s", "source": "measured",
+                       "meaning": f"{meaning}, by the clients' own times"}  # fmt: skip
+        yield {"name": "steps", "payload": "", "value": float(self.steps), "unit": "", "source": "configured",
+               "meaning": "steps of a client in a round"}  # fmt: skip
+        yield {"name": "network", "payload": "", "value": paper.network_gbps, "unit": "Gbit/s", "source": "assumed",
+               "meaning": "on paper: between the driver's node and all others together"}  # fmt: skip
+        yield {"name": "cores", "payload": "", "value": 1.0, "unit": "", "source": "assumed",
+               "meaning": "on paper: speed of a core with an actor on each, against here"}  # fmt: skip
+
+
+def predicted(rows: Sequence[dict[str, Any]], config: ScaleConfig) -> CostModel | None:
+    """Fit a model on the rows of points that are not held out, and tell each row what it predicts; None of none."""
+    fitted = [row for row in rows if not row["held_out"]]
+    if not fitted:
+        return None
+    model = CostModel.of(fitted, config)
+    for row in filter(model.knows, rows):
+        row["predicted"] = model.seconds(model.load(row))
+        row["error"] = row["predicted"] / row["seconds"] - 1
+    return model
+
+
+def held_out_error(rows: Collection[Row]) -> float | None:
+    """Median of the absolute relative errors of the points that were held out; None of none."""
+    errors = [abs(row["error"]) for row in rows if row["held_out"] and row.get("error") is not None]
+    return median(errors) if errors else None
+
+
+def on_paper(model: CostModel, rows: Sequence[Row], config: ScaleConfig) -> Iterator[dict[str, Any]]:
+    """Rows of paper.parquet: each cluster with each number of clients and each payload that was measured.
+
+    Actors are where a run would place them there, one on each core; the driver is on the first node.
+    """
+    by_payload = {row["payload"]: [other for other in rows if other["payload"] == row["payload"]] for row in rows}
+    for cluster in config.paper.clusters:
+        nodes = nodes_of(cluster)
+        for clients in config.paper.clients:
+            wanted = config.base.federation.model_copy(
+                update={"clients": clients, "clients_per_actor": "auto", "actor_cpus": 1.0, "actor_gpus": 0.0}
+            )
+            seats = Counter(seat.node for seat in plan(wanted, [config.examples] * clients, nodes).seats)
+            for payload, measured in by_payload.items():
+                if payload in model.step_seconds:
+                    point = Point(clients, seats.total(), len(seats), payload)
+                    yield {"cluster": cluster} | _on_cluster(model, measured, point, seats, nodes[0].name, config.paper)
+
+
+def _on_cluster(
+    model: CostModel, rows: Sequence[Row], point: Point, seats: Mapping[str, int], first: str, paper: Paper
+) -> dict[str, Any]:
+    """What is predicted of a point whose actors are on these nodes, so many on each."""
+    payload, away = max(row["payload_bytes"] for row in rows), {node: seats[node] for node in seats if node != first}
+    moved, crossing = payload * (point.nodes + 2 * point.actors), payload * (len(away) + 2 * sum(away.values()))
+    load, network = model.load_of(point, moved, max(row["tests"] for row in rows)), 8e-9 * crossing / paper.network_gbps
+    return {
+        "clients": point.clients,
+        "actors": point.actors,
+        "nodes": point.nodes,
+        "payload": point.payload,
+        "seconds": model.seconds(load) + network,
+        "work": model.coefficients["work"] * load.work,
+        "network": network,
+        "cluster_bytes": moved,
+        "network_bytes": crossing,
+        "memory_node": max(seats.values()) * max(row["memory_worker"] for row in rows),
+    }
