@@ -131,7 +131,6 @@ class Paper(Section):
     network_gbps: Annotated[Real, Field(gt=0)] = 10.0
     """Gigabits a second between the driver's node and all others together: assumed, not measured."""
 
-
     @field_validator("clusters")
     @classmethod
     def _in_words(cls, clusters: tuple[str, ...]) -> tuple[str, ...]:

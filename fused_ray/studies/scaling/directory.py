@@ -13,7 +13,12 @@ tables.md, plots/, result.json, lock, command.lock
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fused_ray.errors import RunDirectoryError
 from fused_ray.studies.directory import StudyDirectory
 from fused_ray.studies.scaling.config import ScaleConfig
 
@@ -27,6 +32,14 @@ class ScalingDirectory(StudyDirectory[ScaleConfig]):
     RESUME = "fused-ray scale --resume"
     TABLE = "measured.parquet"
     SETTINGS = ScaleConfig
+
+    def made(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a table that a finished study has: points, model or paper. Raises RunDirectoryError."""
+        try:
+            found: list[dict[str, Any]] = pq.read_table(self.path / f"{name}.parquet").to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            raise RunDirectoryError(f"{self.path / name}.parquet cannot be read: {error}") from None
+        return found
 
     @classmethod
     def create(cls, path: str | Path, config: ScaleConfig, overwrite: bool = False) -> ScalingDirectory:

@@ -108,6 +108,8 @@ def _check(run: RunDirectory, point: Point, clients: Sequence[Row], examples: in
 
 def _otherwise(point: Point, clients: Sequence[Row], examples: int) -> Iterator[str]:
     workers, nodes = len(_workers(clients)), len({client["node"] for client in clients})
+    if len(clients) != point.clients:
+        yield f"{len(clients)} clients took part, not {point.clients}"
     if workers != point.actors:
         yield f"{workers} actors computed its clients, not {point.actors}"
     if nodes != point.nodes:

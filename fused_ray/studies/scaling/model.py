@@ -124,7 +124,10 @@ class CostModel:
         for name, (unit, meaning) in TERMS.items():
             value, source = self.coefficients[name], f"fitted to {self.points} measured points"
             yield {"name": name, "payload": "", "value": value, "unit": unit, "source": source, "meaning": meaning}
-        own = {"step": (self.step_seconds, "a step of a client's training"), "add": (self.add_seconds, "adding its update")}
+        own = {
+            "step": (self.step_seconds, "a step of a client's training"),
+            "add": (self.add_seconds, "adding its update"),
+        }
         for name, (by_payload, meaning) in own.items():
             for payload, value in by_payload.items():
                 yield {"name": name, "payload": payload, "value": value, "unit": "s", "source": "measured",

@@ -62,7 +62,10 @@ _OF_POINT: _Columns = {
     },
     "memory_worker": (_INT, "most bytes in RAM of an actor's process, over the rounds"),
     "memory_driver": (_INT, "most bytes in RAM of the driver's process, over the rounds"),
-    "strong": (_FLOAT, "efficiency at as many clients: t0 a0 / (t a), 0 being the fewest actors; null: nothing to compare"),
+    "strong": (
+        _FLOAT,
+        "efficiency at as many clients: t0 a0 / (t a), 0 being the fewest actors; null: nothing to compare",
+    ),
     "weak": (_FLOAT, "efficiency at as many clients an actor: t0 / t; null likewise"),
     "predicted": (_FLOAT, "seconds by the cost model; null without one"),
     "error": (_FLOAT, "of that: predicted over measured, less 1"),

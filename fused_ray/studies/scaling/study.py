@@ -153,7 +153,7 @@ class Scaling(Study):
             "failed": len(broken),
             "held_out_error": model.held_out_error(points),
         }
-        self.directory.write("tables.md", tables.markdown(self.directory).encode())
+        self.directory.write("tables.md", tables.markdown(points, parameters, paper, self.config).encode())
         plots.draw(self.directory, points, self.config.base.output.plots)
         self.directory.write_json("result.json", result)  # last: it says that the study is complete
         return result
@@ -163,7 +163,7 @@ def redraw(directory: ScalingDirectory, config: ScaleConfig) -> None:
     """Draw a finished study's plots once more, in another format."""
     directory.lock(LOCK_WAIT)
     try:
-        plots.draw(directory, directory.read_table("points"), config.base.output.plots)
+        plots.draw(directory, directory.made("points"), config.base.output.plots)
     finally:
         directory.unlock()
 
