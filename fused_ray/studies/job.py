@@ -48,8 +48,7 @@ class StudyJob:
             return execute(study, lease, carry_out)
 
     def _side_by_side(self, waiting: int) -> CarryOut | None:
-        """None where runs go on one at a time: a comparison's cells keep the pool that made their models, timings bear no
-        company."""
+        """None where runs go on one at a time, as timings must; a comparison's cells keep the pool of their models."""
         config, limit = self.config, self.config.base.engine.start_timeout
         if isinstance(config, ScaleConfig):
             return None

@@ -34,6 +34,6 @@ def _in_words(directory: ScalingDirectory) -> Iterator[str]:
     if count := directory.result["failed"]:
         yield f"{count} of {len(statuses)} runs failed; to try them again: {directory.RESUME} {directory.path}"
     yield (
-        f"Everything is in {directory.path}: points.parquet, measured.parquet, model.parquet, paper.parquet, tables.md, "
-        "plots/, and a directory per run."
+        f"Everything is in {directory.path}: points.parquet, measured.parquet, model.parquet, paper.parquet, "
+        "tables.md, plots/, and a directory per run."
     )

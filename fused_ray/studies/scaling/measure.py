@@ -60,6 +60,7 @@ def figures(config: RunConfig, row: Row, clients: Sequence[Row], wall: float) ->
         "round": row["round"],
         "seconds": wall,
         **split(row, clients, wall),
+        "busy": max(map(_busy, _workers(clients).values())),
         "step_seconds": sum(client["train_seconds"] for client in clients) / sum(steps),
         "add_seconds": fmean(client["aggregate_seconds"] for client in clients),
         "payload_bytes": row["bytes_down_client"],
@@ -91,6 +92,11 @@ def split(row: Row, clients: Sequence[Row], wall: float) -> dict[str, float]:
         "idle": idle,
         "record": wall - known,
     }
+
+
+def _busy(clients: Sequence[Row]) -> float:
+    """Seconds that one worker's clients took, by their own times."""
+    return float(sum(client["train_seconds"] + client["aggregate_seconds"] for client in clients))
 
 
 def _workers(clients: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:

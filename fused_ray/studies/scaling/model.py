@@ -3,8 +3,10 @@
     seconds = round + client * n + work * k (steps * step + add) + byte * B + test * e
 
 n clients, k those of the fullest actor, B bytes that Ray moves, e test examples of the busiest evaluator. `step` and
-`add` are each payload's own and come from the clients' own times; the five coefficients are fitted to the points that
-are not held out, in relative error. On paper, bytes between nodes take their time on an assumed network as well.
+`add` are each payload's own and come from the clients' own times. The coefficients are fitted to the points that are
+not held out, by least squares in shares of each point's seconds: `work` to the seconds that the busiest actor's clients
+took, the others to all that is left of the round. So none of them can stand for what another one does, which would not
+show here but on a larger cluster. On paper, bytes between nodes take their time on an assumed network as well.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ from fused_ray.studies.scaling.rows import point_of
 Row = Mapping[str, Any]
 
 TERMS = {
+    "work": ("", "the busiest actor's clients, against k (steps step + add)"),
     "round": ("s", "a round, whatever it does"),
     "client": ("s a client", "the driver, for each client of the round: calls, reports, rows"),
-    "work": ("", "the fullest actor's clients, against what they say themselves (1: as they say)"),
     "byte": ("s a byte", "bytes that Ray moves, and the driver adds up"),
     "test": ("s an example", "evaluation, by the test examples of the busiest evaluator"),
 }
 """Coefficients that are fitted: unit, and what each stands for."""
+REST = tuple(name for name in TERMS if name != "work")
 
 
 @dataclass(frozen=True)
@@ -58,20 +61,29 @@ class Load:
         return self.fullest * (self.steps * self.step_seconds + self.add_seconds)
 
     @property
-    def terms(self) -> tuple[float, ...]:
-        """What each coefficient is multiplied by, in the order of TERMS."""
-        return (1.0, self.clients, self.work, self.bytes, self.tests)
+    def rest(self) -> tuple[float, ...]:
+        """What the other coefficients are multiplied by, in the order of REST."""
+        return (1.0, self.clients, self.bytes, self.tests)
 
 
-def fit(loads: Sequence[Load], seconds: Sequence[float]) -> dict[str, float]:
-    """The coefficients, none below 0, with the least sum of squared relative errors."""
+def fit(loads: Sequence[Load], busy: Sequence[float], seconds: Sequence[float]) -> dict[str, float]:
+    """The coefficients, none below 0, for rounds of so many seconds, of which `busy` are the busiest actor's."""
+    own = _least([[load.work] for load in loads], busy, seconds)
+    rest = [whole - part for whole, part in zip(seconds, busy, strict=True)]
+    others = _least([load.rest for load in loads], rest, seconds)
+    return dict(zip(("work", *REST), (*own, *others), strict=True))
+
+
+def _least(terms: Sequence[Sequence[float]], wanted: Sequence[float], seconds: Sequence[float]) -> list[float]:
+    """Coefficients of no less than 0 with the least squares of errors, each as a share of its `seconds`."""
     from sklearn.linear_model import LinearRegression  # takes a while
 
-    measured = np.asarray(seconds, np.float64)
-    terms = np.asarray([load.terms for load in loads], np.float64) / measured[:, None]
-    scale = np.where(terms.max(0) > 0, terms.max(0), 1.0)  # of one size, or small ones would be lost
-    fitted = LinearRegression(fit_intercept=False, positive=True).fit(terms / scale, np.ones(len(measured)))
-    return dict(zip(TERMS, (fitted.coef_ / scale).tolist(), strict=True))
+    shares = np.asarray(terms, np.float64) / np.asarray(seconds)[:, None]
+    scale = np.where(shares.max(0) > 0, shares.max(0), 1.0)  # of one size, or small ones would be lost
+    fitted = LinearRegression(fit_intercept=False, positive=True)
+    fitted.fit(shares / scale, np.asarray(wanted) / np.asarray(seconds))
+    found: list[float] = (fitted.coef_ / scale).tolist()
+    return found
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,8 @@ class CostModel:
         }
         steps = config.base.train.steps(config.examples)
         empty = cls({}, steps, own["step_seconds"], own["add_seconds"], len(rows))
-        found = fit([empty.load(row) for row in rows], [row["seconds"] for row in rows])
+        busy, seconds = ([row[name] for row in rows] for name in ("busy", "seconds"))
+        found = fit([empty.load(row) for row in rows], busy, seconds)
         return cls(found, steps, own["step_seconds"], own["add_seconds"], len(rows))
 
     def load(self, row: Row) -> Load:
@@ -113,7 +126,8 @@ class CostModel:
 
     def seconds(self, load: Load) -> float:
         """Of a round."""
-        return float(np.dot(list(self.coefficients.values()), load.terms))
+        others = sum(self.coefficients[name] * amount for name, amount in zip(REST, load.rest, strict=True))
+        return self.coefficients["work"] * load.work + others
 
     def knows(self, row: Row) -> bool:
         """Whether it can predict a point's rounds."""

@@ -89,9 +89,9 @@ def _split(points: Rows) -> Figure:
     """A bar per point: what its seconds go to."""
     figure = figures.new(8.0, 1.6 + 0.3 * len(points))
     axes = figure.subplots()
-    names = [
-        f"{row['clients']:,} clients, {row['actors']} actors, {row['nodes']} nodes, {row['payload']}" for row in points
-    ]
+    names = [f"{row['clients']:,} clients, {row['actors']} actors, {row['payload']}" for row in points]
+    if max(row["nodes"] for row in points) > 1:
+        names = [f"{name}, {row['nodes']} nodes" for name, row in zip(names, points, strict=True)]
     left = [0.0] * len(points)
     for colour, part in zip(_COLOURS, PARTS, strict=False):
         shares = [row[part] for row in points]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median, median_low
+from statistics import median
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,8 @@ from fused_ray.studies.status import DONE
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _Columns = Mapping[str, tuple[pa.DataType, str]]
+_MEDIANS, _SAME = ("busy", "step_seconds", "add_seconds"), ("payload_bytes", "cluster_bytes", "tests")
+"""Columns of rounds whose medians a point has; those of the second kind are the same in all of its rounds."""
 _POINT: _Columns = {
     "clients": (_INT, "clients"),
     "actors": (_INT, "client actors"),
@@ -35,6 +37,7 @@ _ROUND: _Columns = {
     "round": (_INT, "round within its phase"),
     "seconds": (_FLOAT, "wall seconds from its start to the next one's"),
     **{part: (_FLOAT, f"of them those in which {what}") for part, what in _MEANS.items()},
+    "busy": (_FLOAT, "wall seconds that the clients of the busiest actor took, their updates' adding included"),
     "step_seconds": (_FLOAT, "wall seconds of a client's training, over its steps"),
     "add_seconds": (_FLOAT, "wall seconds of checking and adding a client's update"),
     "payload_bytes": (_INT, "protocol bytes that a client receives"),
@@ -58,7 +61,7 @@ _OF_POINT: _Columns = {
     **{
         name: (kind, f"median over the rounds: {about}")
         for name, (kind, about) in _ROUND.items()
-        if name in ("step_seconds", "add_seconds", "payload_bytes", "cluster_bytes", "tests")
+        if name in (*_MEDIANS, *_SAME)
     },
     "memory_worker": (_INT, "most bytes in RAM of an actor's process, over the rounds"),
     "memory_driver": (_INT, "most bytes in RAM of the driver's process, over the rounds"),
@@ -130,8 +133,8 @@ def _of_point(point: Point, rounds: Sequence[Mapping[str, Any]]) -> dict[str, An
         "least": min(seconds),
         "most": max(seconds),
         **{part: sum(row[part] for row in rounds) / sum(seconds) for part in PARTS},
-        **{name: median(row[name] for row in rounds) for name in ("step_seconds", "add_seconds")},
-        **{name: median_low(row[name] for row in rounds) for name in ("payload_bytes", "cluster_bytes", "tests")},
+        **{name: median(row[name] for row in rounds) for name in _MEDIANS},
+        **{name: rounds[0][name] for name in _SAME},
         **{name: max(row[name] for row in rounds) for name in ("memory_worker", "memory_driver")},
     }
 
@@ -147,4 +150,5 @@ def add_efficiency(points: Sequence[dict[str, Any]]) -> None:
             first = min(group, key=lambda row: (row["actors"], row["nodes"]))
             for row in group:
                 more = row["actors"] / first["actors"] if kind == "strong" else 1.0
-                row[kind] = first["seconds"] / (row["seconds"] * more) if len(group) > 1 else None
+                compared = len({other["actors"] for other in group}) > 1
+                row[kind] = first["seconds"] / (row["seconds"] * more) if compared else None
