@@ -42,10 +42,12 @@ def measured(run: RunDirectory, point: Point, phase: str, warmup: int, examples:
         if client["phase"] == phase:
             by_round[client["round"]].append(client)
     found = []
+    held = run.read_json("scenario.json")["examples"]
     for row, after in pairwise(rounds):
         if row["round"] > warmup:
             clients = by_round[row["round"]]
-            _check(run, point, clients, examples)
+            if (wrong := next(_otherwise(point, clients, held, examples), None)) is not None:
+                raise RunDirectoryError(f"{run.path}: {wrong}")
             wall = (after["started_at"] - row["started_at"]).total_seconds()
             found.append(figures(run.config, row, clients, wall))
     return found
@@ -61,6 +63,7 @@ def figures(config: RunConfig, row: Row, clients: Sequence[Row], wall: float) ->
         "seconds": wall,
         **split(row, clients, wall),
         "busy": max(map(_busy, _workers(clients).values())),
+        "steps": fmean(steps),
         "step_seconds": sum(client["train_seconds"] for client in clients) / sum(steps),
         "add_seconds": fmean(client["aggregate_seconds"] for client in clients),
         "payload_bytes": row["bytes_down_client"],
@@ -107,18 +110,13 @@ def _workers(clients: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
     return dict(found)
 
 
-def _check(run: RunDirectory, point: Point, clients: Sequence[Row], examples: int) -> None:
-    if (wrong := next(_otherwise(point, clients, examples), None)) is not None:
-        raise RunDirectoryError(f"{run.path}: {wrong}: it says nothing of its point")
-
-
-def _otherwise(point: Point, clients: Sequence[Row], examples: int) -> Iterator[str]:
+def _otherwise(point: Point, clients: Sequence[Row], held: Sequence[int], examples: int) -> Iterator[str]:
     workers, nodes = len(_workers(clients)), len({client["node"] for client in clients})
+    if {*held} != {examples}:
+        yield f"its clients hold {min(held)} to {max(held)} examples, not {examples}; the data have too few"
     if len(clients) != point.clients:
         yield f"{len(clients)} clients took part, not {point.clients}"
     if workers != point.actors:
         yield f"{workers} actors computed its clients, not {point.actors}"
     if nodes != point.nodes:
         yield f"they were on {nodes} nodes, not {point.nodes}"
-    if {client["examples"] for client in clients} != {examples}:
-        yield f"its clients do not all hold {examples} examples; the data have too few"

@@ -1,6 +1,6 @@
 """The cost model of a round: few physical terms, with coefficients that are no less than 0.
 
-    seconds = round + client * n + work * k (steps * step + add) + byte * B + test * e
+    seconds = round + client * n + work * k (steps x step + add) + byte * B + test * e
 
 n clients, k those of the fullest actor, B bytes that Ray moves, e test examples of the busiest evaluator. `step` and
 `add` are each payload's own and come from the clients' own times. The coefficients are fitted to the points that are
@@ -29,13 +29,19 @@ from fused_ray.studies.scaling.rows import point_of
 Row = Mapping[str, Any]
 
 TERMS = {
-    "work": ("", "the busiest actor's clients, against k (steps step + add)"),
+    "work": ("", "the busiest actor's clients, against k (steps x step + add)"),
     "round": ("s", "a round, whatever it does"),
     "client": ("s a client", "the driver, for each client of the round: calls, reports, rows"),
     "byte": ("s a byte", "bytes that Ray moves, and the driver adds up"),
     "test": ("s an example", "evaluation, by the test examples of the busiest evaluator"),
 }
 """Coefficients that are fitted: unit, and what each stands for."""
+OWN = {
+    "steps": ("", "steps of a client in a round"),
+    "step_seconds": ("s", "a step, by the clients' own times"),
+    "add_seconds": ("s", "checking and adding a client's update, by the clients' own times"),
+}
+"""What is measured of each payload: unit, and what it stands for."""
 REST = tuple(name for name in TERMS if name != "work")
 
 
@@ -46,7 +52,7 @@ class Load:
     clients: int
     fullest: int
     """Clients of the actor that has most."""
-    steps: int
+    steps: float
     """Of a client."""
     step_seconds: float
     add_seconds: float
@@ -91,27 +97,22 @@ class CostModel:
     """What a round costs, as far as these points tell."""
 
     coefficients: Mapping[str, float]
-    steps: int
-    """Of a client in a round."""
-    step_seconds: Mapping[str, float]
-    """By payload."""
-    add_seconds: Mapping[str, float]
+    own: Mapping[str, Mapping[str, float]]
+    """Each payload's steps of a client in a round, seconds of a step, and of adding an update: by OWN, by payload."""
     points: int
     """That it was fitted on."""
 
     @classmethod
-    def of(cls, rows: Sequence[Row], config: ScaleConfig) -> CostModel:
+    def of(cls, rows: Sequence[Row]) -> CostModel:
         """Fitted on measured points, which are rows of points.parquet. There must be some."""
-        payloads = {row["payload"] for row in rows}
-        own: dict[str, dict[str, float]] = {
+        payloads = dict.fromkeys(row["payload"] for row in rows)
+        own = {
             name: {payload: median(row[name] for row in rows if row["payload"] == payload) for payload in payloads}
-            for name in ("step_seconds", "add_seconds")
+            for name in OWN
         }
-        steps = config.base.train.steps(config.examples)
-        empty = cls({}, steps, own["step_seconds"], own["add_seconds"], len(rows))
+        empty = cls({}, own, len(rows))
         busy, seconds = ([row[name] for row in rows] for name in ("busy", "seconds"))
-        found = fit([empty.load(row) for row in rows], busy, seconds)
-        return cls(found, steps, own["step_seconds"], own["add_seconds"], len(rows))
+        return cls(fit([empty.load(row) for row in rows], busy, seconds), own, len(rows))
 
     def load(self, row: Row) -> Load:
         """What a round of a point has to do; its payload must be among those that the model knows."""
@@ -121,48 +122,43 @@ class CostModel:
         """The same of a point that need not be measured: so many bytes are moved, so many test examples evaluated."""
         blocks = math.ceil(tests / BLOCK)
         busiest = min(tests, math.ceil(blocks / min(point.actors, blocks)) * BLOCK)
-        step, add = self.step_seconds[point.payload], self.add_seconds[point.payload]
-        return Load(point.clients, point.fullest, self.steps, step, add, moved, busiest)
+        steps, step, add = (self.own[name][point.payload] for name in OWN)
+        return Load(point.clients, point.fullest, steps, step, add, moved, busiest)
 
     def seconds(self, load: Load) -> float:
         """Of a round."""
         others = sum(self.coefficients[name] * amount for name, amount in zip(REST, load.rest, strict=True))
         return self.coefficients["work"] * load.work + others
 
-    def knows(self, row: Row) -> bool:
-        """Whether it can predict a point's rounds."""
-        return row["payload"] in self.step_seconds
+    def knows(self, payload: str) -> bool:
+        """Whether it can predict rounds with that payload."""
+        return all(payload in by_payload for by_payload in self.own.values())
 
     def parameters(self, paper: Paper) -> Iterator[dict[str, Any]]:
         """Rows of model.parquet."""
         for name, (unit, meaning) in TERMS.items():
             value, source = self.coefficients[name], f"fitted to {self.points} measured points"
             yield {"name": name, "payload": "", "value": value, "unit": unit, "source": source, "meaning": meaning}
-        own = {
-            "step": (self.step_seconds, "a step of a client's training"),
-            "add": (self.add_seconds, "adding its update"),
-        }
-        for name, (by_payload, meaning) in own.items():
-            for payload, value in by_payload.items():
-                yield {"name": name, "payload": payload, "value": value, "unit": "s", "source": "measured",
-                       "meaning": f"{meaning}, by the clients' own times"}  # fmt: skip
-        yield {"name": "steps", "payload": "", "value": float(self.steps), "unit": "", "source": "configured",
-               "meaning": "steps of a client in a round"}  # fmt: skip
+        for name, (unit, meaning) in OWN.items():
+            for payload, value in self.own[name].items():
+                yield {"name": name, "payload": payload, "value": value, "unit": unit, "source": "measured",
+                       "meaning": meaning}  # fmt: skip
         yield {"name": "network", "payload": "", "value": paper.network_gbps, "unit": "Gbit/s", "source": "assumed",
                "meaning": "on paper: between the driver's node and all others together"}  # fmt: skip
         yield {"name": "cores", "payload": "", "value": 1.0, "unit": "", "source": "assumed",
                "meaning": "on paper: speed of a core with an actor on each, against here"}  # fmt: skip
 
 
-def predicted(rows: Sequence[dict[str, Any]], config: ScaleConfig) -> CostModel | None:
+def predicted(rows: Sequence[dict[str, Any]]) -> CostModel | None:
     """Fit a model on the rows of points that are not held out, and tell each row what it predicts; None of none."""
     fitted = [row for row in rows if not row["held_out"]]
     if not fitted:
         return None
-    model = CostModel.of(fitted, config)
-    for row in filter(model.knows, rows):
-        row["predicted"] = model.seconds(model.load(row))
-        row["error"] = row["predicted"] / row["seconds"] - 1
+    model = CostModel.of(fitted)
+    for row in rows:
+        if model.knows(row["payload"]):
+            row["predicted"] = model.seconds(model.load(row))
+            row["error"] = row["predicted"] / row["seconds"] - 1
     return model
 
 
@@ -186,7 +182,7 @@ def on_paper(model: CostModel, rows: Sequence[Row], config: ScaleConfig) -> Iter
             )
             seats = Counter(seat.node for seat in plan(wanted, [config.examples] * clients, nodes).seats)
             for payload, measured in by_payload.items():
-                if payload in model.step_seconds:
+                if model.knows(payload):
                     point = Point(clients, seats.total(), len(seats), payload)
                     yield {"cluster": cluster} | _on_cluster(model, measured, point, seats, nodes[0].name, config.paper)
 

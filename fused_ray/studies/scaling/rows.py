@@ -14,7 +14,7 @@ from fused_ray.studies.status import DONE
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _Columns = Mapping[str, tuple[pa.DataType, str]]
-_MEDIANS, _SAME = ("busy", "step_seconds", "add_seconds"), ("payload_bytes", "cluster_bytes", "tests")
+_MEDIANS, _SAME = ("busy", "steps", "step_seconds", "add_seconds"), ("payload_bytes", "cluster_bytes", "tests")
 """Columns of rounds whose medians a point has; those of the second kind are the same in all of its rounds."""
 _POINT: _Columns = {
     "clients": (_INT, "clients"),
@@ -38,6 +38,7 @@ _ROUND: _Columns = {
     "seconds": (_FLOAT, "wall seconds from its start to the next one's"),
     **{part: (_FLOAT, f"of them those in which {what}") for part, what in _MEANS.items()},
     "busy": (_FLOAT, "wall seconds that the clients of the busiest actor took, their updates' adding included"),
+    "steps": (_FLOAT, "mean of the clients' steps"),
     "step_seconds": (_FLOAT, "wall seconds of a client's training, over its steps"),
     "add_seconds": (_FLOAT, "wall seconds of checking and adding a client's update"),
     "payload_bytes": (_INT, "protocol bytes that a client receives"),

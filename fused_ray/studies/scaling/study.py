@@ -138,7 +138,7 @@ class Scaling(Study):
         if DONE not in statuses:
             raise RunDirectoryError(f"{self.directory.path}: no run could be made; {broken[0]}")
         points = rows.by_point(measured, self.config.held_out)
-        found = model.predicted(points, self.config)
+        found = model.predicted(points)
         parameters = list(found.parameters(self.config.paper)) if found else []
         paper = list(model.on_paper(found, points, self.config)) if found else []
         for name, content, schema in (
@@ -151,12 +151,18 @@ class Scaling(Study):
             "runs": len(statuses),
             "done": statuses.count(DONE),
             "failed": len(broken),
+            "seconds": self._seconds(),
             "held_out_error": model.held_out_error(points),
         }
         self.directory.write("tables.md", tables.markdown(points, parameters, paper, self.config).encode())
         plots.draw(self.directory, points, self.config.base.output.plots)
         self.directory.write_json("result.json", result)  # last: it says that the study is complete
         return result
+
+    def _seconds(self) -> float:
+        """Wall seconds of all runs that are finished, the start of their actors included."""
+        places = (take.config.output.dir for take in self.config.takes if self._settled(take))
+        return float(sum(RunDirectory.open(place).result["wall_seconds"] for place in places))
 
 
 def redraw(directory: ScalingDirectory, config: ScaleConfig) -> None:

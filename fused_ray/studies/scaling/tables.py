@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from fused_ray.runs.screen import Screen, make_table, size
@@ -97,7 +98,7 @@ def _model(parameters: Rows) -> Layout:
          row["source"], row["meaning"])
         for row in parameters
     ]  # fmt: skip
-    note = "seconds = round + client n + work k (steps step + add) + byte B + test e; k clients of the fullest actor."
+    note = "seconds = round + client n + work k (steps x step + add) + byte B + test e; k clients of the fullest actor."
     return Layout("Cost model", ("parameter", "value", "unit", "source", "meaning"), tuple(body), (note,))
 
 
@@ -113,7 +114,7 @@ def _held_out(points: Rows) -> Iterator[Layout]:
     found, fitted = held_out_error(points), [abs(row["error"]) for row in known if not row["held_out"]]
     notes = (
         f"Median error of the {len(body)} held-out points: {found:.0%}; of the {len(fitted)} that were fitted: "
-        f"{sorted(fitted)[len(fitted) // 2]:.0%}. Which are held out was written down before anything was measured.",
+        f"{median(fitted):.0%}. Which are held out was written down before anything was measured.",
     )
     head = ("clients", "actors", "nodes", "payload", "measured", "predicted", "error")
     yield Layout("Points that the cost model has not seen", head, tuple(body), notes)
