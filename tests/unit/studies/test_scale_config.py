@@ -117,8 +117,13 @@ def test_what_is_wrong_is_one_line(changes: dict[str, Any], said: str) -> None:
 
 
 def test_a_field_of_the_base_is_blamed_there() -> None:
-    with pytest.raises(ConfigError, match=r"^base\.unlearn\.layers: lenet has no layer 'x'.*\(c4-a1-n1-base\)"):
-        study(phase="unlearn", base={"unlearn": {"layers": ["x"]}})
+    with pytest.raises(ConfigError, match=r"^base\.forget\.clients: .*15.* \(c4-a1-n1-base\)"):
+        study(base={"forget": {"scenario": "client", "clients": [15]}})
+
+
+def test_a_field_of_a_payload_is_blamed_there() -> None:
+    with pytest.raises(ConfigError, match=r"^payloads: one: unlearn\.layers: lenet has no layer 'x'"):
+        study(phase="unlearn", payloads=[{"label": "one", "set": {"unlearn.layers": ["x"]}}])
 
 
 def test_a_file_of_another_kind_names_its_command(tmp_path: Path) -> None:
