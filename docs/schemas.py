@@ -9,6 +9,7 @@ import pyarrow as pa
 from fused_ray.storage.schemas import CLIENTS, ROUNDS, SIMULATED
 from fused_ray.studies.comparisons.rows import SCHEMA as RESULTS
 from fused_ray.studies.comparisons.rows import TIMES as RESULTS_TIMES
+from fused_ray.studies.scaling.rows import MEASURED, MODEL, PAPER, POINTS
 from fused_ray.studies.sweeps.rows import SCHEMA as TRIALS
 from fused_ray.studies.sweeps.rows import TIMES as TRIALS_TIMES
 
@@ -30,6 +31,13 @@ TABLES = {
         "In a sweep's directory, a row per trial and round. Where `deployment.profile` is set, these columns come "
         f"behind: {', '.join(f'`{name}`' for name in TRIALS_TIMES.names)}.",
     ),
+    "measured.parquet": (MEASURED, "In a scaling study's directory, a row per measured round, or run that failed."),
+    "points.parquet": (
+        POINTS,
+        "In a scaling study's directory, a row per point; it comes at the end, as the next two.",
+    ),
+    "model.parquet": (MODEL, "In a scaling study's directory, a row per parameter of the cost model."),
+    "paper.parquet": (PAPER, "In a scaling study's directory, a row per cluster on paper, number of clients, payload."),
 }
 RESULT = {
     "schema": "version of these fields",

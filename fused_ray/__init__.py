@@ -14,6 +14,8 @@ load_run         a run's directory: .result, .config, .table("rounds")
 CompareConfig    methods x scenarios x seeds, for compare,
                  resume_comparison, load_comparison
 SweepConfig      a space over fields, for sweep, resume_sweep, load_sweep
+ScaleConfig      points of clients, actors, nodes and payload, for scale,
+                 resume_scale, load_scale
 FusedRayError    the base of all errors that one line explains
 
 help() of each tells more. Importing them loads neither PyTorch nor Ray.
@@ -31,6 +33,10 @@ from fused_ray.studies.comparisons.config import CompareConfig as CompareConfig
 from fused_ray.studies.comparisons.start import compare as compare
 from fused_ray.studies.comparisons.start import load_comparison as load_comparison
 from fused_ray.studies.comparisons.start import resume_comparison as resume_comparison
+from fused_ray.studies.scaling.config import ScaleConfig as ScaleConfig
+from fused_ray.studies.scaling.start import load_scale as load_scale
+from fused_ray.studies.scaling.start import resume_scale as resume_scale
+from fused_ray.studies.scaling.start import scale as scale
 from fused_ray.studies.sweeps.config import SweepConfig as SweepConfig
 from fused_ray.studies.sweeps.start import load_sweep as load_sweep
 from fused_ray.studies.sweeps.start import resume_sweep as resume_sweep

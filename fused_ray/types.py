@@ -290,6 +290,10 @@ class ClientReport:
     device: str = "cpu"
     attempt: int = 1
     """Which attempt it was that gave this; the earlier ones died with their actor."""
+    worker: int = 0
+    """Number of the process that computed it, on its node."""
+    memory: int = 0
+    """Bytes of that process that were in RAM when it was done; 0 where the system does not tell."""
 
 
 @dataclass(frozen=True)

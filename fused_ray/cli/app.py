@@ -15,11 +15,12 @@ import typer
 
 from fused_ray import __version__
 from fused_ray.cli import comparisons as cli_compare
+from fused_ray.cli import scaling as cli_scale
 from fused_ray.cli import sweeps as cli_sweep
 from fused_ray.cli.options import AsJson, Overrides, Preset
 from fused_ray.cli.settings import Seeds, SettingsCommand, whole_numbers
 from fused_ray.config import RunConfig, describe
-from fused_ray.config.kinds import COMPARISON, RUN, SWEEP
+from fused_ray.config.kinds import COMPARISON, RUN, SCALING, SWEEP
 from fused_ray.config.older_names import OldName
 from fused_ray.config.paths import expanded, remote
 from fused_ray.errors import FusedRayError, Interrupted, out_of_memory
@@ -92,16 +93,17 @@ def run(
 
 @app.command()
 def show(
-    folder: Annotated[Path, typer.Argument(help="A run's, sweep's or comparison's.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Of a run or a study.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Show the result of a run, a sweep or a comparison, or how far it has come."""
+    """Show the result of a run, a sweep, a comparison or a scaling study, or how far it has come."""
     from fused_ray.storage.folder import kind_of_folder
 
     shows: dict[str, Callable[[Path, bool], None]] = {
         RUN: _show_run,
         SWEEP: cli_sweep.show,
         COMPARISON: cli_compare.show,
+        SCALING: cli_scale.show,
     }
     shows[kind_of_folder(folder)](folder, as_json)
 
@@ -203,6 +205,7 @@ def data(
 app.command(cls=SettingsCommand)(cli_sweep.plan)
 app.add_typer(cli_sweep.app, name="sweep")
 app.add_typer(cli_compare.app, name="compare")
+app.add_typer(cli_scale.app, name="scale")
 
 
 def _commented(preset: str | None) -> str:

@@ -51,6 +51,7 @@ def _switch(value: Any) -> Any:
 
 Plots = Literal["png", "svg", "pdf", "none"]
 Drawn = Annotated[Plots, BeforeValidator(_switch)]
+Counts = Annotated[tuple[Count, ...], BeforeValidator(_number_listed)]
 Integers = Annotated[tuple[StrictInt, ...], BeforeValidator(_number_listed)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_name_listed)]
 Layers = Annotated[Names, BeforeValidator(_numbers_as_names)]

@@ -10,8 +10,13 @@ from fused_ray.config.paths import expanded
 from fused_ray.config.yaml_text import read_yaml
 from fused_ray.errors import ConfigError
 
-RUN, SWEEP, COMPARISON = "run", "sweep", "comparison"
-COMMANDS = {RUN: "fused-ray run", SWEEP: "fused-ray sweep", COMPARISON: "fused-ray compare"}
+RUN, SWEEP, COMPARISON, SCALING = "run", "sweep", "comparison", "scaling-study"
+COMMANDS = {
+    RUN: "fused-ray run",
+    SWEEP: "fused-ray sweep",
+    COMPARISON: "fused-ray compare",
+    SCALING: "fused-ray scale",
+}
 
 _RUN_SECTIONS = {"data", "model", "federation", "train", "pretrain", "forget", "unlearn", "retrain", "engine"}
 
@@ -22,6 +27,8 @@ def kind_of(values: Mapping[str, Any]) -> str | None:
         return SWEEP
     if {"methods", "scenarios"} & set(values):
         return COMPARISON
+    if "points" in values:
+        return SCALING
     return RUN if _RUN_SECTIONS & set(values) and "base" not in values else None
 
 

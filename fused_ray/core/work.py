@@ -6,6 +6,7 @@ payload and the client, so a worker that died can be replaced and its work repea
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.aggregate import LOWER, ExactSum, Scale, check_values, scale_of, with_fixed
 from fused_ray.core.numerics import norm
+from fused_ray.core.process import resident_bytes
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import NumericsError
 from fused_ray.types import ClientReport, FloatVector, IntVector, On, PartialSum, Payload, Scenario, Spans
@@ -126,7 +128,7 @@ def compute(
     exact = None if onto is None else ExactSum.onto(onto, *scale)
     before = onto or PartialSum(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, ())
     counters, reports, changed, fixed = before.counters, [*before.reports], before.changed, before.fixed
-    updates, states = dict(before.updates), dict(before.states)
+    updates, states, worker = dict(before.updates), dict(before.states), os.getpid()
     assert not {report.client for report in reports}.intersection(clients), "a client is in the sum already"
     for client in clients:
         at, started = time.time(), time.perf_counter()
@@ -145,7 +147,8 @@ def compute(
             states[client] = update.state
         about = _about(update, payload, scale)
         about |= {"train_seconds": trained - started, "aggregate_seconds": time.perf_counter() - trained}
-        reports.append(ClientReport(client=client, examples=weight, started_at=at, **about))
+        about |= {"started_at": at, "worker": worker, "memory": resident_bytes()}
+        reports.append(ClientReport(client=client, examples=weight, **about))
         done(client)
     assert exact is not None, "a worker was asked to compute no client"
     return PartialSum(

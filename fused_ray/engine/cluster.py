@@ -85,6 +85,12 @@ def alive() -> set[str]:
     return {n["NodeID"] for n in ray.nodes() if n["Alive"]}
 
 
+def nodes_from_here() -> list[str]:
+    """The names of the live nodes, the one that this process is on first."""
+    here = ray.get_runtime_context().get_node_id()
+    return sorted(alive(), key=lambda name: (name != here, name))
+
+
 def await_nodes(engine: EngineConfig) -> None:
     """Until `engine.min_nodes` are there. Raises PlacementError after `engine.wait_nodes` seconds."""
     deadline = time.monotonic() + engine.wait_nodes

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fused_ray.config import RunConfig
 from fused_ray.core.metrics import mixed_accuracies
+from fused_ray.core.process import resident_bytes
 from fused_ray.core.rounds import RoundRecord
 from fused_ray.runs.events import ClientsOver, RoundOver
 from fused_ray.seeding import bits
@@ -45,6 +46,7 @@ class Rows:
         row["bytes_down"] = row["bytes_down_total"] = record.bytes_down * record.clients_expected + row["bytes_once"]
         row["bytes_up_client"], row["bytes_down_client"] = record.bytes_up, record.bytes_down
         row["started_at"] = _time(started_at)
+        row["memory"] = resident_bytes()
         row["retries"] = sum(report.attempt - 1 for report in total.reports)
         row["class_accuracy"] = None if predictions is None else self._by_class(predictions)
         kept = self._kept(total.reports)

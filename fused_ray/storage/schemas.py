@@ -66,6 +66,7 @@ ROUNDS = pa.schema(
         _field("clients_used", pa.int32(), "clients whose update is in the mean"),
         _field("examples_shown", pa.int64(), "training examples that all clients were shown, repeats counted"),
         _field("retries", pa.int32(), "how often clients' work was done again because its actor had died"),
+        _field("memory", pa.int64(), "bytes of the driver's process in RAM after the round; 0: not told"),
     ]
 )
 
@@ -90,6 +91,8 @@ CLIENTS = pa.schema(
         _field("bytes_down_client", pa.int64(), "protocol bytes that it received, what is sent once included"),
         _field("bytes_up", pa.int64(), "bytes_up_client by its older name"),
         _field("bytes_down", pa.int64(), "bytes_down_client by its older name"),
+        _field("worker", pa.int64(), "number of the process that computed it, on its node"),
+        _field("memory", pa.int64(), "bytes of that process in RAM when the client was done; 0: not told"),
     ]
 )
 

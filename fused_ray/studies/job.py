@@ -13,6 +13,7 @@ from fused_ray.engine.parts import check_parts
 from fused_ray.engine.pool import RayPool
 from fused_ray.storage.place import Mark
 from fused_ray.studies.comparisons.config import CompareConfig
+from fused_ray.studies.scaling.config import ScaleConfig
 from fused_ray.studies.study import CarryOut, Study, execute, one_by_one
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.tune import search
@@ -47,8 +48,10 @@ class StudyJob:
             return execute(study, lease, carry_out)
 
     def _side_by_side(self, waiting: int) -> CarryOut | None:
-        """None where a comparison's cells go on one at a time: they keep the pool that made their models."""
+        """None where runs go on one at a time, as timings must; a comparison's cells keep the pool of their models."""
         config, limit = self.config, self.config.base.engine.start_timeout
+        if isinstance(config, ScaleConfig):
+            return None
         optuna = isinstance(config, SweepConfig) and config.search == "optuna"
         parts = shared_out(config.runs, config.max_concurrent, max(1, waiting), 1 if optuna else AUTO)
         if isinstance(config, CompareConfig):

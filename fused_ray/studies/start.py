@@ -1,4 +1,4 @@
-"""What starting a comparison and a sweep have in common: going on with one, and executing it here or on Ray.
+"""What starting studies has in common: going on with one, and executing it here or on Ray.
 
 Neither PyTorch nor Ray is imported until every configuration has been checked and the directory made.
 """
@@ -28,7 +28,7 @@ Config = TypeVar("Config", bound=Section)
 
 def changed(config: Config, overrides: Sequence[str], may_change: Sequence[str], what: str) -> Config:
     """The configuration to go on with. Raises ConfigError where an override would change what is computed."""
-    allowed = (*may_change, "max_concurrent=", *(f"base.{key}" for key in MAY_CHANGE))
+    allowed = (*may_change, *(f"base.{key}" for key in MAY_CHANGE))
     for override in overrides:
         if not f"{present_name(override.partition('=')[0].strip())}=".startswith(allowed):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""The two views of a study, comparisons and sweeps: from a configuration to what is known of it in its folder."""
+"""The views of a study, comparisons, sweeps and scaling: from a configuration to what is known of it in its folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from fused_ray.studies.comparisons.config import CompareConfig
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
 from fused_ray.studies.comparisons.study import Comparison
 from fused_ray.studies.progress import Progress
+from fused_ray.studies.scaling.config import ScaleConfig
+from fused_ray.studies.scaling.directory import ScalingDirectory
+from fused_ray.studies.scaling.study import Scaling
 from fused_ray.studies.study import Study
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.directory import SweepDirectory
 from fused_ray.studies.sweeps.study import Sweep
 
-AnyConfig = CompareConfig | SweepConfig
+AnyConfig = CompareConfig | SweepConfig | ScaleConfig
 
 
 @contextmanager
@@ -38,6 +41,13 @@ def opened(
             yield Comparison(comparison, config, listener, stopped, notes)
         finally:
             comparison.unlock()
+    elif isinstance(config, ScaleConfig):
+        scaling = ScalingDirectory.open(path, mark)
+        scaling.lock(LOCK_WAIT)
+        try:
+            yield Scaling(scaling, config, listener, stopped, notes)
+        finally:
+            scaling.unlock()
     else:
         sweep = SweepDirectory.open(path, mark)
         sweep.lock(LOCK_WAIT)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from fused_ray import CompareConfig, RunConfig, SweepConfig
+from fused_ray import CompareConfig, RunConfig, ScaleConfig, SweepConfig
 from fused_ray.cli.app import app
 from fused_ray.config import describe
 from tests.docs.blocks import ROOT
@@ -25,6 +25,7 @@ _CONFIGURATIONS: dict[str, Callable[[dict[str, Any]], object]] = {
     "compare": lambda given: CompareConfig.from_yaml(
         given["config"], given["set_"] or [], given["quick"], given["preset"]
     ),
+    "scale": lambda given: ScaleConfig.from_yaml(given["config"], given["set_"] or []),
 }
 
 

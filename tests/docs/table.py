@@ -48,6 +48,14 @@ _SWEEP = {
     "space.unlearn.start": "null",
     "space.unlearn.sparsity": "null",
 }
+_SCALE = {
+    "base.engine.backend": "local",
+    "base.engine.address": "null",
+    "base.output.plots": "none",
+    "points": "[{clients: [4, 6]}]",
+    "hold_out": "[{clients: 6}]",
+    "repeats": "1",
+}
 
 
 def _sets(fields: Mapping[str, str], prefix: str = "") -> list[str]:
@@ -59,14 +67,15 @@ SMALL = {
     "data": _sets({"data.limit": "200", "federation.clients": "4"}),
     "plan": ["--no-time"],
     "sweep": [*_sets(_RUN, "base."), *_sets({**_SWEEP, "space.forget.scenario": "null", "output.plots": "none"})],
+    "scale": _sets(_SCALE),
 }
 """What makes a command a matter of a second; the fields that a page sets come behind it and win."""
-LONG = {"sweep": _sets(_SWEEP)}
-"""What is too long for `make test-all`, too: 64 trials on the full data take half an hour."""
+LONG = {"sweep": _sets(_SWEEP), "scale": SMALL["scale"]}
+"""What is too long for `make test-all`, too: 64 trials on the full data take half an hour, 10,000 clients minutes."""
 
 WHOLE = ("README.md",)
 """Pages that `make test-all` follows word by word, too."""
-LATER = ("docs/sweeps.md",)
+LATER = ("docs/sweeps.md", "docs/scaling.md")
 """Pages that only `make test-all` follows."""
 
 _INSTALLS = "makes an environment, with a network"
@@ -75,7 +84,7 @@ _HOURS = "measures for hours"
 ROWS = (
     Row("README.md", "make demo", "checked", f"{_INSTALLS}; its run is in the next block"),
     Row("README.md", "python3 -m venv .venv", "runs"),
-    Row("README.md", "fused-ray init my.yaml", "runs", later=("audit", "compare", "plan", "sweep")),
+    Row("README.md", "fused-ray init my.yaml", "runs", later=("audit", "compare", "plan", "scale", "sweep")),
     Row("README.md", "fused-ray run --set pretrain.from", "runs"),
     Row("README.md", "from fused_ray", "runs", instead={'"runs/three"}}': f'"runs/three"}}}}, {_JUDGED}'}),
     Row("CONTRIBUTING.md", "make install", "checked", _INSTALLS),
@@ -112,6 +121,9 @@ ROWS = (
     Row("docs/deployment.md", "# some-phones.yaml", "runs"),
     Row("docs/deployment.md", "fused-ray run some-phones.yaml", "runs"),
     Row("docs/deployment.md", "python benchmarks/deployments.py", "checked", _HOURS),
+    Row("docs/scaling.md", "fused-ray scale examples/scale.yaml", "checked", "README.md has it, too"),
+    Row("docs/scaling.md", "# mine.yaml", "runs"),
+    Row("docs/scaling.md", "fused-ray scale mine.yaml", "runs"),
     Row("docs/participation.md", "# fewer.yaml", "runs"),
     Row("docs/participation.md", "fused-ray run fewer.yaml", "runs"),
     Row("docs/participation.md", "fused-ray compare examples/participation.yaml --set base.unlearn", "checked", _HOURS),

@@ -69,7 +69,7 @@ def prepare(config: CompareConfig, *, overwrite: bool = False) -> tuple[Comparis
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[ComparisonDirectory, CompareConfig]:
     """The directory to go on with and its configuration."""
     directory = load_comparison(path)
-    config = changed(directory.config, overrides, (), "comparison")
+    config = changed(directory.config, overrides, ("max_concurrent=",), "comparison")
     if directory.finished and asks_for(f"base.{PLOTS}", overrides):
         from fused_ray.studies.comparisons.study import redraw
 

@@ -96,7 +96,8 @@ def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Swe
     if directory.older:
         raise RunDirectoryError(f"{path}: {directory.how_to_go_on}")
     before = directory.config
-    config = changed(before, overrides, ("samples=", "max_trials=", "audits=", f"{PLOTS}="), "sweep")
+    may_change = ("samples=", "max_trials=", "audits=", f"{PLOTS}=", "max_concurrent=")
+    config = changed(before, overrides, may_change, "sweep")
     if config.samples != before.samples:
         if config.search == "grid":
             raise ConfigError(
