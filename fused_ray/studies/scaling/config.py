@@ -22,7 +22,6 @@ from fused_ray.config.older_names import all_renamed
 from fused_ray.config.settings import exchanging
 from fused_ray.config.validation import put, validated
 from fused_ray.config.yaml_text import plain, read_yaml
-from fused_ray.engine.cluster_text import nodes_of
 from fused_ray.errors import ConfigError, PlacementError
 from fused_ray.studies.settings import StudySettings
 
@@ -134,6 +133,8 @@ class Paper(Section):
     @field_validator("clusters")
     @classmethod
     def _in_words(cls, clusters: tuple[str, ...]) -> tuple[str, ...]:
+        from fused_ray.engine.cluster_text import nodes_of  # the core is imported without the engine
+
         for cluster in clusters:
             try:
                 nodes = nodes_of(cluster)
