@@ -5,7 +5,7 @@ read. It is the lease as well: whoever writes it next, with a higher generation,
 may sleep and wake up at any time. All other objects have names that are never used twice; the manifest names an object
 only once that is there. So whatever ends a writer, at any moment, what the manifest names is all there.
 
-All processes of one machine that work on the folder (the command, its driver, runners) share `.mirror` beside it, and
+All processes of one machine that work on the folder (the command, its driver, runners) share `.fused_ray-s3` beside it, and
 write one after the other.
 """
 
@@ -33,7 +33,7 @@ MANIFEST = "manifest.json"
 FORMAT = "fused_ray folder on S3 1"
 LEASE = "FUSED_RAY_LEASE_SECONDS"
 """The variable that says after how many silent seconds a writer counts as dead."""
-_HERE, _TRIES = ".mirror", 5
+_HERE, _TRIES = ".fused_ray-s3", 5
 _mounted: dict[str, str] = {}
 """This process's folders, and what they stand for."""
 
@@ -59,7 +59,7 @@ class Mirror:
     @classmethod
     def of(cls, path: Path) -> Mirror | None:
         """The mirror that a folder here is, or lies in; None of an ordinary folder."""
-        return next((cls(place) for place in path.parents if (place / _HERE).is_dir()), None)
+        return next((cls(place) for place in path.parents if (place / _HERE / "state.json").is_file()), None)
 
     @classmethod
     def mount(cls, where: str | Path) -> Mirror:

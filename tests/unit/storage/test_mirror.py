@@ -222,3 +222,9 @@ def test_a_local_folder_imports_nothing_of_it(tmp_path: Path) -> None:
         "sys.exit(bool({'s3fs', 'fsspec', 'botocore'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("name", [".mirror", ".fused_ray-s3"])
+def test_a_folder_beside_one_of_such_a_name_is_an_ordinary_one(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    assert Mirror.of(tmp_path / "runs" / "first") is None
