@@ -5,8 +5,8 @@ read. It is the lease as well: whoever writes it next, with a higher generation,
 may sleep and wake up at any time. All other objects have names that are never used twice; the manifest names an object
 only once that is there. So whatever ends a writer, at any moment, what the manifest names is all there.
 
-All processes of one machine that work on the folder (the command, its driver, runners) share `.fused_ray-s3` beside it, and
-write one after the other.
+All processes of one machine that work on the folder (the command, its driver, runners) share `.fused_ray-s3` beside it,
+and write one after the other.
 """
 
 from __future__ import annotations
