@@ -22,7 +22,6 @@ from fused_ray.config.older_names import all_renamed
 from fused_ray.config.settings import exchanging
 from fused_ray.config.validation import put, validated
 from fused_ray.config.yaml_text import plain, read_yaml
-from fused_ray.engine.cluster_text import nodes_of
 from fused_ray.errors import ConfigError, PlacementError
 from fused_ray.studies.settings import StudySettings
 
@@ -125,7 +124,7 @@ class Paper(Section):
     """Clusters that need not be there, whose rounds are predicted."""
 
     clusters: tuple[str, ...] = ("4x16c", "16x64c")
-    """In the words of `fused-ray plan --cluster`; an actor on each core."""
+    """In the words of `--cluster` of `fused-ray plan`; an actor on each core."""
     clients: Counts = (1_000, 10_000, 100_000)
     """Clients."""
     network_gbps: Annotated[Real, Field(gt=0)] = 10.0
@@ -134,6 +133,8 @@ class Paper(Section):
     @field_validator("clusters")
     @classmethod
     def _in_words(cls, clusters: tuple[str, ...]) -> tuple[str, ...]:
+        from fused_ray.engine.cluster_text import nodes_of  # only studies with paper need the engine
+
         for cluster in clusters:
             try:
                 nodes = nodes_of(cluster)
