@@ -51,7 +51,7 @@ def _fused_ray(arguments: list[str]) -> None:
     if not rest:
         return  # the text only names the command
     given = command.make_context(name, rest).params
-    if name in _CONFIGURATIONS and not given.get("resume"):
+    if name in _CONFIGURATIONS and "config" in given and not given.get("resume"):
         _CONFIGURATIONS[name](given)
 
 

@@ -124,7 +124,7 @@ class Paper(Section):
     """Clusters that need not be there, whose rounds are predicted."""
 
     clusters: tuple[str, ...] = ("4x16c", "16x64c")
-    """In the words of `fused-ray plan --cluster`; an actor on each core."""
+    """In the words of `--cluster` of `fused-ray plan`; an actor on each core."""
     clients: Counts = (1_000, 10_000, 100_000)
     """Clients."""
     network_gbps: Annotated[Real, Field(gt=0)] = 10.0
@@ -133,7 +133,7 @@ class Paper(Section):
     @field_validator("clusters")
     @classmethod
     def _in_words(cls, clusters: tuple[str, ...]) -> tuple[str, ...]:
-        from fused_ray.engine.cluster_text import nodes_of  # the core is imported without the engine
+        from fused_ray.engine.cluster_text import nodes_of  # only studies with paper need the engine
 
         for cluster in clusters:
             try:

@@ -83,7 +83,7 @@ _PARAMETER: _Columns = {
     "meaning": (_STRING, "what it stands for"),
 }
 _ON_PAPER: _Columns = {
-    "cluster": (_STRING, "nodes, as `fused-ray plan --cluster` has them"),
+    "cluster": (_STRING, "nodes, in the words of `--cluster` of `fused-ray plan`"),
     **{name: (kind, about) for name, (kind, about) in _POINT.items()},
     "seconds": (_FLOAT, "predicted seconds of a round"),
     "work": (_FLOAT, "of them those of the fullest actor's clients"),
