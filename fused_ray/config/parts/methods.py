@@ -49,6 +49,8 @@ class Method:
     """The settings of its own, a subclass of `fused_ray.config.Section`; a run says them in unlearn.args."""
     settings_in: str | None = None
     """Of this package's own: the section of a run's configuration that has its settings instead."""
+    reason: str = ""
+    """Why it cannot do the other scenarios, as a clause; for the line that refuses them."""
 
 
 class FedEraserConfig(Section):
@@ -93,6 +95,22 @@ class PufConfig(Section):
     """regular: everybody takes part in the first round; special: the target clients alone."""
     eta: Rate | None = None
     """Factor of the target clients' negated update; unset: 20 (regular), 2 (special)."""
+
+
+class FedQuitConfig(Section):
+    """Method `fedquit`: the target clients imitate a teacher that does not know their labels, then the others recover.
+
+    The defaults are the paper's for CIFAR-10 at Dirichlet 0.3 with ResNet-18.
+    """
+
+    lr: Rate = 1e-4
+    """Learning rate of the student's Adam."""
+    epochs: Count = 1
+    """Passes over the target's data."""
+    batch_size: Count = 32
+    """Examples a step of the student."""
+    teacher: Literal["lowest", "max-entropy", "flat"] = "lowest"
+    """The teacher's logit of the true class: the lowest (lowest; flat: the others alike), or that of most entropy."""
 
 
 def _fused(settings: Any) -> Mapping[str, int]:
@@ -164,6 +182,17 @@ METHODS: dict[str, Method] = {
         phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
         shown=lambda settings, phase, round, examples: (
             examples if (phase, round) == ("unlearn", 1) else settings.train.shown(examples)
+        ),
+    ),
+    "fedquit": Method(
+        "fused_ray.core.methods.fedquit:unlearn",
+        ("client", "sample", "exclusive"),
+        reason="only the device of a target relabels, and of a class every device may hold some",
+        first=1,
+        settings_in="fedquit",
+        phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
+        shown=lambda settings, phase, round, examples: (
+            settings.fedquit.epochs * examples if (phase, round) == ("unlearn", 1) else settings.train.shown(examples)
         ),
     ),
 }

@@ -23,6 +23,7 @@ ROUNDS = {
     "exactfun": {"replay": 3, "unlearn": 3},
     "not": {"unlearn": 2},
     "puf": {"unlearn": 3},
+    "fedquit": {"unlearn": 3},
 }
 
 
@@ -118,6 +119,7 @@ def test_who_takes_part(whole, method, targets):
         "eraseclient": {("replay", 1): len(targets), ("unlearn", 1): len(targets)},
         "exactfun": {("replay", n): 5 for n in range(1, 4)},
         "puf": {("unlearn", 1): 5},
+        "fedquit": {("unlearn", 1): len(targets)},
     }
     expected = dict.fromkeys(taking_part, others) | special.get(method, {})
     assert taking_part == expected

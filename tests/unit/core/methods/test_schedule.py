@@ -17,6 +17,7 @@ SETTINGS = [
     ("unlearn.method=exactfun", "exactfun.rounds=2"),
     ("unlearn.method=not",),
     ("unlearn.method=puf",),
+    ("unlearn.method=fedquit", "forget.scenario=client"),
     ("unlearn.method=fused", "unlearn.layers=1", "unlearn.selection=critical"),
     ("unlearn.method=fused", "unlearn.layers=[fc]", "unlearn.mask=random"),
     ("unlearn.method=fused", "unlearn.layers=1"),
