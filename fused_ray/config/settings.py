@@ -22,6 +22,7 @@ from fused_ray.config.parts.methods import (
     EraseClientConfig,
     ExactFunConfig,
     FedEraserConfig,
+    FedMemPruneConfig,
     FedQuitConfig,
     Method,
     PufConfig,
@@ -100,6 +101,7 @@ class Settings(Section):
     exactfun: ExactFunConfig = ExactFunConfig()
     puf: PufConfig = PufConfig()
     fedquit: FedQuitConfig = FedQuitConfig()
+    fedmemprune: FedMemPruneConfig = FedMemPruneConfig()
     retrain: RetrainConfig = RetrainConfig()
     deployment: DeploymentConfig = DeploymentConfig()
     audit: AuditConfig = AuditConfig()

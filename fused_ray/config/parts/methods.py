@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from fused_ray.config.fields import Count, Rate, Real, Section
+from fused_ray.config.fields import Count, Rate, Real, Section, Share
 from fused_ray.config.parts.door import Door
 
 ALL = ("class", "client", "sample", "exclusive")
@@ -45,6 +45,8 @@ class Method:
     """Examples that a client with so many is shown in a round of a phase, repeats counted, at the most."""
     mean_alone: bool = False
     """Whether its formulas hold for the plain mean of clients' models alone; other servers are refused then."""
+    every_update: bool = False
+    """Whether its server looks at single updates of whole models, which must fit `engine.aggregate_memory_mb`."""
     section: type[BaseModel] | None = None
     """The settings of its own, a subclass of `fused_ray.config.Section`; a run says them in unlearn.args."""
     settings_in: str | None = None
@@ -111,6 +113,15 @@ class FedQuitConfig(Section):
     """Examples a step of the student."""
     teacher: Literal["lowest", "max-entropy", "flat"] = "lowest"
     """The teacher's logit of the true class: the lowest (lowest; flat: the others alike), or that of most entropy."""
+
+
+class FedMemPruneConfig(Section):
+    """Method `fedmemprune`: values that hardly move when the others train are drawn anew, then the others recover."""
+
+    share: Share = 0.4
+    """Share p of the values that are drawn anew; the paper's for CIFAR-10 and EMNIST at Dirichlet 0.5."""
+    vectors: Literal["uniform", "zero"] = "uniform"
+    """What becomes of values in vectors, such as biases: uniform from -0.1 to 0.1, or zero."""
 
 
 def _fused(settings: Any) -> Mapping[str, int]:
@@ -194,6 +205,13 @@ METHODS: dict[str, Method] = {
         shown=lambda settings, phase, round, examples: (
             settings.fedquit.epochs * examples if (phase, round) == ("unlearn", 1) else settings.train.shown(examples)
         ),
+    ),
+    "fedmemprune": Method(
+        "fused_ray.core.methods.fedmemprune:unlearn",
+        first=1,
+        settings_in="fedmemprune",
+        phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
+        every_update=True,
     ),
 }
 METHOD = Door("method", "fused_ray.methods", METHODS, Method, "a fused_ray.api.Method")

@@ -116,6 +116,8 @@ OTHER: dict[str, str | None] = {
     "fedquit.epochs": "2",
     "fedquit.batch_size": "16",
     "fedquit.teacher": "flat",
+    "fedmemprune.share": "0.3",
+    "fedmemprune.vectors": "zero",
     "retrain.rounds": "0",
     "retrain.participation": "0.1",
     "deployment.profile": "phones",

@@ -114,6 +114,7 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
         *("eraseclient.epochs=0", "eraseclient.stop_accuracy=-0.1", "eraseclient.stop_accuracy=1.1"),
         *("exactfun.step=0", "exactfun.step=1.1", "exactfun.rounds=0", "puf.variant=other", "puf.eta=0"),
         *("fedquit.lr=0", "fedquit.epochs=0", "fedquit.batch_size=0", "fedquit.teacher=highest"),
+        *("fedmemprune.share=0", "fedmemprune.share=1.1", "fedmemprune.vectors=ones"),
         "retrain.rounds=-1",
         *("engine.backend=mpi", "engine.numerics=ignore", "engine.max_attempts=0", "engine.start_timeout=0"),
         *("engine.min_nodes=0", "engine.wait_nodes=0", "engine.max_lost_nodes=-1"),

@@ -24,6 +24,7 @@ ROUNDS = {
     "not": {"unlearn": 2},
     "puf": {"unlearn": 3},
     "fedquit": {"unlearn": 3},
+    "fedmemprune": {"unlearn": 3},
 }
 
 
@@ -125,7 +126,7 @@ def test_who_takes_part(whole, method, targets):
     assert taking_part == expected
 
 
-@pytest.mark.parametrize("method", ["retrain", "finetune", "not", "federaser"])
+@pytest.mark.parametrize("method", ["retrain", "finetune", "not", "federaser", "fedmemprune"])
 def test_forgotten_examples_do_not_reach_what_comes_after_pretraining(make_config, data, gone, recorder, method):
     """Whatever the forgotten images show, the same M_r and history give the same bits."""
     config = make_config("model.name=tiny", f"unlearn.method={method}", "forget.scenario=client")

@@ -124,6 +124,6 @@ def test_then_the_others_recover(ended: Any, gone: Any, space_of: Any, mean: Any
 
 def test_it_refuses_classes_and_says_why(make_config: Any) -> None:
     with pytest.raises(
-        FusedRayError, match="cannot do the scenario 'class'; it can do .*: only the device of a target"
+        FusedRayError, match=r"cannot do the scenario 'class'; it can do .*: only the device of a target"
     ):
         make_config("unlearn.method=fedquit", "forget.scenario=class")
