@@ -24,6 +24,7 @@ from fused_ray.config.parts.methods import (
     FedEraserConfig,
     FedMemPruneConfig,
     FedQuitConfig,
+    HessianResetConfig,
     Method,
     PufConfig,
 )
@@ -102,6 +103,7 @@ class Settings(Section):
     puf: PufConfig = PufConfig()
     fedquit: FedQuitConfig = FedQuitConfig()
     fedmemprune: FedMemPruneConfig = FedMemPruneConfig()
+    hessian_reset: HessianResetConfig = HessianResetConfig()
     retrain: RetrainConfig = RetrainConfig()
     deployment: DeploymentConfig = DeploymentConfig()
     audit: AuditConfig = AuditConfig()

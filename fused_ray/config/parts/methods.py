@@ -124,6 +124,24 @@ class FedMemPruneConfig(Section):
     """What becomes of values in vectors, such as biases: uniform from -0.1 to 0.1, or zero."""
 
 
+class HessianResetConfig(Section):
+    """Method `hessian-reset`: values that the targets' curvature singles out are set to zero and trained again.
+
+    The paper's optimiser; it looks at shares of 5 to 50%.
+    """
+
+    share: Share = 0.1
+    """Share of each layer's values that is reset, at the most."""
+    diagonal: Literal["sampled", "exact"] = "sampled"
+    """The curvature of an example: of one class drawn by the model's probabilities, or of all."""
+    lr: Rate = 0.01
+    """Learning rate of what was reset."""
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    """Its momentum."""
+    batch_size: Count = 32
+    """Examples a step; a round is one pass."""
+
+
 def _fused(settings: Any) -> Mapping[str, int]:
     unlearn = settings.unlearn
     ranks = isinstance(unlearn.layers, int) and unlearn.selection_part[0].ranks
@@ -211,6 +229,13 @@ METHODS: dict[str, Method] = {
         first=1,
         settings_in="fedmemprune",
         phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
+        every_update=True,
+    ),
+    "hessian-reset": Method(
+        "fused_ray.core.methods.hessian:unlearn",
+        settings_in="hessian_reset",
+        phases=lambda settings: {"diagonal": 2, "unlearn": settings.unlearn.rounds},
+        shown=lambda settings, phase, round, examples: examples,
         every_update=True,
     ),
 }

@@ -25,6 +25,7 @@ ROUNDS = {
     "puf": {"unlearn": 3},
     "fedquit": {"unlearn": 3},
     "fedmemprune": {"unlearn": 3},
+    "hessian-reset": {"diagonal": 2, "unlearn": 2},
 }
 
 
@@ -41,7 +42,9 @@ def run(federate, pretrained):
         settings = (f"unlearn.method={method}", "pretrain.rounds=3", "unlearn.rounds=2", "federaser.interval=1")
         federation = federate(*settings, *more, start=start)
         federation.recorder.kept.update(kept or {})
-        return federation, methods.unlearn(federation, pretrained(federation))
+        base = pretrained(federation)
+        federation.pool.install(state.flatten(base))
+        return federation, methods.unlearn(federation, base)
 
     return make
 
@@ -93,11 +96,14 @@ def test_a_run_that_ends_after_a_round_has_the_model_of_that_round(run, whole, m
     pretrained = {"pretrain": federation.recorder.saved["pretrain"]}
     short, found = run(method, pretrained, federation.recorder.kept, f"{about.rounds}={1 - about.first}")
     assert [n for name, n in short.recorder.rounds if name == phase] == [1]
+    if METHODS[method].settings_in == "hessian_reset":  # what its rounds train is no whole model
+        assert state.state_hash(found.state) != state.state_hash(longer.state)
+        return
     after = state.unflatten(federation.recorder.rounds[phase, 1].payload, longer.state)
     assert state.state_hash(found.state) == state.state_hash(after) != state.state_hash(longer.state)
 
 
-@pytest.mark.parametrize("method", OTHERS)
+@pytest.mark.parametrize("method", [name for name in OTHERS if name != "hessian-reset"])
 def test_the_bytes_of_every_round_are_whole_models_and_of_a_replay_nothing(whole, method):
     federation, found = whole(method)
     model = 4 * (2 * 25 + 2 + 4 * 2 + 128 * 4 + 4) + 8
@@ -121,6 +127,7 @@ def test_who_takes_part(whole, method, targets):
         "exactfun": {("replay", n): 5 for n in range(1, 4)},
         "puf": {("unlearn", 1): 5},
         "fedquit": {("unlearn", 1): len(targets)},
+        "hessian-reset": {("diagonal", 1): len(targets)},
     }
     expected = dict.fromkeys(taking_part, others) | special.get(method, {})
     assert taking_part == expected

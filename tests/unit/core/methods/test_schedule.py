@@ -19,6 +19,7 @@ SETTINGS = [
     ("unlearn.method=puf",),
     ("unlearn.method=fedquit",),
     ("unlearn.method=fedmemprune",),
+    ("unlearn.method=hessian-reset",),
     ("unlearn.method=fused", "unlearn.layers=1", "unlearn.selection=critical"),
     ("unlearn.method=fused", "unlearn.layers=[fc]", "unlearn.mask=random"),
     ("unlearn.method=fused", "unlearn.layers=1"),
