@@ -27,6 +27,7 @@ from fused_ray.config.parts.methods import (
     HessianResetConfig,
     Method,
     PufConfig,
+    RidgeConfig,
 )
 from fused_ray.config.parts.partitions import PARTITIONING
 from fused_ray.config.parts.scenarios import SCENARIO, Kind, Request
@@ -104,6 +105,7 @@ class Settings(Section):
     fedquit: FedQuitConfig = FedQuitConfig()
     fedmemprune: FedMemPruneConfig = FedMemPruneConfig()
     hessian_reset: HessianResetConfig = HessianResetConfig()
+    ridge: RidgeConfig = RidgeConfig()
     retrain: RetrainConfig = RetrainConfig()
     deployment: DeploymentConfig = DeploymentConfig()
     audit: AuditConfig = AuditConfig()

@@ -142,6 +142,13 @@ class HessianResetConfig(Section):
     """Examples a step; a round is one pass."""
 
 
+class RidgeConfig(Section):
+    """Method `ridge`: an output layer in closed form on the features of M_r, from which data are taken away exactly."""
+
+    penalty: Annotated[Real, Field(ge=0, le=1e9)] = 1.0
+    """Lambda, what is added to the diagonal of the sum of products over all examples."""
+
+
 def _fused(settings: Any) -> Mapping[str, int]:
     unlearn = settings.unlearn
     ranks = isinstance(unlearn.layers, int) and unlearn.selection_part[0].ranks
@@ -237,6 +244,14 @@ METHODS: dict[str, Method] = {
         phases=lambda settings: {"diagonal": 2, "unlearn": settings.unlearn.rounds},
         shown=lambda settings, phase, round, examples: examples,
         every_update=True,
+    ),
+    "ridge": Method(
+        "fused_ray.core.methods.ridge:unlearn",
+        rounds=None,
+        settings_in="ridge",
+        phases=lambda settings: {"head": 1, "unlearn": int(settings.kind not in WHOLE_CLIENTS)},
+        cost={"head": 0.4, "unlearn": 0.4},
+        shown=lambda settings, phase, round, examples: examples,
     ),
 }
 METHOD = Door("method", "fused_ray.methods", METHODS, Method, "a fused_ray.api.Method")

@@ -123,6 +123,7 @@ OTHER: dict[str, str | None] = {
     "hessian_reset.lr": "0.1",
     "hessian_reset.momentum": "0",
     "hessian_reset.batch_size": "64",
+    "ridge.penalty": "10",
     "retrain.rounds": "0",
     "retrain.participation": "0.1",
     "deployment.profile": "phones",

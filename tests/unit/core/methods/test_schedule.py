@@ -20,6 +20,7 @@ SETTINGS = [
     ("unlearn.method=fedquit",),
     ("unlearn.method=fedmemprune",),
     ("unlearn.method=hessian-reset",),
+    ("unlearn.method=ridge",),
     ("unlearn.method=fused", "unlearn.layers=1", "unlearn.selection=critical"),
     ("unlearn.method=fused", "unlearn.layers=[fc]", "unlearn.mask=random"),
     ("unlearn.method=fused", "unlearn.layers=1"),

@@ -202,7 +202,10 @@ def test_one_answer_is_enough_to_rank_by_and_none_is_told(clocked: Any, pretrain
     [
         ("fused", ("unlearn.mask=random",), 0),
         ("fused", ("unlearn.mask=saliency",), 500),
-        *((method, (), 0) for method in ("retrain", "finetune", "not", "federaser", "exactfun", "fedmemprune")),
+        *(
+            (method, (), 0)
+            for method in ("retrain", "finetune", "not", "federaser", "exactfun", "fedmemprune", "ridge")
+        ),
         *((method, (), 500) for method in ("puf", "eraseclient", "fedquit", "hessian-reset")),
     ],
 )
