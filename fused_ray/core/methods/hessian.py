@@ -18,6 +18,7 @@ adapter, in evaluation mode, so running statistics stay. The server keeps no val
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -131,12 +132,14 @@ def diagonal(
 
     def log_probability(parameters: dict[str, torch.Tensor], x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         logits = models.logits_of(functional_call(space.model, parameters, (x[None],)))
-        return logits.log_softmax(1)[0].gather(0, c[None])[0]
+        found: torch.Tensor = logits.log_softmax(1)[0].gather(0, c[None])[0]
+        return found
 
     each = vmap(grad(log_probability), in_dims=(None, 0, 0))
     sums = [torch.zeros(value.numel(), dtype=torch.float64, device=space.device) for value in wanted.values()]
     step, loss = max(1, min(BLOCK, AT_ONCE // sum(map(len, sums)))), 0.0
-    with state.asking(space.model, ()):  # the gradients are those of copies
+    with state.asking(space.model, ()), warnings.catch_warnings():  # the gradients are those of copies
+        warnings.filterwarnings("ignore", "There is a performance drop")  # of attention, example by example
         for start in range(0, len(indices), step):
             rows = indices[start : start + step]
             x = space.images("train", rows)

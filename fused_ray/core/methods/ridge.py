@@ -17,7 +17,6 @@ is what an audit calls head only. G_k of fewer examples than d gives their featu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +29,7 @@ from fused_ray.config.parts.methods import WHOLE_CLIENTS
 from fused_ray.core import state, wire
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.methods.shared import blank_model
+from fused_ray.core.participation import Who
 from fused_ray.core.rounds import Federation, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.wire import Delivery
@@ -57,16 +57,16 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         raise ConfigError(f"unlearn.method: ridge adds up at most {EXAMPLES:,} examples; lower data.limit")
     delivery = Delivery(wire.model_bytes(state.flatten(base), federation.anatomy.frozen_values))
     head = asked(federation, layer, "head", "held", federation.participants("head", "held"), delivery)
-    gone = head.server["gone"]
+    sums, gone = head.server["sums"].astype(np.int64), head.server["gone"].astype(np.int64)
     owners = [client for client in scenario.clients("forgotten") if client in head.figures["clients"]]
     if config.kind not in WHOLE_CLIENTS and owners:
-        gone = asked(federation, layer, "unlearn", "forgotten", owners, delivery).server["sums"]
+        gone = asked(federation, layer, "unlearn", "forgotten", owners, delivery).server["sums"].astype(np.int64)
 
     def model(sums: IntVector) -> Arrays:
         d = base[f"{layer}.weight"].shape[1] + 1
         return with_head(base, layer, solved(*unpacked(sums, d, federation.data.classes), config.ridge.penalty))
 
-    before, after = (state.flatten(model(sums)) for sums in (head.server["sums"], head.server["sums"] - gone))
+    before, after = (state.flatten(model(some)) for some in (sums, sums - gone))
     start_metrics = federation.evaluate(ModelEvaluation(), before)
     metrics = federation.evaluate(ModelEvaluation(), after)
     return replace(whole_model(after, base, metrics, start_metrics), before=start_metrics)
@@ -122,7 +122,7 @@ class Products(OnExamples):
         return 0  # but for M_r, which is sent once
 
 
-def asked(federation: Federation, layer: str, phase: str, on: On, clients: Sequence[int], delivery: Delivery) -> Saved:
+def asked(federation: Federation, layer: str, phase: str, on: On, clients: Who, delivery: Delivery) -> Saved:
     """The sums of clients' messages, those of the forgotten clients' apart as well, and who sent one."""
     inputs = blank_model(federation).get_parameter(f"{layer}.weight").shape[1]
     work = Products(phase, on, layer, inputs + 1, federation.data.classes)
@@ -158,7 +158,8 @@ def rounded(phi: NDArray[np.float64], who: str) -> NDArray[np.float64]:
     largest = np.abs(phi).max(initial=0.0)
     if not largest <= LARGEST:
         raise NumericsError(f"{who}: a feature is {largest:g}, and ridge takes them up to {LARGEST}; lower train.lr")
-    return np.rint(np.c_[phi, np.ones(len(phi))] * 2.0**FRACTION)
+    steps: NDArray[np.float64] = np.rint(np.c_[phi, np.ones(len(phi))] * 2.0**FRACTION)
+    return steps
 
 
 def products(phi: NDArray[np.float64], labels: IntVector, classes: int) -> IntVector:
@@ -189,7 +190,8 @@ def unpacked(sums: IntVector, d: int, classes: int) -> tuple[NDArray[np.float64]
     upper, gram = d * (d + 1) // 2, np.zeros((d, d))
     gram[np.triu_indices(d)] = sums[:upper] * 2.0 ** (-2 * FRACTION)
     gram = np.triu(gram) + np.triu(gram, 1).T
-    return gram, sums[upper:].reshape(d, classes) * 2.0**-FRACTION
+    moments = sums[upper:].astype(np.float64).reshape(d, classes) * 2.0**-FRACTION
+    return gram, moments
 
 
 def solved(gram: NDArray[np.float64], moments: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
