@@ -8,6 +8,7 @@ from fused_ray.config.execution import EngineConfig as EngineConfig
 from fused_ray.config.execution import OutputConfig as OutputConfig
 from fused_ray.config.fields import Section as Section
 from fused_ray.config.parts.methods import EraseClientConfig as EraseClientConfig
+from fused_ray.config.parts.methods import FedQuitConfig as FedQuitConfig
 from fused_ray.config.reference import describe as describe
 from fused_ray.config.run_config import RunConfig as RunConfig
 from fused_ray.config.sections import DataConfig as DataConfig

@@ -125,6 +125,7 @@ def _method(config: Settings) -> None:
         raise ValueError(
             f"unlearn.method: {method} {'forgets whole clients and ' if able == WHOLE_CLIENTS else ''}cannot do the "
             f"scenario {scenario!r}{of_kind}; it can do {', '.join(able)}"
+            + (f": {config.method.reason}" if config.method.reason else "")
         )
     if method == "retrain" and config.retrain_rounds == 0:
         raise ValueError("retrain.rounds: the method retrain needs at least 1")

@@ -294,7 +294,7 @@ class UnlearnConfig(Section):
     """The unlearning method, its rounds, and the adapter of `fused`."""
 
     method: str = "fused"
-    """fused, retrain, finetune, federaser, eraseclient, exactfun, not, puf; or your own, package.module:object."""
+    """fused, or a rival, as README.md lists them; or your own, package.module:object."""
     args: dict[str, Any] = Field(default={})
     """Settings of a method of your own, by name, as its section says."""
     rounds: Rounds = 5

@@ -17,7 +17,18 @@ from fused_ray.config.parts.aggregates import AGGREGATE
 from fused_ray.config.parts.client_optimisers import CLIENT_OPTIMISER
 from fused_ray.config.parts.datasets import DATASET
 from fused_ray.config.parts.door import Door, chosen, options
-from fused_ray.config.parts.methods import METHOD, EraseClientConfig, ExactFunConfig, FedEraserConfig, Method, PufConfig
+from fused_ray.config.parts.methods import (
+    METHOD,
+    EraseClientConfig,
+    ExactFunConfig,
+    FedEraserConfig,
+    FedMemPruneConfig,
+    FedQuitConfig,
+    HessianResetConfig,
+    Method,
+    PufConfig,
+    RidgeConfig,
+)
 from fused_ray.config.parts.partitions import PARTITIONING
 from fused_ray.config.parts.scenarios import SCENARIO, Kind, Request
 from fused_ray.config.parts.schedules import SCHEDULE
@@ -91,6 +102,10 @@ class Settings(Section):
     eraseclient: EraseClientConfig = EraseClientConfig()
     exactfun: ExactFunConfig = ExactFunConfig()
     puf: PufConfig = PufConfig()
+    fedquit: FedQuitConfig = FedQuitConfig()
+    fedmemprune: FedMemPruneConfig = FedMemPruneConfig()
+    hessian_reset: HessianResetConfig = HessianResetConfig()
+    ridge: RidgeConfig = RidgeConfig()
     retrain: RetrainConfig = RetrainConfig()
     deployment: DeploymentConfig = DeploymentConfig()
     audit: AuditConfig = AuditConfig()

@@ -54,12 +54,16 @@ def check_memory(config: RunConfig, values: int) -> None:
     phases = ("pretrain", "unlearn", "retrain")
     most = max(count(config.participation(phase), clients) for phase in phases)
     needed = most * values * 4 / 1e6
-    if config.federation.aggregate_part[0].entry is not None and needed > limit:
-        raise ConfigError(
-            f"federation.aggregate: {aggregate} needs every update at once, {most} clients x "
-            f"{values:,} values x 4 bytes = {needed:,.1f} MB; engine.aggregate_memory_mb allows {limit:,.1f}: "
-            "raise it, or take the mean"
-        )
+    if needed <= limit:
+        return
+    said = (
+        f"needs every update at once, {most} clients x {values:,} values x 4 bytes = {needed:,.1f} MB; "
+        f"engine.aggregate_memory_mb allows {limit:,.1f}: raise it"
+    )
+    if config.federation.aggregate_part[0].entry is not None:
+        raise ConfigError(f"federation.aggregate: {aggregate} {said}, or take the mean")
+    if config.method.every_update:
+        raise ConfigError(f"unlearn.method: {config.unlearn.method} {said}")
 
 
 def _learns(round: Round) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from fused_ray.config.fields import Count, Rate, Real, Section
+from fused_ray.config.fields import Count, Rate, Real, Section, Share
 from fused_ray.config.parts.door import Door
 
 ALL = ("class", "client", "sample", "exclusive")
@@ -45,10 +45,14 @@ class Method:
     """Examples that a client with so many is shown in a round of a phase, repeats counted, at the most."""
     mean_alone: bool = False
     """Whether its formulas hold for the plain mean of clients' models alone; other servers are refused then."""
+    every_update: bool = False
+    """Whether its server looks at single updates of whole models, which must fit `engine.aggregate_memory_mb`."""
     section: type[BaseModel] | None = None
     """The settings of its own, a subclass of `fused_ray.config.Section`; a run says them in unlearn.args."""
     settings_in: str | None = None
     """Of this package's own: the section of a run's configuration that has its settings instead."""
+    reason: str = ""
+    """Why it cannot do the other scenarios, as a clause; for the line that refuses them."""
 
 
 class FedEraserConfig(Section):
@@ -93,6 +97,56 @@ class PufConfig(Section):
     """regular: everybody takes part in the first round; special: the target clients alone."""
     eta: Rate | None = None
     """Factor of the target clients' negated update; unset: 20 (regular), 2 (special)."""
+
+
+class FedQuitConfig(Section):
+    """Method `fedquit`: the target clients imitate a teacher that does not know their labels, then the others recover.
+
+    The defaults are the paper's for CIFAR-10 at Dirichlet 0.3 with ResNet-18.
+    """
+
+    lr: Rate = 1e-4
+    """Learning rate of the student's Adam."""
+    epochs: Count = 1
+    """Passes over the target's data."""
+    batch_size: Count = 32
+    """Examples a step of the student."""
+    teacher: Literal["lowest", "max-entropy", "flat"] = "lowest"
+    """The teacher's logit of the true class: the lowest (lowest; flat: the others alike), or that of most entropy."""
+
+
+class FedMemPruneConfig(Section):
+    """Method `fedmemprune`: values that hardly move when the others train are drawn anew, then the others recover."""
+
+    share: Share = 0.4
+    """Share p of the values that are drawn anew; the paper's for CIFAR-10 and EMNIST at Dirichlet 0.5."""
+    vectors: Literal["uniform", "zero"] = "uniform"
+    """What becomes of values in vectors, such as biases: uniform from -0.1 to 0.1, or zero."""
+
+
+class HessianResetConfig(Section):
+    """Method `hessian-reset`: values that the targets' curvature singles out are set to zero and trained again.
+
+    The paper's optimiser; it looks at shares of 5 to 50%.
+    """
+
+    share: Share = 0.1
+    """Share of each layer's values that is reset, at the most."""
+    diagonal: Literal["sampled", "exact"] = "sampled"
+    """The curvature of an example: of one class drawn by the model's probabilities, or of all."""
+    lr: Rate = 0.01
+    """Learning rate of what was reset."""
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    """Its momentum."""
+    batch_size: Count = 32
+    """Examples a step; a round is one pass."""
+
+
+class RidgeConfig(Section):
+    """Method `ridge`: an output layer in closed form on the features of M_r, from which data are taken away exactly."""
+
+    penalty: Annotated[Real, Field(ge=0, le=1e9)] = 1.0
+    """Lambda, what is added to the diagonal of the sum of products over all examples."""
 
 
 def _fused(settings: Any) -> Mapping[str, int]:
@@ -165,6 +219,39 @@ METHODS: dict[str, Method] = {
         shown=lambda settings, phase, round, examples: (
             examples if (phase, round) == ("unlearn", 1) else settings.train.shown(examples)
         ),
+    ),
+    "fedquit": Method(
+        "fused_ray.core.methods.fedquit:unlearn",
+        ("client", "sample", "exclusive"),
+        reason="only the device of a target relabels, and of a class every device may hold some",
+        first=1,
+        settings_in="fedquit",
+        phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
+        shown=lambda settings, phase, round, examples: (
+            settings.fedquit.epochs * examples if (phase, round) == ("unlearn", 1) else settings.train.shown(examples)
+        ),
+    ),
+    "fedmemprune": Method(
+        "fused_ray.core.methods.fedmemprune:unlearn",
+        first=1,
+        settings_in="fedmemprune",
+        phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
+        every_update=True,
+    ),
+    "hessian-reset": Method(
+        "fused_ray.core.methods.hessian:unlearn",
+        settings_in="hessian_reset",
+        phases=lambda settings: {"diagonal": 2, "unlearn": settings.unlearn.rounds},
+        shown=lambda settings, phase, round, examples: examples,
+        every_update=True,
+    ),
+    "ridge": Method(
+        "fused_ray.core.methods.ridge:unlearn",
+        rounds=None,
+        settings_in="ridge",
+        phases=lambda settings: {"head": 1, "unlearn": int(settings.kind not in WHOLE_CLIENTS)},
+        cost={"head": 0.4, "unlearn": 0.4},
+        shown=lambda settings, phase, round, examples: examples,
     ),
 }
 METHOD = Door("method", "fused_ray.methods", METHODS, Method, "a fused_ray.api.Method")

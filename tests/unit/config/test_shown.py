@@ -18,6 +18,8 @@ SHOWN = [
     ("eraseclient", "unlearn", 2, 56),
     ("puf", "unlearn", 1, 20),
     ("puf", "unlearn", 2, 56),
+    ("fedquit", "unlearn", 1, 20),
+    ("fedquit", "unlearn", 2, 56),
 ]
 
 

@@ -202,8 +202,11 @@ def test_one_answer_is_enough_to_rank_by_and_none_is_told(clocked: Any, pretrain
     [
         ("fused", ("unlearn.mask=random",), 0),
         ("fused", ("unlearn.mask=saliency",), 500),
-        *((method, (), 0) for method in ("retrain", "finetune", "not", "federaser", "exactfun")),
-        *((method, (), 500) for method in ("puf", "eraseclient")),
+        *(
+            (method, (), 0)
+            for method in ("retrain", "finetune", "not", "federaser", "exactfun", "fedmemprune", "ridge")
+        ),
+        *((method, (), 500) for method in ("puf", "eraseclient", "fedquit", "hessian-reset")),
     ],
 )
 def test_which_methods_wait_for_a_target_that_is_away(
