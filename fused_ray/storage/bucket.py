@@ -5,6 +5,8 @@ What is asked of the service: reads see the last write, and PUT honours `If-None
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
@@ -14,7 +16,7 @@ from typing import Any, NamedTuple
 from fused_ray.errors import NotWrittenError, RunDirectoryError
 
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
-_ABSENT = {"NoSuchKey", "404"}
+_ABSENT = "NoSuchKey"
 _AT_ONCE = 1000
 """Objects that one request removes at most."""
 
@@ -50,9 +52,11 @@ class Bucket:
             try:
                 found = self._files.call_s3("get_object", Bucket=self._bucket, Key=self._key(name))
             except FileNotFoundError as error:
-                if _code(error) in _ABSENT:
+                if _code(error) == _ABSENT:
                     return None
                 raise
+            if "LastModified" not in found:
+                raise OSError("its answer is not one of S3")
             body = self._body(found["Body"])
         now = found["ResponseMetadata"]["HTTPHeaders"].get("date")
         age = (parsedate_to_datetime(now) - found["LastModified"]).total_seconds() if now else 0.0
@@ -70,7 +74,7 @@ class Bucket:
                     "put_object", Bucket=self._bucket, Key=self._key(name), Body=body, **condition
                 )
             except OSError as error:
-                if _code(error) in _LOST_RACE | _ABSENT:
+                if _code(error) in _LOST_RACE | {_ABSENT}:
                     return None
                 raise
         return str(put["ETag"])
@@ -130,12 +134,18 @@ class Bucket:
         except PermissionError as error:
             reason = f"access is denied ({_code(error) or error}); are the credentials right, and may they write there?"
         except FileNotFoundError as error:
-            reason = f"there is no bucket {self._bucket}" if _code(error) in ("NoSuchBucket", "404") else str(error)
-        except (OSError, BotoCoreError) as error:
-            reason = f"the service fails ({str(error).rstrip('.')}); is AWS_ENDPOINT_URL right, and can it be reached?"
+            reason = f"there is no bucket {self._bucket}" if _code(error) == "NoSuchBucket" else _failure(error)
+        except (OSError, BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
+            reason = _failure(error)
         else:
             return
         raise NotWrittenError(f"{self.uri}: {reason}")
+
+
+def _failure(error: Exception) -> str:
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return f"its folder here, in TMPDIR, cannot be written: {os.strerror(error.errno)}"  # type: ignore[attr-defined]
+    return f"the service fails ({str(error).rstrip('.')}); is AWS_ENDPOINT_URL right, and can it be reached?"
 
 
 def _code(error: BaseException) -> str:

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from fused_ray.config.paths import remote
-from fused_ray.errors import FusedRayError, NotWrittenError, RunDirectoryError
+from fused_ray.errors import ConfigError, FusedRayError, NotWrittenError, RunDirectoryError
 from fused_ray.storage.bucket import Bucket, Content
 
 MANIFEST = "manifest.json"
@@ -69,10 +70,15 @@ class Mirror:
         if known := next((Path(folder) for folder, its in _mounted.items() if its == uri), None):
             return cls(known.parent)
         Bucket(uri)  # says what is wrong with it
-        root = Path(tempfile.mkdtemp(prefix="fused_ray-"))
-        (root / _HERE).mkdir()
+        if not {_HERE, ".", ".."}.isdisjoint(uri.split("/")):  # its last part names the folder here
+            raise RunDirectoryError(f"{uri}: no part of a folder on S3 can be {_HERE}, . or ..")
         state = {"uri": uri, "etag": None, "manifest": _empty(), "token": None}
-        (root / _HERE / "state.json").write_text(json.dumps(state))
+        try:
+            root = Path(tempfile.mkdtemp(prefix="fused_ray-"))
+            (root / _HERE).mkdir()
+            (root / _HERE / "state.json").write_text(json.dumps(state))
+        except OSError as error:
+            raise NotWrittenError(f"{uri}: no folder for it can be made in TMPDIR: {error.strerror}") from None
         mirror = cls(root)
         weakref.finalize(_KEEPER, shutil.rmtree, root, ignore_errors=True)
         _mounted[str(mirror.folder)] = uri
@@ -87,6 +93,7 @@ class Mirror:
 
     def fetch(self) -> None:
         """Make the folder here what it is there now."""
+        last = None
         with self._alone():
             for _ in range(_TRIES):
                 if (state := self._read())["token"] is not None:
@@ -95,6 +102,9 @@ class Mirror:
                 if self._download(manifest):
                     self._write({**state, "manifest": manifest, "etag": content.etag if content else None})
                     return
+                if manifest["version"] == last:
+                    raise self._incomplete()
+                last = manifest["version"]
         raise NotWrittenError(f"{self.uri} is changing all the time; try again")
 
     def _manifest(self) -> tuple[dict[str, Any], Content | None]:
@@ -103,10 +113,11 @@ class Mirror:
             return _empty(), None
         try:
             manifest = json.loads(content.body)
-            intact = manifest["format"] == FORMAT
-        except (ValueError, TypeError, KeyError):
-            intact = False
-        if not intact:
+            intact = manifest["format"] == FORMAT and manifest.keys() == _empty().keys()
+            inside = intact and all(map(_is_inside, (*manifest["files"], *(manifest["before"] or {}))))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            inside = False
+        if not inside:
             raise RunDirectoryError(f"{self.uri}/{MANIFEST} is not what this version of the program writes")
         return manifest, content
 
@@ -123,6 +134,9 @@ class Mirror:
             )
         other = {key: self.folder / name for name, key in wanted.items() if key and here.get(name) != key}
         return self._bucket.get(other)
+
+    def _incomplete(self) -> RunDirectoryError:
+        return RunDirectoryError(f"{self.uri} lacks objects that its {MANIFEST} names; they were removed")
 
     # -- one writer
 
@@ -146,7 +160,7 @@ class Mirror:
                 taken |= {"id": uuid.uuid4().hex, "files": {}}
                 taken["before"] = manifest["files"] if begun else manifest["before"]
             elif not self._download(manifest):
-                raise RunDirectoryError(f"{self.uri} lacks objects that its {MANIFEST} names; they were removed")
+                raise self._incomplete()
             self._swap({**state, "token": token, "etag": content.etag if content else None}, taken)
             self._remove_orphans(taken)
         self._beats = threading.Event()
@@ -162,7 +176,8 @@ class Mirror:
             state = self._owned()
             was = state["manifest"]
             now = {**was, "lease": None, "before": None if settled else was["before"]}
-            self._swap({**state, "token": None}, now)
+            state = self._swap(state, now)
+            self._write({**state, "token": None})
             self._drop(was, now)
 
     def _free(self) -> tuple[dict[str, Any], Content | None]:
@@ -194,16 +209,18 @@ class Mirror:
     def add(self, names: Iterable[str], removed: Iterable[str] = (), later: bool = False) -> None:
         """Upload files of the folder here, and name them there. Folders end with a slash.
 
-        `later`: with the next ones. Raises RunDirectoryError if another writer has taken over.
+        `later`: with the next ones. Raises RunDirectoryError if another writer has taken over. The lease is renewed
+        while it uploads, however long that takes.
         """
         self._later += names
         if later:
             return
+        manifest = self._owned()["manifest"]
+        new = {name: self._fresh_key(name, manifest) for name in dict.fromkeys(self._later)}
+        self._bucket.put({key: self.folder / name for name, key in new.items() if key})
         with self._alone():
             state = self._owned()
             manifest = state["manifest"]
-            new = {name: self._fresh_key(name, manifest) for name in dict.fromkeys(self._later)}
-            self._bucket.put({key: self.folder / name for name, key in new.items() if key})
             files = {**manifest["files"], **new}
             for name in removed:
                 files.pop(name, None)
@@ -229,13 +246,17 @@ class Mirror:
     def _swap(self, state: dict[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the manifest if it is still the one that is known here. Raises RunDirectoryError, for good, if not.
 
-        An answer may have been lost: then the refusal is of a repetition, and what is there is what was written.
+        An answer may have been lost: then the refusal is of a repetition, and what is there is what was written. Or it
+        was the answer to an earlier one, which was given up: then what is there has this writer's token still.
         """
         manifest = {**manifest, "version": uuid.uuid4().hex}
         body = json.dumps(manifest).encode()
         etag = self._bucket.swap(MANIFEST, body, state["etag"])
-        if etag is None and (there := self._bucket.read(MANIFEST)) is not None and there.body == body:
-            etag = there.etag
+        if etag is None and (there := self._bucket.read(MANIFEST)) is not None:
+            if there.body == body:
+                etag = there.etag
+            elif state["token"] is not None and _token(there.body) == state["token"]:
+                etag = self._bucket.swap(MANIFEST, body, there.etag)
         if etag is None:
             self._write({**state, "token": None})
             raise RunDirectoryError(f"{self.uri} was taken over by another run; this one stops writing")
@@ -249,11 +270,16 @@ class Mirror:
             self._bucket.remove(sorted(_keys(was) - _keys(now)))
 
     def _remove_orphans(self, manifest: Mapping[str, Any]) -> None:
-        """Remove what writers before this one uploaded and never named; not what one after it may have."""
+        """Remove what writers before this one uploaded and never named; not what one after it may have.
+
+        Folders inside this one that have manifests of their own are not its.
+        """
         named, known = manifest["generation"], _keys(manifest)
         with contextlib.suppress(NotWrittenError):
-            names = [name for name in self._bucket.names() if name != MANIFEST and name not in known]
-            self._bucket.remove([name for name in names if _generation(name) < named])
+            names = self._bucket.names()
+            others = tuple(name.removesuffix(MANIFEST) for name in names if name.endswith(f"/{MANIFEST}"))
+            rubbish = [name for name in names if name not in known and _generation(name) < named]
+            self._bucket.remove([name for name in rubbish if not name.startswith(others)])
 
     def _fresh_key(self, name: str, manifest: Mapping[str, Any]) -> str:
         return "" if name.endswith("/") else f"{name}~{manifest['generation']}-{uuid.uuid4().hex[:12]}"
@@ -275,8 +301,11 @@ class Mirror:
 
     def _write(self, state: Mapping[str, Any]) -> None:
         temporary = self._state.with_suffix(".tmp")
-        temporary.write_text(json.dumps(state))
-        os.replace(temporary, self._state)
+        try:
+            temporary.write_text(json.dumps(state))
+            os.replace(temporary, self._state)
+        except OSError as error:
+            raise NotWrittenError(f"{self._state} cannot be written: {error.strerror}") from None
 
 
 class _Keeper:
@@ -291,7 +320,10 @@ def _empty() -> dict[str, Any]:
 
 
 def _seconds() -> float:
-    return float(os.environ.get(LEASE, "30"))
+    given = os.environ.get(LEASE, "30")
+    if not re.fullmatch(r"\d+(\.\d+)?", given) or not float(given):
+        raise ConfigError(f"{LEASE}: a number of seconds above 0 is wanted, not {given!r}")
+    return float(given)
 
 
 def _lease(token: str) -> dict[str, Any]:
@@ -306,6 +338,20 @@ def _keys(manifest: Mapping[str, Any]) -> set[str]:
     return {key for key in (*manifest["files"].values(), *(manifest["before"] or {}).values()) if key}
 
 
+def _is_inside(name: str) -> bool:
+    """Whether a file's name stays in its folder."""
+    return not name.startswith("/") and ".." not in name.split("/")
+
+
+def _token(body: bytes) -> str | None:
+    """Whose lease a manifest holds."""
+    try:
+        token: str = json.loads(body)["lease"]["token"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return token
+
+
 def _generation(key: str) -> int:
-    number = key.rpartition("~")[2].partition("-")[0]
-    return int(number) if number.isdigit() else 1 << 62
+    found = re.search(r"~(\d+)-[0-9a-f]{12}$", key)
+    return int(found[1]) if found else 1 << 62

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from typing import Any
 
 import pytest
 
-from fused_ray.errors import NotWrittenError, RunDirectoryError
+from fused_ray.errors import ConfigError, NotWrittenError, RunDirectoryError
 from fused_ray.storage import mirror as mirrors
 from fused_ray.storage.mirror import MANIFEST, Mirror
 from tests.s3 import client, served
@@ -37,10 +39,10 @@ def bucket(server: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pyt
     s3.delete_bucket(Bucket="bucket")
 
 
-def elsewhere() -> Mirror:
+def elsewhere(uri: str = "s3://bucket/runs/x") -> Mirror:
     """The folder as another machine has it: what this process has mounted is forgotten."""
     mirrors._mounted.clear()
-    mirror = Mirror.mount("s3://bucket/runs/x")
+    mirror = Mirror.mount(uri)
     mirror.fetch()
     return mirror
 
@@ -144,6 +146,119 @@ def test_an_upload_that_was_never_named_does_not_count(bucket: Any) -> None:
     there.release()
 
 
+def test_neither_a_folder_inside_nor_a_file_of_the_users_is_an_orphan(bucket: Any) -> None:
+    inner = elsewhere("s3://bucket/runs/x/inner")
+    inner.take(fresh=True)
+    write(inner, "a.txt", "the inner one's")
+    inner.release()
+    bucket.put_object(Bucket="bucket", Key="runs/x/notes~1", Body=b"a user's")
+    begun().release()
+    outer = elsewhere()
+    outer.take()  # its generation is above the inner one's
+    outer.release()
+    assert (elsewhere("s3://bucket/runs/x/inner").folder / "a.txt").read_text() == "the inner one's"
+    assert "notes~1" in keys(bucket)
+
+
+def test_an_upload_longer_than_the_lease_keeps_the_lease(bucket: Any) -> None:
+    mirror = begun()
+    put = mirror._bucket.put
+
+    def slowly(files: Any) -> None:
+        time.sleep(3.5)  # objects say when they were written in whole seconds
+        put(files)
+
+    mirror._bucket.put = slowly  # type: ignore[method-assign]
+    writer = Thread(target=write, args=(mirror, "b.txt", "b"))
+    writer.start()
+    with pytest.raises(RunDirectoryError, match="is being written by another run"):
+        elsewhere().take()
+    writer.join()
+    mirror.release()
+    assert elsewhere().files == ["a.txt", "b.txt"]
+
+
+def test_a_renewal_whose_answer_was_lost_shuts_nobody_out(bucket: Any) -> None:
+    mirror = begun()
+    swap = mirror._bucket.swap
+
+    def lost(name: str, body: bytes, etag: str | None) -> str | None:
+        swap(name, body, etag)
+        raise NotWrittenError("no answer")
+
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(mirror._bucket, "swap", lost)
+        with pytest.raises(NotWrittenError):
+            mirror._swap(mirror._read(), mirror._read()["manifest"])
+    write(mirror, "b.txt", "b")
+    mirror.release()
+    assert elsewhere().files == ["a.txt", "b.txt"]
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/..", "s3://bucket/a/../b", "s3://bucket/.", "s3://bucket/.mirror"])
+def test_a_folder_that_would_lie_elsewhere_here_is_refused(bucket: Any, uri: str) -> None:
+    with pytest.raises(RunDirectoryError, match="no part of a folder on S3 can be"):
+        Mirror.mount(uri)
+
+
+def test_a_folder_of_the_users_with_the_same_name_is_none_of_it(tmp_path: Path) -> None:
+    (tmp_path / ".mirror").mkdir()
+    assert Mirror.of(tmp_path / "run") is None
+
+
+def test_an_object_that_was_removed_by_hand_is_one_line(bucket: Any) -> None:
+    begun().release()
+    bucket.delete_object(Bucket="bucket", Key=f"runs/x/{next(key for key in keys(bucket) if 'a.txt' in key)}")
+    with pytest.raises(RunDirectoryError, match=r"lacks objects that its manifest\.json names; they were removed"):
+        elsewhere()
+
+
+def test_a_manifest_that_names_files_outside_the_folder_is_refused(bucket: Any) -> None:
+    for name in ("../x", "a/../../x", "/x"):
+        manifest = {**mirrors._empty(), "files": {name: "x~1-000000000000"}}
+        bucket.put_object(Bucket="bucket", Key=f"runs/x/{MANIFEST}", Body=json.dumps(manifest).encode())
+        with pytest.raises(RunDirectoryError, match="is not what this version of the program writes"):
+            elsewhere()
+
+
+@pytest.mark.parametrize("seconds", ["abc", "0", "-1", "nan", ""])
+def test_a_lease_of_no_seconds_is_refused(bucket: Any, monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
+    monkeypatch.setenv(mirrors.LEASE, seconds)
+    with pytest.raises(ConfigError, match="FUSED_RAY_LEASE_SECONDS: a number of seconds above 0 is wanted"):
+        elsewhere().take(fresh=True)
+
+
+def test_an_endpoint_that_is_no_url_is_one_line(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
+    with pytest.raises(NotWrittenError, match=r"the service fails \(Invalid endpoint: nonsense\); is AWS_ENDPOINT_URL"):
+        elsewhere()
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_web_server_that_is_no_store_is_one_line(bucket: Any, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"<html><br></html>")
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as page:
+        Thread(target=page.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{page.server_port}")
+        with pytest.raises(NotWrittenError, match="the service fails"):
+            elsewhere()
+        page.shutdown()
+
+
+def test_a_temporary_folder_that_is_not_there_is_one_line(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    with pytest.raises(NotWrittenError, match="no folder for it can be made in TMPDIR: No such file"):
+        elsewhere()
+
+
 def test_an_answer_that_was_lost_is_no_lost_race(bucket: Any) -> None:
     mirror = begun()
     swap = mirror._bucket.swap
@@ -189,9 +304,11 @@ def test_a_bucket_that_vanishes_is_one_line(bucket: Any) -> None:
 
 
 def test_a_foreign_manifest_is_refused(bucket: Any) -> None:
-    bucket.put_object(Bucket="bucket", Key=f"runs/x/{MANIFEST}", Body=json.dumps({"a": 1}).encode())
-    with pytest.raises(RunDirectoryError, match="is not what this version of the program writes"):
-        elsewhere()
+    contents: tuple[Any, ...] = ({"a": 1}, {"format": mirrors.FORMAT}, [])
+    for content in contents:
+        bucket.put_object(Bucket="bucket", Key=f"runs/x/{MANIFEST}", Body=json.dumps(content).encode())
+        with pytest.raises(RunDirectoryError, match="is not what this version of the program writes"):
+            elsewhere()
 
 
 @pytest.mark.slow
