@@ -201,11 +201,6 @@ def test_a_folder_that_would_lie_elsewhere_here_is_refused(bucket: Any, uri: str
         Mirror.mount(uri)
 
 
-def test_a_folder_of_the_users_with_the_same_name_is_none_of_it(tmp_path: Path) -> None:
-    (tmp_path / ".mirror").mkdir()
-    assert Mirror.of(tmp_path / "run") is None
-
-
 def test_an_object_that_was_removed_by_hand_is_one_line(bucket: Any) -> None:
     begun().release()
     bucket.delete_object(Bucket="bucket", Key=f"runs/x/{next(key for key in keys(bucket) if 'a.txt' in key)}")
