@@ -195,7 +195,9 @@ def test_a_renewal_whose_answer_was_lost_shuts_nobody_out(bucket: Any) -> None:
     assert elsewhere().files == ["a.txt", "b.txt"]
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/..", "s3://bucket/a/../b", "s3://bucket/.", "s3://bucket/.mirror"])
+@pytest.mark.parametrize(
+    "uri", ["s3://bucket/..", "s3://bucket/a/../b", "s3://bucket/.", f"s3://bucket/{mirrors._HERE}"]
+)
 def test_a_folder_that_would_lie_elsewhere_here_is_refused(bucket: Any, uri: str) -> None:
     with pytest.raises(RunDirectoryError, match="no part of a folder on S3 can be"):
         Mirror.mount(uri)
