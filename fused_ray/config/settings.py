@@ -23,6 +23,7 @@ from fused_ray.config.parts.methods import (
     ExactFunConfig,
     FedEraserConfig,
     FedMemPruneConfig,
+    FedOsdConfig,
     FedQuitConfig,
     HessianResetConfig,
     Method,
@@ -106,6 +107,7 @@ class Settings(Section):
     fedmemprune: FedMemPruneConfig = FedMemPruneConfig()
     hessian_reset: HessianResetConfig = HessianResetConfig()
     ridge: RidgeConfig = RidgeConfig()
+    fedosd: FedOsdConfig = FedOsdConfig()
     retrain: RetrainConfig = RetrainConfig()
     deployment: DeploymentConfig = DeploymentConfig()
     audit: AuditConfig = AuditConfig()

@@ -149,6 +149,20 @@ class RidgeConfig(Section):
     """Lambda, what is added to the diagonal of the sum of products over all examples."""
 
 
+class FedOsdConfig(Section):
+    """Method `fedosd`: away from the targets' data at right angles to what the others learn, then recovery.
+
+    The paper's 100 rounds at 4e-4 and 1e-6 as five rounds that go as far.
+    """
+
+    rounds: Count = 5
+    """Rounds of the first part, in which the targets take part."""
+    lr: Rate = 0.008
+    """The server's rate there."""
+    recovery_lr: Rate = 2e-5
+    """The server's rate in recovery."""
+
+
 def _fused(settings: Any) -> Mapping[str, int]:
     unlearn = settings.unlearn
     ranks = isinstance(unlearn.layers, int) and unlearn.selection_part[0].ranks
@@ -252,6 +266,16 @@ METHODS: dict[str, Method] = {
         phases=lambda settings: {"head": 1, "unlearn": int(settings.kind not in WHOLE_CLIENTS)},
         cost={"head": 0.4, "unlearn": 0.4},
         shown=lambda settings, phase, round, examples: examples,
+    ),
+    "fedosd": Method(
+        "fused_ray.core.methods.fedosd:unlearn",
+        WHOLE_CLIENTS,
+        reason="in it a client either forgets or remembers",
+        rounds=None,
+        settings_in="fedosd",
+        phases=lambda settings: {"unlearn": settings.fedosd.rounds + settings.unlearn.rounds},
+        shown=lambda settings, phase, round, examples: examples,
+        every_update=True,
     ),
 }
 METHOD = Door("method", "fused_ray.methods", METHODS, Method, "a fused_ray.api.Method")

@@ -117,6 +117,7 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
         *("fedmemprune.share=0", "fedmemprune.share=1.1", "fedmemprune.vectors=ones"),
         *("hessian_reset.share=0", "hessian_reset.diagonal=full", "hessian_reset.lr=0", "hessian_reset.momentum=1"),
         *("hessian_reset.batch_size=0", "ridge.penalty=-1"),
+        *("fedosd.rounds=0", "fedosd.lr=0", "fedosd.recovery_lr=0"),
         "retrain.rounds=-1",
         *("engine.backend=mpi", "engine.numerics=ignore", "engine.max_attempts=0", "engine.start_timeout=0"),
         *("engine.min_nodes=0", "engine.wait_nodes=0", "engine.max_lost_nodes=-1"),

@@ -27,6 +27,7 @@ ROUNDS = {
     "fedmemprune": {"unlearn": 3},
     "hessian-reset": {"diagonal": 2, "unlearn": 2},
     "ridge": {"head": 1},
+    "fedosd": {"unlearn": 4},
 }
 
 
@@ -40,7 +41,13 @@ def run(federate, pretrained):
     """`run(method, start, kept, *more)`: the federation and what the method made of its M_r."""
 
     def make(method, start=None, kept=None, *more):
-        settings = (f"unlearn.method={method}", "pretrain.rounds=3", "unlearn.rounds=2", "federaser.interval=1")
+        settings = (
+            f"unlearn.method={method}",
+            "pretrain.rounds=3",
+            "unlearn.rounds=2",
+            "federaser.interval=1",
+            "fedosd.rounds=2",
+        )
         federation = federate(*settings, *more, start=start)
         federation.recorder.kept.update(kept or {})
         base = pretrained(federation)
@@ -104,7 +111,7 @@ def test_a_run_that_ends_after_a_round_has_the_model_of_that_round(run, whole, m
     assert state.state_hash(found.state) == state.state_hash(after) != state.state_hash(longer.state)
 
 
-@pytest.mark.parametrize("method", [name for name in OTHERS if name not in ("hessian-reset", "ridge")])
+@pytest.mark.parametrize("method", [name for name in OTHERS if name not in ("hessian-reset", "ridge", "fedosd")])
 def test_the_bytes_of_every_round_are_whole_models_and_of_a_replay_nothing(whole, method):
     federation, found = whole(method)
     model = 4 * (2 * 25 + 2 + 4 * 2 + 128 * 4 + 4) + 8
@@ -130,6 +137,7 @@ def test_who_takes_part(whole, method, targets):
         "fedquit": {("unlearn", 1): len(targets)},
         "hessian-reset": {("diagonal", 1): len(targets)},
         "ridge": {("head", 1): 5},
+        "fedosd": {("unlearn", 1): 5, ("unlearn", 2): 5},
     }
     expected = dict.fromkeys(taking_part, others) | special.get(method, {})
     assert taking_part == expected

@@ -21,6 +21,7 @@ SETTINGS = [
     ("unlearn.method=fedmemprune",),
     ("unlearn.method=hessian-reset",),
     ("unlearn.method=ridge",),
+    ("unlearn.method=fedosd", "fedosd.rounds=2"),
     ("unlearn.method=fused", "unlearn.layers=1", "unlearn.selection=critical"),
     ("unlearn.method=fused", "unlearn.layers=[fc]", "unlearn.mask=random"),
     ("unlearn.method=fused", "unlearn.layers=1"),

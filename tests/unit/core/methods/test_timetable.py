@@ -206,7 +206,7 @@ def test_one_answer_is_enough_to_rank_by_and_none_is_told(clocked: Any, pretrain
             (method, (), 0)
             for method in ("retrain", "finetune", "not", "federaser", "exactfun", "fedmemprune", "ridge")
         ),
-        *((method, (), 500) for method in ("puf", "eraseclient", "fedquit", "hessian-reset")),
+        *((method, (), 500) for method in ("puf", "eraseclient", "fedquit", "hessian-reset", "fedosd")),
     ],
 )
 def test_which_methods_wait_for_a_target_that_is_away(
