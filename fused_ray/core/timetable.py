@@ -13,12 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from fused_ray.config import RunConfig
 from fused_ray.core.deployment import Device, Task, client_seconds, close, drops_out, over_selected
 from fused_ray.core.participation import Draw, Who, count, of_round
-from fused_ray.core.work import Work
 from fused_ray.types import Payload, Scenario
+
+if TYPE_CHECKING:  # it needs PyTorch, and tables of finished runs do not
+    from fused_ray.core.work import Work
 
 STORED = "replay"
 """The phase that stands for what a deployment would have stored when it trained; it takes no time."""

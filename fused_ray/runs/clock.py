@@ -9,14 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from fused_ray.audit.verdict import FA_MARGIN
+from fused_ray.audit.margins import FA_MARGIN
 from fused_ray.config import RunConfig, schedule
 from fused_ray.config.deployment import DeploymentConfig
 from fused_ray.core.deployment import Task, devices, forgotten_after
 from fused_ray.core.timetable import Plan, Timetable, clock_of
 from fused_ray.data import trace
 from fused_ray.errors import ConfigError
-from fused_ray.models.cost import cost
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.storage.schemas import SIMULATED
 
@@ -29,6 +28,8 @@ def timetable(config: RunConfig, shape: Sequence[int], classes: int) -> Timetabl
     deployment, clients = config.deployment, config.federation.clients
     if deployment.profile == "none":
         return None
+    from fused_ray.models.cost import cost  # imports PyTorch
+
     cycle, operations = deployment.availability == "cycle", cost(config.model, shape, classes)
     given = trace.devices(deployment.trace, clients, cycle) if deployment.trace else {}
     try:

@@ -347,8 +347,8 @@ def refusing(code: int) -> Callable[[int, int], None]:
     return flock
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/run", "file:///tmp/r", "S3A://b/r"])
-def test_results_go_to_folders_alone(tmp_path: Path, uri: str) -> None:
+@pytest.mark.parametrize("uri", ["gs://bucket/run", "file:///tmp/r", "S3A://b/r"])
+def test_results_go_to_folders_and_s3_alone(tmp_path: Path, uri: str) -> None:
     scheme = uri.partition(":")[0]
     Path("s.yaml").write_text(f"base: {BASE}\nspace: {{unlearn.sparsity: {{grid: [0.5]}}}}\n")
     Path("c.yaml").write_text(f"base: {BASE}\nmethods: [fused]\nscenarios: [class]\n")
@@ -364,5 +364,15 @@ def test_results_go_to_folders_alone(tmp_path: Path, uri: str) -> None:
     ):
         code, lines = command(*arguments)
         assert (code, len(lines)) == (2, 1), (arguments, lines)
-        assert f"a file or folder of this machine is wanted, not {scheme}:" in lines[0]
+        assert (
+            f"of this machine is wanted, not {scheme}:" in lines[0]
+            or f"s3://BUCKET/FOLDER, not to {scheme}:" in lines[0]
+        )
+    for arguments in (
+        ("sweep", "s.yaml", "--set", "output.store=s3://bucket/store"),
+        ("init", "s3://bucket/run.yaml"),
+    ):
+        code, lines = command(*arguments)
+        assert (code, len(lines)) == (2, 1), (arguments, lines)
+        assert "a file or folder of this machine is wanted, not s3:" in lines[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.yaml", "s.yaml"]

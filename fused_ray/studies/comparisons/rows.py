@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fused_ray.audit.verdict import FA_MARGIN
+from fused_ray.audit.margins import FA_MARGIN
 from fused_ray.config import schedule
 from fused_ray.config.parts.metrics import Metric
 from fused_ray.core.deployment import HELD

@@ -41,12 +41,13 @@ def make(kind: str, place: Path, plots: Any) -> Folder:
     else:
         space = {"unlearn.layers": {"grid": [1, 2]}}
         directory = SweepDirectory.create(place, SweepConfig.from_dict({"space": space, "output": output}))
-    directory.lock(1.0)
-    if kind == "comparison":
-        directory.write_table("results", comparison_rows.table([COMPARED]))
-    elif kind == "sweep":
-        directory.write_table("trials", sweep_rows.table([SWEPT]))
-    directory.unlock()
+    with directory.attempt():
+        directory.lock(1.0)
+        if kind == "comparison":
+            directory.write_table("results", comparison_rows.table([COMPARED]))
+        elif kind == "sweep":
+            directory.write_table("trials", sweep_rows.table([SWEPT]))
+        directory.unlock()
     return directory
 
 
