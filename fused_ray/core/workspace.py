@@ -183,7 +183,7 @@ class Workspace:
         parts = []
         for start in range(0, len(indices), BLOCK):
             part = indices[start : start + BLOCK]
-            x = self._padded(self.images(source, part))
+            x = self.padded(self.images(source, part))
             for stage in self.stages[:cut]:
                 x = stage.forward(x)
             parts.append(x[: len(part)])
@@ -205,7 +205,7 @@ class Workspace:
         self.model.eval()
         with torch.inference_mode():
             return [
-                self.suffix(0, self._padded(self.images("test", rows))).argmax(1)[: len(rows)].cpu().numpy()
+                self.suffix(0, self.padded(self.images("test", rows))).argmax(1)[: len(rows)].cpu().numpy()
                 for rows in self._block_rows(blocks)
             ]
 
@@ -216,10 +216,10 @@ class Workspace:
         with self.attached(adapter, values), torch.no_grad():
             for rows in self._block_rows(blocks):
                 x = self.activations("test", rows, cut)
-                result.append(self.suffix(cut, self._padded(x)).argmax(1)[: len(rows)].cpu().numpy())
+                result.append(self.suffix(cut, self.padded(x)).argmax(1)[: len(rows)].cpu().numpy())
         return result
 
-    def _padded(self, x: torch.Tensor) -> torch.Tensor:
+    def padded(self, x: torch.Tensor) -> torch.Tensor:
         """The batch filled up with zero rows to a multiple of STEP."""
         rows = -(-len(x) // STEP) * STEP
         if len(x) == rows:

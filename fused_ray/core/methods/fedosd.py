@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 from fused_ray.core import state, wire
 from fused_ray.core.gradient import cross_entropy, model_gradient
 from fused_ray.core.methods import Unlearned, whole_model
+from fused_ray.core.methods.shared import all_there
 from fused_ray.core.numerics import norm
 from fused_ray.core.participation import Who
 from fused_ray.core.rounds import Federation, Phase, Round
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, OnExamples, Update
 from fused_ray.core.workspace import Workspace
-from fused_ray.errors import NumericsError
+from fused_ray.errors import ClientFailedError, NumericsError
 from fused_ray.types import On, Payload
 
 SMALLEST = 1e-6
@@ -70,7 +71,10 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     own, targets = config.fedosd, scenario.clients("forgotten")
 
     def away(round: Round) -> Vector:
+        all_there(targets, round.updates, "unlearn", round.number)
         others = [round.updates[client].astype(np.float64) for client in sorted(round.updates) if client not in targets]
+        if not others:
+            raise ClientFailedError(f"unlearn round {round.number}: every client that keeps data failed")
         gone = [round.updates[client].astype(np.float64) for client in targets]
         return own.lr * direction(plain_mean(gone), others)
 

@@ -28,8 +28,8 @@ from torch import nn
 from fused_ray.config.parts.methods import WHOLE_CLIENTS
 from fused_ray.core import state, wire
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.methods.shared import blank_model
-from fused_ray.core.participation import Who
+from fused_ray.core.methods.shared import all_there, blank_model
+from fused_ray.core.participation import Who, of_round
 from fused_ray.core.rounds import Federation, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.wire import Delivery
@@ -123,12 +123,17 @@ class Products(OnExamples):
 
 
 def asked(federation: Federation, layer: str, phase: str, on: On, clients: Who, delivery: Delivery) -> Saved:
-    """The sums of clients' messages, those of the forgotten clients' apart as well, and who sent one."""
+    """The sums of clients' messages, those of the forgotten clients' apart as well, and who sent one.
+
+    Raises ClientFailedError where an owner of D_u sent none: it would stay.
+    """
     inputs = blank_model(federation).get_parameter(f"{layer}.weight").shape[1]
     work = Products(phase, on, layer, inputs + 1, federation.data.classes)
     targets = set(federation.scenario.clients("forgotten"))
 
     def conclude(total: PartialSum) -> Saved:
+        if on == "forgotten":
+            all_there(of_round(clients, 1), total.updates, phase, 1)
         sent = {client: whole(total.updates[client]) for client in sorted(total.updates)}
         nothing = np.zeros(work.size, np.int64)
         sums = sum(sent.values(), nothing)
@@ -142,15 +147,18 @@ def asked(federation: Federation, layer: str, phase: str, on: On, clients: Who, 
 
 
 def features(space: Workspace, layer: str, rows: IntVector) -> NDArray[np.float64]:
-    """What the layer is given for training examples, in evaluation mode [n, d - 1]."""
+    """What the layer is given for training examples, in evaluation mode [n, d - 1].
+
+    A few rows alone would have other bits, and an example must have the same features in whatever message it is.
+    """
     given: list[torch.Tensor] = []
     hook = space.model.get_submodule(layer).register_forward_pre_hook(lambda module, args: given.append(args[0]))
     try:
         with torch.no_grad():
-            space.suffix(0, space.images("train", rows))
+            space.suffix(0, space.padded(space.images("train", rows)))
     finally:
         hook.remove()
-    return given[-1].flatten(1).double().cpu().numpy()
+    return given[-1][: len(rows)].flatten(1).double().cpu().numpy()
 
 
 def rounded(phi: NDArray[np.float64], who: str) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -12,7 +12,7 @@ from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.rounds import Federation
 from fused_ray.core.work import Update
 from fused_ray.core.workspace import Workspace
-from fused_ray.errors import ConfigError
+from fused_ray.errors import ClientFailedError, ConfigError
 from fused_ray.types import Payload, Scenario
 
 
@@ -55,6 +55,16 @@ def nobody_stays(method: str, round: int) -> ConfigError:
         f"unlearn.method: {method} goes back to round {round} of pre-training without the forgotten data, and nobody "
         "else took part in it; raise pretrain.participation"
     )
+
+
+def all_there(needed: Sequence[int], there: Collection[int], phase: str, round: int) -> None:
+    """Raises ClientFailedError if one failed that nobody can stand in for, where others are left out."""
+    missing = [client for client in needed if client not in there]
+    if missing:
+        raise ClientFailedError(
+            f"{phase} round {round}: client {missing[0]} failed, and nobody can stand in for it; go on with --resume, "
+            "or take federation.on_failure=wait"
+        )
 
 
 def blank_model(federation: Federation) -> nn.Module:

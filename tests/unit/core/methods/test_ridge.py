@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from fused_ray import models
 from fused_ray.audit.verdict import Figures, judge
 from fused_ray.config.parts.models import MODELS, ModelInfo
 from fused_ray.core import methods, state
 from fused_ray.core.methods import ridge
 from fused_ray.core.rounds import Federation
+from fused_ray.core.standard import standard
 from fused_ray.core.wire import values_bytes
+from fused_ray.core.workspace import Workspace
 from fused_ray.errors import ConfigError, NumericsError
-from fused_ray.types import Payload
+from fused_ray.types import Payload, Scenario
 
 
 def one(g: float, h: float, penalty: float = 1.0) -> float:
@@ -164,6 +168,20 @@ def test_an_audit_never_calls_it_forgotten() -> None:
     level = {"classes": 10, "ra_before": 0.8, "fa_before": 0.9, "ra_retrained": 0.8, "fa_retrained": 0.0}
     found = judge(Figures(ra=0.8, fa=0.0, head_only=True, **level))
     assert (found.word, "head only" in found.sentence) == ("shallow", True)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 51])
+def test_an_example_has_the_same_features_in_whatever_message(make_config: Any, make_data: Any, count: int) -> None:
+    """Few rows alone are multiplied by other kernels; a request about three examples must take away what was added."""
+    config, data = make_config("unlearn.method=ridge"), make_data(250, classes=10)
+    scenario = types.SimpleNamespace(train_labels=data.train_labels)
+    with standard():
+        space = Workspace(config, data, cast(Scenario, scenario))
+        space.install(state.flatten(state.arrays(models.initialise(config.model, data.shape, 10, 0, "init/test"))))
+        space.use_base()
+        rows = np.random.default_rng(0).choice(250, count, replace=False)
+        together = ridge.features(space, "fc3", np.arange(250))
+        assert np.array_equal(ridge.features(space, "fc3", rows), together[rows])
 
 
 class Bare(nn.Module):
