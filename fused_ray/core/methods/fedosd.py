@@ -29,6 +29,7 @@ from fused_ray.core.methods.shared import all_there
 from fused_ray.core.numerics import norm
 from fused_ray.core.participation import Who
 from fused_ray.core.rounds import Federation, Phase, Round
+from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, OnExamples, Update
 from fused_ray.core.workspace import Workspace
@@ -119,10 +120,12 @@ def unlearning_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def direction(target: Vector, others: Sequence[Vector]) -> Vector:
     """The part of g_u at right angles to the others, as long as g_u. Raises NumericsError if there is none."""
     rows = np.stack(others)
-    gram = np.array([[_inner(a, b) for b in rows] for a in rows])
-    sizes, vectors = np.linalg.eigh(gram)
-    inverse = np.array([1 / size if size > SMALLEST else 0.0 for size in sizes])
-    shares = (vectors * inverse) @ vectors.T @ np.array([_inner(row, target) for row in rows])
+    gram = torch.tensor([[_inner(a, b) for b in rows] for a in rows], dtype=torch.float64)
+    along = torch.tensor([_inner(row, target) for row in rows], dtype=torch.float64)
+    with standard():  # on one thread, for the bits of the factors depend on their number
+        sizes, vectors = torch.linalg.eigh(gram)
+        inverse = torch.where(sizes > SMALLEST, 1 / sizes, 0.0)
+        shares = (vectors @ (inverse * (vectors.T @ along))).tolist()
     found: Vector = target - sum(share * row for share, row in zip(shares, rows, strict=True))
     if norm(found) <= NOTHING * norm(target):
         raise NumericsError(

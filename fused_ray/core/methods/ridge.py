@@ -211,7 +211,10 @@ def solved(gram: NDArray[np.float64], moments: NDArray[np.float64], penalty: flo
     lower = np.zeros_like(left)
     for j in range(d):
         if not left[j, j] > 0:
-            raise NumericsError("ridge: there are fewer examples than features, and no penalty; raise ridge.penalty")
+            raise NumericsError(
+                "ridge: without a penalty too few examples, or features that are always alike, have no solution; raise "
+                "ridge.penalty"
+            )
         lower[j:, j] = left[j:, j] / np.sqrt(left[j, j])
         left[j + 1 :, j + 1 :] -= lower[j + 1 :, j, None] * lower[j + 1 :, j]
     w = moments.astype(np.float64)

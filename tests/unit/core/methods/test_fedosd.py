@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +41,27 @@ def test_at_right_angles_to_the_others_and_as_long_as_before() -> None:
     found = fedosd.direction(target, others)
     assert [float(found @ other) for other in others] == pytest.approx([0] * 4, abs=1e-9)
     assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(target))
+
+
+def test_a_direction_has_the_same_bits_on_however_many_threads() -> None:
+    """Of this many clients the factors are computed in blocks, one a thread."""
+    code = (
+        "import hashlib, numpy as np; from fused_ray.core.methods import fedosd; r = np.random.default_rng(0);"
+        "found = fedosd.direction(r.normal(size=300), [*r.normal(size=(100, 300))]);"
+        "print(hashlib.sha256(found.tobytes()).hexdigest())"
+    )
+    threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **dict.fromkeys(threads, number)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for number in ("1", "2")
+    }
+    assert len(found) == 1
 
 
 def test_a_gradient_among_the_others_is_refused() -> None:
