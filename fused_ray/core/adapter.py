@@ -294,8 +294,10 @@ class AttachedMasks:
             assert at == mask.entries, f"the mask of {mask.layer} is for {mask.entries} entries, the layer has {at}"
         self.sizes = [len(index) for index in self.indices]
         self.base = self.gather([p.detach() for p in self.parameters])
+        self._hold()
 
     def start(self, values: torch.Tensor) -> torch.Tensor:
+        self._hold()
         return self.base + values
 
     def gradient(self, theta: torch.Tensor, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -309,16 +311,22 @@ class AttachedMasks:
 
     def gather(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """The masked entries [V] of tensors shaped like `parameters` (the weights, or their gradients)."""
-        result = torch.empty(sum(self.sizes), dtype=tensors[0].dtype, device=tensors[0].device)
-        rows = zip(result.split(self.sizes), tensors, self.parameters, self.indices, strict=True)
-        for part, tensor, like, index in rows:
-            torch.index_select(flat(tensor, like), 0, index, out=part)
-        return result
+        rows = zip(tensors, self.parameters, self.indices, strict=True)
+        parts = [flat(tensor, like).index_select(0, index) for tensor, like, index in rows]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @torch.no_grad()
     def write(self, theta: torch.Tensor) -> None:
-        for parameter, index, part in zip(self.parameters, self.indices, theta.split(self.sizes), strict=True):
-            flat(parameter.detach(), parameter).index_copy_(0, index, part)
+        if theta is not self._theta:
+            self._theta, self._parts = theta, theta.split(self.sizes)
+        for weights, index, part in zip(self._weights, self.indices, self._parts, strict=True):
+            weights.index_copy_(0, index, part)
+
+    def _hold(self) -> None:
+        """Find the weights in memory once, not in every step of a training; of small layers a step is mostly calls."""
+        self._weights = [flat(parameter.detach(), parameter) for parameter in self.parameters]
+        self._theta: torch.Tensor | None = None
+        self._parts: tuple[torch.Tensor, ...] = ()
 
 
 @contextmanager
