@@ -278,6 +278,10 @@ class AttachedMasks:
     `base` [V] the frozen weights w there. Theta is the effective weight fl(w + a) itself.
     """
 
+    _theta: torch.Tensor | None
+    _parts: tuple[torch.Tensor, ...]
+    """The theta that was written last, and its layers' parts."""
+
     def __init__(self, model: nn.Module, masks: Masks) -> None:
         self.parameters: list[nn.Parameter] = []
         self.indices: list[torch.Tensor] = []
@@ -325,8 +329,7 @@ class AttachedMasks:
     def _hold(self) -> None:
         """Find the weights in memory once, not in every step of a training; of small layers a step is mostly calls."""
         self._weights = [flat(parameter.detach(), parameter) for parameter in self.parameters]
-        self._theta: torch.Tensor | None = None
-        self._parts: tuple[torch.Tensor, ...] = ()
+        self._theta, self._parts = None, ()
 
 
 @contextmanager
