@@ -125,12 +125,16 @@ class Bucket:
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Inside, whatever the service or the way to it raises is one line."""
-        from botocore.exceptions import BotoCoreError, NoCredentialsError
+        from botocore.exceptions import BotoCoreError, NoCredentialsError, ParamValidationError, ProfileNotFound
 
         try:
             yield
         except NoCredentialsError:
             reason = "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+        except ProfileNotFound as error:
+            reason = f"{str(error).rstrip('.')}; set AWS_PROFILE to one that is in ~/.aws"
+        except ParamValidationError as error:
+            reason = f"{self._bucket} or the folder's name is not one that S3 takes ({_one_line(error)})"
         except PermissionError as error:
             reason = f"access is denied ({_code(error) or error}); are the credentials right, and may they write there?"
         except FileNotFoundError as error:
@@ -146,6 +150,10 @@ def _failure(error: Exception) -> str:
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return f"its folder here, in TMPDIR, cannot be written: {os.strerror(error.errno)}"  # type: ignore[attr-defined]
     return f"the service fails ({str(error).rstrip('.')}); is AWS_ENDPOINT_URL right, and can it be reached?"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _code(error: BaseException) -> str:

@@ -151,6 +151,10 @@ class Mirror:
         with self._alone():
             state = self._read()
             manifest, content = self._free()
+            if content is None and (strange := self._own()):
+                raise RunDirectoryError(
+                    f"{self.uri} has objects that are of no run ({strange[0]}); choose a folder that is not there yet"
+                )
             if not fresh and manifest["id"] != state["manifest"]["id"]:
                 raise RunDirectoryError(f"{self.uri} was taken over by another run; start again")
             token = uuid.uuid4().hex
@@ -267,16 +271,16 @@ class Mirror:
             self._bucket.remove(sorted(_keys(was) - _keys(now)))
 
     def _remove_orphans(self, manifest: Mapping[str, Any]) -> None:
-        """Remove what writers before this one uploaded and never named; not what one after it may have.
-
-        Folders inside this one that have manifests of their own are not its.
-        """
+        """Remove what writers before this one uploaded and never named; not what one after it may have."""
         named, known = manifest["generation"], _keys(manifest)
         with contextlib.suppress(NotWrittenError):
-            names = self._bucket.names()
-            others = tuple(name.removesuffix(MANIFEST) for name in names if name.endswith(f"/{MANIFEST}"))
-            rubbish = [name for name in names if name not in known and _generation(name) < named]
-            self._bucket.remove([name for name in rubbish if not name.startswith(others)])
+            self._bucket.remove([name for name in self._own() if name not in known and _generation(name) < named])
+
+    def _own(self) -> list[str]:
+        """All objects but those of folders inside this one that have manifests of their own."""
+        names = self._bucket.names()
+        others = tuple(name.removesuffix(MANIFEST) for name in names if name.endswith(f"/{MANIFEST}"))
+        return [name for name in names if not name.startswith(others)]
 
     def _fresh_key(self, name: str, manifest: Mapping[str, Any]) -> str:
         return "" if name.endswith("/") else f"{name}~{manifest['generation']}-{uuid.uuid4().hex[:12]}"

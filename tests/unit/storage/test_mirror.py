@@ -151,8 +151,8 @@ def test_neither_a_folder_inside_nor_a_file_of_the_users_is_an_orphan(bucket: An
     inner.take(fresh=True)
     write(inner, "a.txt", "the inner one's")
     inner.release()
-    bucket.put_object(Bucket="bucket", Key="runs/x/notes~1", Body=b"a user's")
     begun().release()
+    bucket.put_object(Bucket="bucket", Key="runs/x/notes~1", Body=b"a user's")
     outer = elsewhere()
     outer.take()  # its generation is above the inner one's
     outer.release()
@@ -309,6 +309,26 @@ def test_a_foreign_manifest_is_refused(bucket: Any) -> None:
 
 
 @pytest.mark.slow
+def test_a_folder_with_files_of_somebody_else_is_not_taken(bucket: Any) -> None:
+    bucket.put_object(Bucket="bucket", Key="runs/x/inner/manifest.json", Body=b"{}")  # a folder of its own
+    bucket.put_object(Bucket="bucket", Key="runs/x/thesis.tex", Body=b"text")
+    with pytest.raises(RunDirectoryError, match=r"s3://bucket/runs/x has objects that are of no run \(thesis.tex\)"):
+        elsewhere().take(fresh=True)
+    bucket.delete_object(Bucket="bucket", Key="runs/x/thesis.tex")
+    elsewhere().take(fresh=True)
+
+
+def test_a_name_that_no_bucket_has_and_a_profile_that_is_not_there_are_named(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(NotWrittenError, match="My_Bucket! or the folder's name is not one that S3 takes") as found:
+        elsewhere("s3://My_Bucket!/runs/x")
+    assert "\n" not in str(found.value)
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(NotWrittenError, match=r"nobody.*set AWS_PROFILE"):
+        elsewhere()
+
+
 def test_missing_credentials_and_a_service_that_is_not_there_are_one_line(
     bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
