@@ -22,6 +22,7 @@ def apply_adapter(run: Path, out: Path) -> str:
 
     Raises RunDirectoryError if what is written is not the run's.
     """
+    out = expanded(out)  # before a run elsewhere is fetched
     directory = RunDirectory.open(run, older=True)
     expected = directory.result["hash"]["unlearned"]
     return _write(out, model_that_forgot(directory.path), expected, directory.constants)
@@ -38,6 +39,7 @@ def restore_base(run: Path, out: Path | None) -> str:
     from fused_ray.models.anatomy import probing
     from fused_ray.models.rehearsal import memory_format, section_of
 
+    out = out and expanded(out)  # before a run elsewhere is fetched
     directory = RunDirectory.open(run, older=True)
     expected: str = directory.result["hash"]["base"]
     state = read_state(directory.path / "base.safetensors")
@@ -61,7 +63,7 @@ def restore_base(run: Path, out: Path | None) -> str:
 
 
 def _write(out: Path, state: Arrays, expected: str, constants: Constants) -> str:
-    out, digest = expanded(out), state_hash(state)
+    digest = state_hash(state)
     if digest != expected:
         raise RunDirectoryError(
             f"the model has the hash {digest}, but result.json says {expected}: the files were changed"
