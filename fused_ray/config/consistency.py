@@ -391,6 +391,8 @@ def _adapter(config: Settings) -> None:
             raise ValueError(
                 f"unlearn.adapter: {name} has no mask; unlearn.mask and unlearn.budget are for sparse ones"
             )
+        if unlearn.heal:
+            raise ValueError(f"unlearn.heal: a {name} adapter takes in all of its layers; heal is for sparse ones")
     if unlearn.selection_part[0].shares:
         if unlearn.budget is None:
             raise ValueError("unlearn.budget: with unlearn.selection=budget, say how many values all layers share")

@@ -323,8 +323,10 @@ class UnlearnConfig(Section):
     """Which entries: random, saliency (whose removal hurts what must be forgotten most), or yours; unset: saliency."""
     mask_args: dict[str, Any] = Field(default={})
     """Settings of a mask rule of another package, by name, as its section says."""
-    saliency: Literal["forget", "difference"] = "difference"
-    """Gradient behind a saliency mask: g_u of the forgotten data, or g_u - g_r against the retained data's."""
+    saliency: Literal["forget", "difference", "margin"] = "difference"
+    """Gradient behind a saliency mask: g_u of the forgotten data's loss, g_u - g_r, or that of their log-odds."""
+    heal: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of the layers' other entries that a sparse adapter takes in too, at zero, to make up for the damage."""
     draw: Annotated[int, Field(strict=True, ge=0)] = 0
     """Which of the seed's random masks or layers is taken; masks of one density differ in what they forget."""
     start: Annotated[str, found_by(START)] | None = None

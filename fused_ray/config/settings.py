@@ -205,6 +205,11 @@ class Settings(Section):
         return self.unlearn.budget is None and self.adapter_sparsity == 0
 
     @property
+    def gradient_rounds(self) -> int:
+        """Rounds in which clients send gradients for a saliency mask: what must be forgotten's, and what stays's."""
+        return 1 if self.unlearn.saliency == "forget" else 2
+
+    @property
     def puf_eta(self) -> float:
         """`puf.eta` with its default filled in, the method's paper's."""
         return self.puf.eta or {"regular": 20.0, "special": 2.0}[self.puf.variant]

@@ -1,15 +1,21 @@
-"""The sparse adapter of a run: entries chosen by the configured mask rule, set by the configured start."""
+"""The sparse adapter of a run: entries chosen by the configured mask rule, set by the configured start.
+
+With `unlearn.heal` further entries of the same layers take part. They start at zero, where the model is as it was, and
+make up for what the chosen ones cost: what is negated to forget need not bring the rest of the accuracy back as well.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from fused_ray.core import adapter, saliency, wire
-from fused_ray.core.adapter import Masks
+from fused_ray.core.adapter import Mask, Masks
 from fused_ray.core.layers import layer_vector
 from fused_ray.core.making import Made, Making
 from fused_ray.core.model_check import check_reset
 from fused_ray.errors import ConfigError
+from fused_ray.seeding import permutation
+from fused_ray.types import FloatVector
 
 
 def sparse(making: Making, settings: None) -> Made:
@@ -22,7 +28,34 @@ def sparse(making: Making, settings: None) -> Made:
     check_reset(config, federation.data.shape, federation.data.classes, whole)
     start, args = config.adapter_start, config.unlearn.start_args
     values = adapter.start_values(masks, making.base, start, input_layer, args)
-    return Made(masks, values, wire.mask_bytes(masks) if rule.told else 0)
+    told = wire.mask_bytes(masks) if rule.told else 0
+    return Made(*healing(making, masks, values), told)
+
+
+def healing(making: Making, masks: Masks, values: FloatVector) -> tuple[Masks, FloatVector]:
+    """The masks and their values [V], with a share of the layers' other entries, at zero.
+
+    Which ones, the seed says, and so nobody is told.
+    """
+    config = making.federation.config
+    if not (share := config.unlearn.heal):
+        return masks, values
+    chosen = {mask.layer: mask.positions for mask in masks.layers}
+    start = dict(zip(chosen, np.split(values, np.cumsum(masks.sizes)[:-1]), strict=True))
+    wider, parts = [], []
+    for layer in making.names:
+        entries = layer_vector(making.base, layer).size
+        full = np.zeros(entries, np.float32)
+        taken = np.zeros(entries, bool)
+        if layer in chosen:
+            full[chosen[layer]], taken[chosen[layer]] = start[layer], True
+        others = np.flatnonzero(~taken)
+        order = permutation(len(others), config.seed, f"heal/{layer}/{entries}/{config.unlearn.draw}")
+        taken[others[order[: round(share * len(others))]]] = True
+        if taken.any():
+            wider.append(Mask(layer, entries, np.flatnonzero(taken)))
+            parts.append(full[taken])
+    return Masks(tuple(wider)), np.concatenate(parts)
 
 
 def _fitting(making: Making, masks: object) -> Masks:

@@ -2,7 +2,9 @@
 
 The clients that hold D_u send one gradient g_u of their mean loss at M_r, averaged exactly. Setting an entry w to zero
 changes that loss by about -w * g_u; the entries where this is largest form the mask. `difference` uses g_u - g_r, so
-that the retained loss rises least. Relatives in central unlearning: SalUn (arXiv 2310.12508), SSD (arXiv 2308.07707).
+that the retained loss rises least. `margin` is that for another loss, minus the log-odds of the true class: M_r is sure
+of what it has learned, so that cross-entropy's gradient there speaks of the few examples that it has not.
+Relatives in central unlearning: SalUn (arXiv 2310.12508), SSD (arXiv 2308.07707).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import torch
 
 from fused_ray.core import wire
 from fused_ray.core.adapter import Masks, largest
-from fused_ray.core.gradient import mean_gradient
+from fused_ray.core.gradient import cross_entropy, log_odds, mean_gradient
 from fused_ray.core.layers import layer_parameters, layer_vector
 from fused_ray.core.rounds import Federation, Saved
 from fused_ray.core.state import Arrays
@@ -34,13 +36,15 @@ class Gradient(OnExamples):
     round: int
     on: On
     layers: tuple[str, ...]
+    margin: bool = False
+    """Of the log-odds, not of cross-entropy."""
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.use_base()
         indices = self.indices(space.scenario, client)
         named = dict(space.model.named_parameters())
         wanted = [named[name] for layer in self.layers for name in layer_parameters(named, layer)]
-        gradients, loss = mean_gradient(space, wanted, indices)
+        gradients, loss = mean_gradient(space, wanted, indices, log_odds if self.margin else cross_entropy)
         flat = torch.cat([gradient.contiguous().reshape(-1) for gradient in gradients])
         return Update(Payload(flat.cpu().numpy()), loss)
 
@@ -64,7 +68,7 @@ def masks(
     """
     config, wanted = federation.config, federation.config.unlearn
     gradient = _mean_gradient(federation, base, layers, delivery, 1, "forgotten")
-    if wanted.saliency == "difference":
+    if config.gradient_rounds == 2:
         gradient = gradient - _mean_gradient(federation, base, layers, delivery, 2, "retained")
     return choose(base, layers, gradient, wanted.budget, config.adapter_density, counts)
 
@@ -92,7 +96,7 @@ def _mean_gradient(
     on: Literal["forgotten", "retained"],
 ) -> FloatVector:
     """The mean gradient over D_u or D_r; both are kept in one checkpoint, the first round's first."""
-    work = Gradient("saliency", round, on, tuple(layers))
+    work = Gradient("saliency", round, on, tuple(layers), federation.config.unlearn.saliency == "margin")
     clients = federation.participants("saliency", on)
     size = sum(layer_vector(base, layer).size for layer in layers)
     earlier = federation.recorder.resume("saliency")
@@ -104,6 +108,5 @@ def _mean_gradient(
         values = np.concatenate([before, federation.mean(work, nothing, total).values])
         return Saved(round=round, payload=Payload(values), metrics={})
 
-    rounds = 2 if federation.config.unlearn.saliency == "difference" else 1
-    saved = federation.ask(work, nothing, clients, conclude, rounds, delivery.to)
+    saved = federation.ask(work, nothing, clients, conclude, federation.config.gradient_rounds, delivery.to)
     return saved.payload.values[size * (round - 1) : size * round]

@@ -64,7 +64,7 @@ class Start(Part):
 def _gradients(settings: Any) -> Mapping[str, int]:
     if settings.keeps_all:
         return {}
-    return {"saliency": 2 if settings.unlearn.saliency == "difference" else 1}
+    return {"saliency": settings.gradient_rounds}
 
 
 ADAPTERS: Mapping[str, AdapterKind] = {

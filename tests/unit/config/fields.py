@@ -92,6 +92,7 @@ OTHER: dict[str, str | None] = {
     "unlearn.mask": "random",
     "unlearn.mask_args": None,  # of a rule of another package alone
     "unlearn.saliency": "forget",
+    "unlearn.heal": "0.5",
     "unlearn.draw": "1",
     "unlearn.start": "reset",
     "unlearn.start_args": None,  # of a start of another package alone

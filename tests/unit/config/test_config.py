@@ -107,7 +107,14 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
         *("unlearn.method=none", "unlearn.layers=0", "unlearn.layers=6", "unlearn.layers=[]", "unlearn.layers=[fc9]"),
         *("unlearn.layers=[fc1, fc1]", "unlearn.selection=best", "unlearn.ranking=max", "unlearn.adapter=dense"),
         *("unlearn.sparsity=1", "unlearn.sparsity=-0.1", "unlearn.budget=0", "unlearn.mask=largest"),
-        *("unlearn.saliency=both", "unlearn.draw=-1", "unlearn.start=one", "unlearn.rank=0", "unlearn.alpha=0"),
+        *(
+            "unlearn.saliency=both",
+            "unlearn.heal=1.1",
+            "unlearn.draw=-1",
+            "unlearn.start=one",
+            "unlearn.rank=0",
+            "unlearn.alpha=0",
+        ),
         *("unlearn.lr=0", "unlearn.weight_decay=2", "unlearn.rounds=-1", "unlearn.rounds=100001"),
         *("federaser.interval=0", "federaser.ratio=0", "federaser.ratio=1.1"),
         *("eraseclient.lr=0", "eraseclient.momentum=1", "eraseclient.clip=0", "eraseclient.batch_size=0"),
@@ -197,6 +204,7 @@ unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=[la
 unlearn.start          unlearn.adapter=lora unlearn.start=reset
 unlearn.start          unlearn.adapter=lora unlearn.start=negate
 unlearn.adapter        unlearn.adapter=lora unlearn.mask=saliency
+unlearn.heal           unlearn.adapter=lora unlearn.heal=0.5
 unlearn.adapter        unlearn.adapter=lora unlearn.budget=85
 unlearn.budget         unlearn.selection=budget
 unlearn.layers         unlearn.selection=budget unlearn.budget=85 unlearn.layers=[fc3]

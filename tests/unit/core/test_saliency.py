@@ -11,8 +11,9 @@ import torch.nn.functional as F
 
 from fused_ray import models
 from fused_ray.config import schedule
-from fused_ray.core import saliency, state, wire
+from fused_ray.core import masks, saliency, state, wire
 from fused_ray.core.adapter import random_budget, start_values
+from fused_ray.core.gradient import log_odds
 from fused_ray.core.layers import layer_vector
 from fused_ray.core.making import Making
 from fused_ray.core.masks import salient
@@ -109,6 +110,64 @@ def plain_gradient(base, data, labels, rows, layers=LAYERS):
     loss.backward()
     gradients = {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
     return np.concatenate([layer_vector(gradients, layer) for layer in layers]), loss.item()
+
+
+def test_what_speaks_against_a_label_by_hand():
+    logits = torch.tensor([[2.0, 0.0, 1.0], [-40.0, 40.0, 0.0]], requires_grad=True)
+    loss = log_odds(logits, torch.tensor([0, 1]))
+    assert loss.item() == pytest.approx(-(2 - 1.3132617) - 40)  # log(1 + e) = 1.3133
+    loss.backward()
+    assert np.allclose(logits.grad, [[-1, 0.2689414, 0.7310586], [0, -1, 1]])  # the second is as good as certain
+
+
+def test_a_margin_is_what_the_others_lack(federate, data, scenario, start):
+    federation = federate("unlearn.saliency=margin")
+    found_masks = saliency.masks(federation, start, LAYERS, Delivery(0))
+    model = models.build("lenet", (1, 28, 28), data.classes)
+    state.write(model, state.flatten(start))
+    found = []
+    for part in (scenario.forgotten, scenario.retained.__getitem__):
+        rows = np.concatenate([part(client) for client in range(5)])
+        x = (torch.tensor(data.train_images[rows], dtype=torch.float32) / 255 - 0.4) / 0.3
+        probabilities = F.softmax(model(x), 1)[torch.arange(len(rows)), torch.tensor(data.train_labels[rows])]
+        model.zero_grad()
+        (-torch.logit(probabilities).mean()).backward()
+        gradients = {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
+        found.append(np.concatenate([layer_vector(gradients, layer) for layer in LAYERS]))
+    assert np.allclose(sent(federation), np.concatenate(found), rtol=1e-2, atol=1e-5)
+    score = -np.concatenate([layer_vector(start, layer) for layer in LAYERS]) * (found[0] - found[1])
+    last = found_masks.layers[-1]
+    of_last = score[-last.entries :]
+    assert of_last[last.positions].min() >= np.delete(of_last, last.positions).max() - 1e-5
+
+
+def test_what_heals_starts_at_zero_beside_what_was_chosen(federate, start):
+    def adapter(*overrides):
+        making = Making(federate("unlearn.start=negate", *overrides), start, dict.fromkeys(LAYERS), Delivery(0))
+        return masks.sparse(making, None)
+
+    chosen = adapter()
+    for share in (0.25, 1.0):
+        made = adapter(f"unlearn.heal={share}")
+        assert made.told == chosen.told  # the others are known from the seed
+        assert [mask.layer for mask in made.adapter.layers] == list(LAYERS)
+        at = 0
+        for before, after in zip(chosen.adapter.layers, made.adapter.layers, strict=True):
+            others = after.entries - len(before.positions)
+            assert len(after.positions) == len(before.positions) + round(share * others)
+            values = made.values[at : at + len(after.positions)]
+            at += len(values)
+            healing = ~np.isin(after.positions, before.positions)
+            assert not values[healing].any() and healing.sum() == round(share * others)
+            assert np.array_equal(values[~healing], -2 * layer_vector(start, before.layer)[before.positions])
+        assert at == made.values.size == made.adapter.size
+        assert made.values.any() and made.values.dtype == np.float32
+
+
+def test_a_layer_without_chosen_entries_heals_too(federate, start):
+    federation = federate("unlearn.heal=1", "unlearn.budget=1", "unlearn.start=negate")
+    made = masks.sparse(Making(federation, start, dict.fromkeys(LAYERS), Delivery(0)), None)
+    assert made.adapter.size == made.adapter.entries and np.count_nonzero(made.values) == 1
 
 
 def sent(federation):
