@@ -115,7 +115,7 @@ def test_counts_are_whole_and_not_words(key: str) -> None:
             "unlearn.rank=0",
             "unlearn.alpha=0",
         ),
-        *("unlearn.lr=0", "unlearn.weight_decay=2", "unlearn.rounds=-1", "unlearn.rounds=100001"),
+        *("unlearn.alpha=0", "unlearn.lr=0", "unlearn.weight_decay=2", "unlearn.rounds=-1", "unlearn.rounds=100001"),
         *("federaser.interval=0", "federaser.ratio=0", "federaser.ratio=1.1"),
         *("eraseclient.lr=0", "eraseclient.momentum=1", "eraseclient.clip=0", "eraseclient.batch_size=0"),
         *("eraseclient.epochs=0", "eraseclient.stop_accuracy=-0.1", "eraseclient.stop_accuracy=1.1"),

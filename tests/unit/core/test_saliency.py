@@ -158,16 +158,19 @@ def test_what_heals_starts_at_zero_beside_what_was_chosen(federate, start):
             values = made.values[at : at + len(after.positions)]
             at += len(values)
             healing = ~np.isin(after.positions, before.positions)
-            assert not values[healing].any() and healing.sum() == round(share * others)
+            assert not values[healing].any()
+            assert healing.sum() == round(share * others)
             assert np.array_equal(values[~healing], -2 * layer_vector(start, before.layer)[before.positions])
         assert at == made.values.size == made.adapter.size
-        assert made.values.any() and made.values.dtype == np.float32
+        assert made.values.any()
+        assert made.values.dtype == np.float32
 
 
 def test_a_layer_without_chosen_entries_heals_too(federate, start):
     federation = federate("unlearn.heal=1", "unlearn.budget=1", "unlearn.start=negate")
     made = masks.sparse(Making(federation, start, dict.fromkeys(LAYERS), Delivery(0)), None)
-    assert made.adapter.size == made.adapter.entries and np.count_nonzero(made.values) == 1
+    assert made.adapter.size == made.adapter.entries
+    assert np.count_nonzero(made.values) == 1
 
 
 def sent(federation):
