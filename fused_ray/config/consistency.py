@@ -343,7 +343,8 @@ def _named_layers(
     if not wanted or len(set(wanted)) != len(wanted):
         raise ValueError("unlearn.layers: name one or more layers, each once")
     chosen = len([name for name in wanted if name != layers[0]])
-    if config.unlearn.start is not None and START.find(config.unlearn.start).moves and not chosen:
+    moves = config.unlearn.start is not None and START.find(config.unlearn.start).moves
+    if moves and not chosen and not config.unlearn.start_input:
         raise ValueError(
             f"unlearn.start: an adapter of the input layer {layers[0]} starts at zero, for nothing would reach the "
             "other layers; set unlearn.start=zero or name other layers"

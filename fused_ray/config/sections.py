@@ -331,6 +331,8 @@ class UnlearnConfig(Section):
     """Which of the seed's random masks or layers is taken; masks of one density differ in what they forget."""
     start: Annotated[str, found_by(START)] | None = None
     """Start: zero, reset (masked weights read 0), negate (they change sign); unset: negate; for flipped labels zero."""
+    start_input: bool = False
+    """A part of the input layer starts as other layers do; else, and where all of it takes part, it starts at zero."""
     start_args: dict[str, Any] = Field(default={})
     """Settings of a start of another package, by name, as its section says."""
     rank: Count = 16

@@ -201,8 +201,9 @@ class Settings(Section):
 
     @property
     def keeps_all(self) -> bool:
-        """Whether the adapter may change every entry of its layers, so that no mask rule has anything to decide."""
-        return self.unlearn.budget is None and self.adapter_sparsity == 0
+        """Whether the adapter changes every entry of its layers alike, so that no mask rule has anything to decide."""
+        all_heal = self.unlearn.heal == 1 and not START.find(self.adapter_start).moves
+        return all_heal or (self.unlearn.budget is None and self.adapter_sparsity == 0)
 
     @property
     def gradient_rounds(self) -> int:

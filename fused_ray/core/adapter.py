@@ -253,18 +253,15 @@ def start_values(
     masks: Masks,
     state: Mapping[str, NDArray[np.generic]],
     start: str,
-    input_layer: str,
+    at_zero: str,
     args: Mapping[str, Any] = MappingProxyType({}),
 ) -> FloatVector:
-    """Where an adapter starts [V], as the start of that name says, with its settings.
-
-    The input layer always starts at zero: without it nothing reaches the others.
-    """
+    """Where an adapter starts [V], as the start of that name says, with its settings; one layer at zero in any case."""
     part, settings = chosen(START, start, args, "start_args")
     parts = []
     for mask in masks.layers:
         weights = layer_vector(state, mask.layer)[mask.positions]
-        values = starts.zero(weights, None) if mask.layer == input_layer else part.function(weights, settings)
+        values = starts.zero(weights, None) if mask.layer == at_zero else part.function(weights, settings)
         if np.shape(values) != weights.shape or not np.isfinite(values).all():
             raise ConfigError(f"unlearn.start: {start} must give {weights.size} finite values for as many entries")
         parts.append(values)

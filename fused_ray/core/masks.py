@@ -26,9 +26,11 @@ def sparse(making: Making, settings: None) -> Made:
     input_layer = federation.anatomy.layers[0]
     whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
     check_reset(config, federation.data.shape, federation.data.classes, whole)
+    partly = any(mask.layer == input_layer and len(mask.positions) < mask.entries for mask in masks.layers)
+    at_zero = "" if config.unlearn.start_input and partly else input_layer  # without it nothing reaches the others
     start, args = config.adapter_start, config.unlearn.start_args
-    values = adapter.start_values(masks, making.base, start, input_layer, args)
-    told = wire.mask_bytes(masks) if rule.told else 0
+    values = adapter.start_values(masks, making.base, start, at_zero, args)
+    told = wire.mask_bytes(masks) if rule.told and not config.keeps_all else 0
     return Made(*healing(making, masks, values), told)
 
 

@@ -95,6 +95,7 @@ OTHER: dict[str, str | None] = {
     "unlearn.heal": "0.5",
     "unlearn.draw": "1",
     "unlearn.start": "reset",
+    "unlearn.start_input": "true",
     "unlearn.start_args": None,  # of a start of another package alone
     "unlearn.rank": "4",
     "unlearn.alpha": "8",

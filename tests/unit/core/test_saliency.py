@@ -166,6 +166,32 @@ def test_what_heals_starts_at_zero_beside_what_was_chosen(federate, start):
         assert made.values.dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("fields", "starts_at_zero"),
+    [
+        ((), True),
+        (("unlearn.start_input=true",), False),
+        (("unlearn.start_input=true", "unlearn.sparsity=0"), True),  # nothing would reach the other layers
+    ],
+)
+def test_a_part_of_the_input_layer_may_start_as_the_others_do(federate, start, fields, starts_at_zero):
+    federation = federate("unlearn.start=negate", "unlearn.layers=[conv1, fc3]", *fields)
+    made = masks.sparse(Making(federation, start, dict.fromkeys(("conv1", "fc3")), Delivery(0)), None)
+    first = made.adapter.layers[0]
+    weights = layer_vector(start, "conv1")[first.positions]
+    expected = 0 * weights if starts_at_zero else -2 * weights
+    assert np.array_equal(made.values[: len(weights)], expected)
+    assert np.count_nonzero(made.values[len(weights) :])
+
+
+def test_where_all_heals_and_nothing_is_negated_nobody_is_asked(federate, start):
+    federation = federate("unlearn.start=zero", "unlearn.heal=1")
+    assert "saliency" not in schedule.rounds(federation.config)
+    made = masks.sparse(Making(federation, start, dict.fromkeys(LAYERS), Delivery(0)), None)
+    assert not federation.recorder.records
+    assert made.adapter.size == made.adapter.entries
+
+
 def test_a_layer_without_chosen_entries_heals_too(federate, start):
     federation = federate("unlearn.heal=1", "unlearn.budget=1", "unlearn.start=negate")
     made = masks.sparse(Making(federation, start, dict.fromkeys(LAYERS), Delivery(0)), None)
