@@ -169,6 +169,17 @@ def test_the_papers_preset_is_what_it_says() -> None:
     assert read_preset("paper").keys() == {"unlearn"}  # so it also fits a model that is there already
 
 
+def test_the_deep_preset_is_what_it_says() -> None:
+    deep = RunConfig.from_dict({}, preset="deep")
+    assert (deep.unlearn.layers, deep.unlearn.input_layer, deep.unlearn.start_input) == (3, True, True)
+    assert (deep.adapter_mask, deep.unlearn.saliency, deep.gradient_rounds) == ("saliency", "margin", 2)
+    assert (deep.adapter_start, deep.adapter_density, deep.unlearn.heal) == ("negate", pytest.approx(0.05), 1)
+    flipped = RunConfig.from_dict({"forget": {"scenario": "client"}}, preset="deep")
+    assert flipped.adapter_start == "zero"
+    assert flipped.keeps_all  # whatever a gradient would say
+    assert not deep.keeps_all
+
+
 @pytest.mark.parametrize("name", presets("run"))
 def test_presets_are_valid_and_say_where_they_differ(name: str) -> None:
     assert RunConfig.from_yaml(None, preset=name) != RunConfig()
@@ -194,7 +205,7 @@ def test_what_is_wrong_above_a_preset_is_said_as_ever() -> None:
     for values in ({"train": 3}, {"train": {"lr": -1}}):
         with pytest.raises(ConfigError, match="train"):
             RunConfig.from_dict(values, preset="paper")
-    with pytest.raises(ConfigError, match=r"there is no preset 'nope'; choose one of paper$"):
+    with pytest.raises(ConfigError, match=r"there is no preset 'nope'; choose one of deep, paper$"):
         RunConfig.from_yaml(None, preset="nope")
     with pytest.raises(ConfigError, match="there is no preset 'paper-fashion-mnist'"):
         RunConfig.from_yaml(None, preset="paper-fashion-mnist")

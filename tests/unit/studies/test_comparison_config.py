@@ -175,7 +175,7 @@ def test_quick_needs_its_section_and_presets_their_names(tmp_path: Path) -> None
     (tmp_path / "c.yaml").write_text("methods: [fused]\nscenarios: [class]\n")
     with pytest.raises(ConfigError, match="no section `quick`"):
         CompareConfig.from_yaml(tmp_path / "c.yaml", quick=True)
-    with pytest.raises(ConfigError, match="there is no preset 'nope'; choose one of paper, paper-fashion-mnist"):
+    with pytest.raises(ConfigError, match="there is no preset 'nope'; choose one of deep, paper, paper-fashion-mnist"):
         CompareConfig.from_yaml(None, preset="nope")
     with pytest.raises(ConfigError, match=r"^the preset paper: methods: field required"):
         CompareConfig.from_yaml(None, preset="paper")
