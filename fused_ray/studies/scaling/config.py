@@ -5,144 +5,40 @@ All configurations are built and checked before anything starts. Neither torch n
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fused_ray.config import RunConfig, Section
-from fused_ray.config.fields import Count, Counts, Place, Real, Rounds
+from fused_ray.config.fields import Count, Place, Rounds
 from fused_ray.config.kinds import SCALING, base_of, check_kind
 from fused_ray.config.older_names import all_renamed
+from fused_ray.config.parts.methods import METHOD
 from fused_ray.config.settings import exchanging
 from fused_ray.config.validation import put, validated
 from fused_ray.config.yaml_text import plain, read_yaml
-from fused_ray.errors import ConfigError, PlacementError
+from fused_ray.errors import ConfigError
+from fused_ray.studies.scaling import measurable
+from fused_ray.studies.scaling.grid import VALUES, AnyPayload, Grid, Payload, Point
+from fused_ray.studies.scaling.paper import Paper
 from fused_ray.studies.settings import StudySettings
 
-VALUES = "model.args.values"
-"""The field that a payload which is a number sets: of `fused_ray.studies.scaling.network:two_layers`."""
-PHASES = ("pretrain", "unlearn")
-_OURS = ("seed", "federation", "pretrain", "retrain", "audit", "engine", "output")
-"""Sections that a payload may not set."""
-
-
-def _payload(value: Any) -> Any:
-    """A payload that is a number, as label and settings."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return {"label": str(value), "set": {VALUES: value}}
-    if isinstance(value, dict | Payload):
-        return value
-    raise ValueError("write a number of values, or {label: ..., set: {dotted.key: value}}")
-
-
-def _labels(value: Any) -> Any:
-    """One label where several may stand; labels that are numbers as they are written."""
-    listed = value if isinstance(value, list | tuple) else [value]
-    return [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in listed]
-
-
-class Payload(Section):
-    """What clients exchange: settings under a label."""
-
-    label: str
-    """Its name in tables and folders: letters, digits and . _ + -"""
-    settings: dict[str, Any] = Field(default={}, alias="set")
-    """Dotted config keys and their values, over those of `base`, such as unlearn.layers."""
-
-    @field_validator("label")
-    @classmethod
-    def _for_a_folder(cls, label: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}", label):
-            raise ValueError("it names folders: use at most 60 letters, digits and . _ + -")
-        return label
-
-    @field_validator("settings")
-    @classmethod
-    def _may_set(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        for key in settings:
-            if key.partition(".")[0] in _OURS or "." not in key:
-                raise ValueError(f"a payload cannot set {key}; set fields of data, model, train, forget or unlearn")
-        return settings
-
-
-@dataclass(frozen=True, order=True)
-class Point:
-    """So many clients on so many actors on so many nodes, with a payload by its label."""
-
-    clients: int
-    actors: int
-    nodes: int
-    payload: str
-
-    @property
-    def name(self) -> str:
-        """What messages and folders call it."""
-        return f"c{self.clients}-a{self.actors}-n{self.nodes}-{self.payload}"
-
-    @property
-    def fullest(self) -> int:
-        """Clients of the actor that has most."""
-        return -(-self.clients // self.actors)
-
-
-class Grid(Section):
-    """Points: every combination of what is listed. A list of one may be written without brackets."""
-
-    clients: Counts = ()
-    """Clients in all: strong scaling where the actors differ."""
-    per_actor: Counts = ()
-    """Clients of each actor, instead: weak scaling where the actors differ."""
-    actors: Counts = (1,)
-    """Client actors, each on a core of its own (base.federation.actor_cpus)."""
-    nodes: Counts = (1,)
-    """Nodes of the Ray cluster that they are spread over."""
-    payload: Annotated[tuple[str, ...], BeforeValidator(_labels)] = ()
-    """Labels of payloads; unset: the first."""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Grid:
-        if bool(self.clients) == bool(self.per_actor):
-            raise ValueError("name either clients or per_actor")
-        return self
-
-    def points(self, payload: str) -> Iterator[Point]:
-        """The combinations; `payload` where none is named."""
-        for label in self.payload or (payload,):
-            for nodes in self.nodes:
-                for actors in self.actors:
-                    for clients in self.clients or [each * actors for each in self.per_actor]:
-                        yield Point(clients, actors, nodes, label)
-
-
-class Paper(Section):
-    """Clusters that need not be there, whose rounds are predicted."""
-
-    clusters: tuple[str, ...] = ("4x16c", "16x64c")
-    """In the words of `--cluster` of `fused-ray plan`; an actor on each core."""
-    clients: Counts = (1_000, 10_000, 100_000)
-    """Clients."""
-    network_gbps: Annotated[Real, Field(gt=0)] = 10.0
-    """Gigabits a second between the driver's node and all others together: assumed, not measured."""
-
-    @field_validator("clusters")
-    @classmethod
-    def _in_words(cls, clusters: tuple[str, ...]) -> tuple[str, ...]:
-        from fused_ray.engine.cluster_text import nodes_of  # only studies with paper need the engine
-
-        for cluster in clusters:
-            try:
-                nodes = nodes_of(cluster)
-            except PlacementError as error:
-                raise ValueError(str(error).removeprefix("--cluster: ")) from None
-            if min(node.cpus for node in nodes) < 1:
-                raise ValueError(f"{cluster!r}: each node needs a core for an actor")
-        return clusters
+_OURS = {
+    "federation.clients": "points",
+    "federation.clients_per_actor": "points",
+    "data.limit": "examples",
+    "data.min_examples": "examples",
+    "pretrain.rounds": "rounds",
+    "unlearn.rounds": "rounds",
+}
+"""Fields of a run that the study sets, and what it says of them itself."""
+_MOST = 10_000
+"""Runs."""
 
 
 class ScaleOutput(Section):
@@ -181,19 +77,20 @@ class ScaleConfig(StudySettings):
     base: RunConfig = RunConfig()
     """A run's configuration, or the path of one. What the axes say, partition, participation, rounds and audit are the
     study's."""
-    payloads: tuple[Annotated[Payload, BeforeValidator(_payload)], ...] = (Payload(label="base"),)
-    """What clients exchange: numbers of values of the study's own model, or {label, set: {dotted.key: value}}."""
+    payloads: tuple[AnyPayload, ...] = (Payload(label="base"),)
+    """What clients exchange, small ones first: numbers of values of the study's own model, or {label, set: {key: value}}.
+    """
     points: tuple[Grid, ...]
     """Grids of points; each of their points is measured."""
     hold_out: tuple[Grid, ...] = ()
     """Grids of those points that the cost model is not fitted on, but tried on."""
     phase: Literal["pretrain", "unlearn"] = "pretrain"
-    """Rounds that are measured: of the whole model, or of unlearn.method after one round of pre-training."""
+    """Rounds that are measured: of the whole model, or of some methods (docs/scaling.md) after one round of that."""
     examples: Count = 8
     """Training examples of each client, of the data cut to as many as all clients hold together."""
     warmup: Rounds = 1
     """First rounds of every run that do not count."""
-    rounds: Count = 2
+    rounds: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 2
     """Rounds of every run that do; one more ends the last of them."""
     repeats: Count = 3
     """Runs of every point: all points once, and then again."""
@@ -210,6 +107,24 @@ class ScaleConfig(StudySettings):
 
     @model_validator(mode="after")
     def _complete(self) -> ScaleConfig:
+        self._check_names()
+        if self.count > _MOST:
+            raise ValueError(
+                f"repeats: {self.repeats:,} of each of {len(self.all_points):,} points are more than {_MOST:,} runs; "
+                "lower it, or name fewer points"
+            )
+        for point in self.all_points:
+            self._check(point)
+        if strangers := sorted(self.held_out - {*self.all_points}):
+            raise ValueError(f"hold_out: {strangers[0].name} is none of the points")
+        for payload in {point.payload for point in self.held_out}:
+            if not any(point.payload == payload for point in self.fitted):
+                raise ValueError(f"hold_out: of the payload {payload!r} no point is left to fit the cost model on")
+        self.takes  # noqa: B018 - each is built, or refused
+        return self
+
+    def _check_names(self) -> None:
+        """Raises ValueError where payloads or points are missing, or named wrongly."""
         labels = [payload.label for payload in self.payloads]
         if not labels or not self.points:
             raise ValueError(f"{'points' if labels else 'payloads'}: name at least one")
@@ -221,15 +136,13 @@ class ScaleConfig(StudySettings):
             for grid in getattr(self, name):
                 if unknown := sorted({*grid.payload} - {*labels}):
                     raise ValueError(f"{name}: there is no payload {unknown[0]!r}; payloads has {', '.join(labels)}")
-        for point in self.all_points:
-            self._check(point)
-        if strangers := sorted(self.held_out - {*self.all_points}):
-            raise ValueError(f"hold_out: {strangers[0].name} is none of the points")
-        for payload in {point.payload for point in self.held_out}:
-            if not any(point.payload == payload for point in self.fitted):
-                raise ValueError(f"hold_out: of the payload {payload!r} no point is left to fit the cost model on")
-        self.takes  # noqa: B018 - each is built, or refused
-        return self
+        for payload in self.payloads:
+            factory = payload.settings.get("model.factory", self.base.model.factory)
+            if VALUES in payload.settings and factory is None:
+                raise ValueError(
+                    f"payloads: {payload.label}: a number asks a model for so many values; set base.model.factory, such "
+                    "as fused_ray.studies.scaling.network:two_layers, or write {label, set: {dotted.key: value}}"
+                )
 
     def _check(self, point: Point) -> None:
         """Raises ValueError where there can be no such point."""
@@ -251,9 +164,13 @@ class ScaleConfig(StudySettings):
 
     @cached_property
     def all_points(self) -> tuple[Point, ...]:
-        """Every point once. Those with the same actors are side by side: these stay from run to run."""
+        """Every point once. Those with the same actors are side by side: these stay from run to run.
+
+        Of these, payloads come as they are listed: a process keeps memory that a larger one took.
+        """
         found = dict.fromkeys(point for grid in self.points for point in grid.points(self.payloads[0].label))
-        return tuple(sorted(found, key=lambda point: (point.nodes, point.actors, point.clients)))
+        place = {payload.label: number for number, payload in enumerate(self.payloads)}
+        return tuple(sorted(found, key=lambda it: (it.nodes, it.actors, place[it.payload], it.clients)))
 
     @cached_property
     def held_out(self) -> frozenset[Point]:
@@ -268,9 +185,11 @@ class ScaleConfig(StudySettings):
     @cached_property
     def takes(self) -> tuple[Take, ...]:
         """All runs: every point, and every point again. Raises ConfigError where a configuration is wrong."""
+        configs = {point: self._config(point) for point in self.all_points}
         pairs = [(repeat, point) for repeat in range(self.repeats) for point in self.all_points]
         return tuple(
-            Take(number, point, repeat, self._config(point, repeat)) for number, (repeat, point) in enumerate(pairs)
+            Take(number, point, repeat, self._placed(configs[point], point, repeat))
+            for number, (repeat, point) in enumerate(pairs)
         )
 
     @property
@@ -308,10 +227,15 @@ class ScaleConfig(StudySettings):
         check_kind(values, SCALING, path)
         return cls.from_dict(values, overrides, str(path))
 
-    def _config(self, point: Point, repeat: int) -> RunConfig:
+    def _placed(self, config: RunConfig, point: Point, repeat: int) -> RunConfig:
+        """A point's run in the folder of a repeat."""
+        place = Path(self.output.dir).absolute() / "runs" / f"{point.name}-r{repeat}"
+        return config.model_copy(update={"output": config.output.model_copy(update={"dir": str(place)})})
+
+    def _config(self, point: Point) -> RunConfig:
         values = self.base.model_dump(mode="json", by_alias=True)
-        payload = next(payload for payload in self.payloads if payload.label == point.payload)
-        own = self._of_phase() | {
+        payload = self._payload_of(point)
+        own = self._of_phase(payload) | {
             "federation.clients": point.clients,
             "federation.clients_per_actor": point.fullest,
             "federation.participation": 1.0,
@@ -322,25 +246,41 @@ class ScaleConfig(StudySettings):
             "audit.enabled": False,
             "output.plots": "none",
             "output.clients": "all",
-            "output.dir": str(Path(self.output.dir).absolute() / "runs" / f"{point.name}-r{repeat}"),
         }
         for key, value in exchanging(values, {**payload.settings, **own}).items():
             put(values, key, value, f"payloads: {point.payload}")
         try:
-            return validated(RunConfig, values)
+            config = validated(RunConfig, values)
         except ConfigError as error:
             raise ConfigError(f"{self.blamed(str(error), point)} ({point.name})") from None
+        measurable.check_run(config, self.phase, self._rounds)
+        return config
 
-    def _of_phase(self) -> dict[str, Any]:
-        """Rounds: those that warm up, those that count, and one that ends the last of them by its start."""
-        rounds = self.warmup + self.rounds + 1
-        if self.phase == "unlearn":
-            return {"pretrain.rounds": 1, "unlearn.rounds": rounds, "unlearn.participation": None}
-        return {"pretrain.rounds": rounds, "pretrain.participation": None, "unlearn.method": "finetune",
-                "unlearn.args": {}, "unlearn.rounds": 0}  # fmt: skip
+    @property
+    def _rounds(self) -> int:
+        """Of a run: those that warm up, those that count, and one that ends the last of them by its start."""
+        return self.warmup + self.rounds + 1
+
+    def _of_phase(self, payload: Payload) -> dict[str, Any]:
+        """How many rounds there are, and of what."""
+        if self.phase == "pretrain":
+            return {"pretrain.rounds": self._rounds, "pretrain.participation": None, "unlearn.method": "finetune",
+                    "unlearn.args": {}, "unlearn.rounds": 0}  # fmt: skip
+        name = payload.settings.get("unlearn.method", self.base.unlearn.method)
+        try:
+            method = METHOD.find(name)
+        except ValueError as error:
+            raise ConfigError(f"payloads: {payload.label}: unlearn.method: {error}") from None
+        measurable.check_method(name, method, self.warmup)
+        return {"pretrain.rounds": 1, "unlearn.rounds": self._rounds - method.first, "unlearn.participation": None}
+
+    def _payload_of(self, point: Point) -> Payload:
+        return next(payload for payload in self.payloads if payload.label == point.payload)
 
     def blamed(self, reason: str, point: Point) -> str:
         """What is wrong with a run, `field: ...`, under the name of the payload or section where the field is set."""
         field = reason.partition(": ")[0]
-        payload = next(payload for payload in self.payloads if payload.label == point.payload)
-        return f"payloads: {payload.label}: {reason}" if field in payload.settings else f"base.{reason}"
+        if field in _OURS:
+            return f"{_OURS[field]}: {reason}"
+        here = field in self._payload_of(point).settings
+        return f"payloads: {point.payload}: {reason}" if here else f"base.{reason}"

@@ -24,7 +24,7 @@ from typing import Any
 from fused_ray.config import RunConfig
 from fused_ray.errors import RunDirectoryError
 from fused_ray.runs.directory import RunDirectory
-from fused_ray.studies.scaling.config import Point
+from fused_ray.studies.scaling.grid import Point
 
 PARTS = ("train", "transfer", "aggregate", "evaluate", "idle", "record")
 """What the seconds of a round go to."""

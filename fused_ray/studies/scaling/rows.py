@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fused_ray.studies.scaling.config import Point
+from fused_ray.studies.scaling.grid import Point
 from fused_ray.studies.scaling.measure import PARTS
 from fused_ray.studies.status import DONE
 

@@ -10,7 +10,7 @@ import yaml
 
 from fused_ray import RunConfig, ScaleConfig
 from fused_ray.errors import ConfigError
-from fused_ray.studies.scaling.config import Grid, Point
+from fused_ray.studies.scaling.grid import Grid, Point
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "scale.yaml"
 

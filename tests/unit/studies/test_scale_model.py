@@ -9,7 +9,7 @@ import pytest
 
 from fused_ray import RunConfig, ScaleConfig
 from fused_ray.studies.scaling import measure, model, rows
-from fused_ray.studies.scaling.config import Point
+from fused_ray.studies.scaling.grid import Point
 from fused_ray.studies.scaling.model import CostModel, Load
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
