@@ -10,8 +10,8 @@ import ray
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.util.placement_group import PlacementGroup, placement_group_table
 
-from fused_ray.config import EngineConfig
-from fused_ray.engine.placement import Node, Plan
+from fused_ray.config import EngineConfig, FederationConfig
+from fused_ray.engine.placement import Node, Plan, selected
 from fused_ray.errors import PlacementError
 from fused_ray.types import Identity
 
@@ -85,10 +85,14 @@ def alive() -> set[str]:
     return {n["NodeID"] for n in ray.nodes() if n["Alive"]}
 
 
-def nodes_from_here() -> list[str]:
-    """The names of the live nodes, the one that this process is on first."""
+def nodes_from_here(federation: FederationConfig) -> list[str]:
+    """The names of the live nodes that may have actors and have cores for them, the one that this process is on first.
+
+    Raises PlacementError if `actor_labels` allows none.
+    """
     here = ray.get_runtime_context().get_node_id()
-    return sorted(alive(), key=lambda name: (name != here, name))
+    names = [node.name for node in selected(federation, cluster_nodes()) if node.cpus > 0]
+    return sorted(names, key=lambda name: (name != here, name))
 
 
 def await_nodes(engine: EngineConfig) -> None:

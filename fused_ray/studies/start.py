@@ -26,9 +26,14 @@ Listener = Callable[["Progress"], None]
 Config = TypeVar("Config", bound=Section)
 
 
-def changed(config: Config, overrides: Sequence[str], may_change: Sequence[str], what: str) -> Config:
-    """The configuration to go on with. Raises ConfigError where an override would change what is computed."""
-    allowed = (*may_change, *(f"base.{key}" for key in MAY_CHANGE))
+def changed(
+    config: Config, overrides: Sequence[str], may_change: Sequence[str], what: str, of_runs: Sequence[str] = MAY_CHANGE
+) -> Config:
+    """The configuration to go on with. Raises ConfigError where an override would change what is computed.
+
+    `may_change` are fields of the study that may, `of_runs` those of its runs.
+    """
+    allowed = (*may_change, *(f"base.{key}" for key in of_runs))
     for override in overrides:
         if not f"{present_name(override.partition('=')[0].strip())}=".startswith(allowed):
             raise ConfigError(

@@ -48,6 +48,12 @@ class ScaleOutput(Section):
     """Its directory; an existing one is refused unless told otherwise."""
 
 
+def of_study(reason: str) -> str:
+    """What is wrong with a run, `field: ...`, under the study's own word for a field that it sets."""
+    field = reason.partition(": ")[0]
+    return f"{_OURS[field]}: {reason}" if field in _OURS else reason
+
+
 @dataclass(frozen=True)
 class Take:
     """One repeat of a point: a run."""
@@ -78,8 +84,7 @@ class ScaleConfig(StudySettings):
     """A run's configuration, or the path of one. What the axes say, partition, participation, rounds and audit are the
     study's."""
     payloads: tuple[AnyPayload, ...] = (Payload(label="base"),)
-    """What clients exchange, small ones first: numbers of values of the study's own model, or {label, set: {key: value}}.
-    """
+    """What clients exchange, small ones first: numbers of values of the study's model, or {label, set: {key: value}}."""
     points: tuple[Grid, ...]
     """Grids of points; each of their points is measured."""
     hold_out: tuple[Grid, ...] = ()
@@ -140,8 +145,8 @@ class ScaleConfig(StudySettings):
             factory = payload.settings.get("model.factory", self.base.model.factory)
             if VALUES in payload.settings and factory is None:
                 raise ValueError(
-                    f"payloads: {payload.label}: a number asks a model for so many values; set base.model.factory, such "
-                    "as fused_ray.studies.scaling.network:two_layers, or write {label, set: {dotted.key: value}}"
+                    f"payloads: {payload.label}: a number asks a model for so many values; set base.model.factory, "
+                    "such as fused_ray.studies.scaling.network:two_layers, or write {label, set: {dotted.key: value}}"
                 )
 
     def _check(self, point: Point) -> None:
@@ -281,6 +286,6 @@ class ScaleConfig(StudySettings):
         """What is wrong with a run, `field: ...`, under the name of the payload or section where the field is set."""
         field = reason.partition(": ")[0]
         if field in _OURS:
-            return f"{_OURS[field]}: {reason}"
+            return of_study(reason)
         here = field in self._payload_of(point).settings
         return f"payloads: {point.payload}: {reason}" if here else f"base.{reason}"

@@ -34,7 +34,8 @@ Row = Mapping[str, Any]
 def measured(run: RunDirectory, point: Point, phase: str, warmup: int, examples: int) -> list[dict[str, Any]]:
     """A row for each round of a finished run that counts.
 
-    Raises RunDirectoryError where the run was not what its point says: other actors, nodes or examples.
+    Raises RunDirectoryError where the run was not what its point says (other actors, nodes or examples), or where no
+    round counts.
     """
     rounds = sorted((row for row in run.rounds.to_pylist() if row["phase"] == phase), key=lambda row: row["round"])
     by_round = defaultdict(list)
@@ -50,6 +51,11 @@ def measured(run: RunDirectory, point: Point, phase: str, warmup: int, examples:
                 raise RunDirectoryError(f"{run.path}: {wrong}")
             wall = (after["started_at"] - row["started_at"]).total_seconds()
             found.append(figures(run.config, row, clients, wall))
+    if not found:
+        raise RunDirectoryError(
+            f"{run.path}: of its {len(rounds)} round(s) of {phase} none counts after {warmup} to warm up, with one "
+            "more to end it; ask for more"
+        )
     return found
 
 
@@ -71,6 +77,7 @@ def figures(config: RunConfig, row: Row, clients: Sequence[Row], wall: float) ->
         "cluster_bytes": 0 if local else row["bytes_down_client"] * (nodes + 2 * workers),
         "memory_worker": max(client["memory"] for client in clients),
         "memory_driver": row["memory"],
+        "device": max({client["device"] for client in clients}),  # cuda, where there is any
     }
 
 

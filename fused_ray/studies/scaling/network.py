@@ -6,7 +6,10 @@ from torch import nn
 
 
 def two_layers(shape: tuple[int, ...], classes: int, values: int = 10_000) -> nn.Module:
-    """A hidden layer of the width with which there are about so many parameters, at least one."""
+    """A hidden layer of the width with which there are about so many parameters. Raises ValueError if that is none."""
     (features,) = shape
-    width = max(1, round((values - classes) / (features + 1 + classes)))
+    each = features + 1 + classes
+    if values < each + classes:
+        raise ValueError(f"{values} values are too few: with a hidden layer of width 1 there are {each + classes}")
+    width = round((values - classes) / each)
     return nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, classes))

@@ -59,7 +59,12 @@ def seats(cluster: str, federation: FederationConfig, clients: int) -> tuple[str
 
     nodes = nodes_of(cluster)
     wanted = federation.model_copy(
-        update={"clients": clients, "clients_per_actor": "auto", "actor_cpus": 1.0, "actor_gpus": 0.0,
-                "actor_labels": {}}  # fmt: skip
+        update={
+            "clients": clients,
+            "clients_per_actor": "auto",
+            "actor_cpus": 1.0,
+            "actor_gpus": 0.0,
+            "actor_labels": {},
+        }
     )
     return nodes[0].name, Counter(seat.node for seat in plan(wanted, [1] * clients, nodes).seats)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from fused_ray.config.fields import Plots
@@ -66,15 +67,16 @@ def _efficiency(points: Rows) -> Figure | None:
         return None
     figure = figures.new(9.0, 4.6)
     panels = figure.subplots(1, 2, sharey=True)
+    numbers = count()  # all lines are in one legend
     for axes, (kind, fixed) in zip(panels, kinds.items(), strict=True):
         compared = [row for row in rows if row[kind] is not None]
-        for number, (title, group) in enumerate(_lines(compared, (fixed, "payload"))):
+        for title, group in _lines(compared, (fixed, "payload")):
             group = sorted(group, key=lambda row: (row["actors"], row["nodes"]))
             axes.plot(
                 [row["actors"] for row in group],
                 [row[kind] for row in group],
                 label=figures.text(title),
-                **_style(number),
+                **_style(next(numbers)),
             )
         axes.axhline(1.0, color="black", linestyle=":", linewidth=1)
         axes.set(xlabel="actors", title=f"{kind} scaling")

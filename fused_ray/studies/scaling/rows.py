@@ -14,8 +14,10 @@ from fused_ray.studies.status import DONE
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _Columns = Mapping[str, tuple[pa.DataType, str]]
-_MEDIANS, _SAME = ("busy", "steps", "step_seconds", "add_seconds"), ("payload_bytes", "cluster_bytes", "tests")
-"""Columns of rounds whose medians a point has; those of the second kind are the same in all of its rounds."""
+_MEDIANS = ("busy", "steps", "step_seconds", "add_seconds")
+"""Columns of rounds whose medians a point has."""
+_SAME = ("payload_bytes", "cluster_bytes", "tests", "device")
+"""Those that are the same in all rounds of a point."""
 _POINT: _Columns = {
     "clients": (_INT, "clients"),
     "actors": (_INT, "client actors"),
@@ -50,6 +52,7 @@ _ROUND: _Columns = {
     "memory_worker": (_INT, "most bytes in RAM of an actor's process when it was done with a client"),
     "memory_driver": (_INT, "bytes in RAM of the driver's process after the round"),
     "tests": (_INT, "examples that are evaluated"),
+    "device": (_STRING, "what clients were computed on: cpu, or cuda if any was; null: an earlier version measured"),
 }
 _OF_POINT: _Columns = {
     **_POINT,
@@ -60,7 +63,7 @@ _OF_POINT: _Columns = {
     "most": (_FLOAT, "most of them"),
     **{part: (_FLOAT, f"share of all of them in which {what}") for part, what in _MEANS.items()},
     **{
-        name: (kind, f"median over the rounds: {about}")
+        name: (kind, f"median over the rounds: {about}" if name in _MEDIANS else about)
         for name, (kind, about) in _ROUND.items()
         if name in (*_MEDIANS, *_SAME)
     },
@@ -71,21 +74,25 @@ _OF_POINT: _Columns = {
         "efficiency at as many clients: t0 a0 / (t a), 0 being the fewest actors; null: nothing to compare",
     ),
     "weak": (_FLOAT, "efficiency at as many clients an actor: t0 / t; null likewise"),
-    "predicted": (_FLOAT, "seconds by the cost model; null without one"),
+    "predicted": (_FLOAT, "seconds by the cost model; null where the fitted points do not tell"),
     "error": (_FLOAT, "of that: predicted over measured, less 1"),
 }
 _PARAMETER: _Columns = {
     "name": (_STRING, "parameter"),
     "payload": (_STRING, "of which payload; empty: of all"),
-    "value": (_FLOAT, "its value"),
+    "value": (_FLOAT, "its value; null: the fitted points do not tell it from others"),
+    "least": (_FLOAT, "if it is fitted: least value when one of the points is left out; null: that tells it no more"),
+    "most": (_FLOAT, "most value, likewise"),
     "unit": (_STRING, "its unit"),
-    "source": (_STRING, "measured, fitted (to measured rounds) or assumed"),
+    "source": (_STRING, "measured, fitted (to measured rounds), not told (by these) or assumed"),
     "meaning": (_STRING, "what it stands for"),
 }
 _ON_PAPER: _Columns = {
     "cluster": (_STRING, "nodes, in the words of `--cluster` of `fused-ray plan`"),
     **{name: (kind, about) for name, (kind, about) in _POINT.items()},
     "seconds": (_FLOAT, "predicted seconds of a round"),
+    "least": (_FLOAT, "least of them when one of the fitted points is left out; null: the others tell it no more"),
+    "most": (_FLOAT, "most of them, likewise"),
     "work": (_FLOAT, "of them those of the fullest actor's clients"),
     "network": (_FLOAT, "of them those of the network, by the assumed bandwidth"),
     "cluster_bytes": (_INT, "bytes that Ray moves in a round"),
@@ -135,7 +142,7 @@ def _of_point(point: Point, rounds: Sequence[Mapping[str, Any]]) -> dict[str, An
         "most": max(seconds),
         **{part: sum(row[part] for row in rounds) / sum(seconds) for part in PARTS},
         **{name: median(row[name] for row in rounds) for name in _MEDIANS},
-        **{name: rounds[0][name] for name in _SAME},
+        **{name: rounds[0].get(name) for name in _SAME},
         **{name: max(row[name] for row in rounds) for name in ("memory_worker", "memory_driver")},
     }
 

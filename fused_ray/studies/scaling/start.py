@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ray.config.validation import blaming
-from fused_ray.runs.start import PLOTS, asks_for, check_inputs, check_own_model
+from fused_ray.runs.start import MAY_CHANGE, PLOTS, asks_for, check_inputs, check_own_model
 from fused_ray.studies.scaling.config import ScaleConfig
 from fused_ray.studies.start import Listener, changed, execute
 
 if TYPE_CHECKING:
     from fused_ray.studies.scaling.directory import ScalingDirectory
+
+TIMELESS = (PLOTS, "engine.min_nodes", "engine.wait_nodes", "engine.start_timeout", "engine.client_timeout",
+            "engine.max_attempts", "engine.max_lost_nodes")  # fmt: skip
+"""Of a run's fields those that may change when some points are measured: timings do not depend on them."""
 
 
 def scale(config: ScaleConfig, *, overwrite: bool = False, listener: Listener | None = None) -> dict[str, Any]:
@@ -33,8 +37,9 @@ def resume_scale(
 ) -> dict[str, Any]:
     """Go on with an interrupted study, or try again what failed in a finished one.
 
-    A run that was cut short is made anew: its rounds are timed. `overrides` may change base.engine.* and
-    base.output.plots.
+    A run that was cut short is made anew: its rounds are timed. Once there are figures, `overrides` may change no more
+    than what they do not depend on: limits of base.engine, and base.output.plots, with which the tables of a finished
+    study are made anew as well.
     """
     directory, config = prepare_resume(path, overrides)
     return directory.result if complete(directory) else execute(directory, config, listener)
@@ -64,11 +69,12 @@ def prepare(config: ScaleConfig, *, overwrite: bool = False) -> tuple[ScalingDir
 def prepare_resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[ScalingDirectory, ScaleConfig]:
     """The directory to go on with and its configuration."""
     directory = load_scale(path)
-    config = changed(directory.config, overrides, (), "scaling study")
+    of_runs = TIMELESS if directory.rows else MAY_CHANGE
+    config = changed(directory.config, overrides, (), "scaling study", of_runs)
     if directory.finished and asks_for(f"base.{PLOTS}", overrides):
-        from fused_ray.studies.scaling.study import redraw
+        from fused_ray.studies.scaling.study import conclude_again
 
-        redraw(directory, config)
+        conclude_again(directory, config)
     return directory, config
 
 

@@ -14,10 +14,10 @@ from fused_ray.runs.execute import MakePool
 from fused_ray.storage.folder import LOCK_WAIT
 from fused_ray.studies.progress import Progress
 from fused_ray.studies.scaling import measure, model, plots, rows, tables
-from fused_ray.studies.scaling.config import ScaleConfig, Take
+from fused_ray.studies.scaling.config import ScaleConfig, Take, of_study
 from fused_ray.studies.scaling.directory import ScalingDirectory
 from fused_ray.studies.status import DONE, FAILED, failed
-from fused_ray.studies.study import Model, Study
+from fused_ray.studies.study import Item, Model, Study
 from fused_ray.studies.tools import Tools
 
 NODE_ID = "ray.io/node-id"
@@ -39,7 +39,7 @@ class Takes:
         except Interrupted:
             raise
         except (Exception, SystemExit) as error:  # parts from elsewhere raise anything: the other runs go on
-            return f"{FAILED}{in_one_line(error)}"
+            return f"{FAILED}{of_study(in_one_line(error))}"
         return DONE
 
     def report(self, item: Take | None, status: str) -> dict[str, Any]:
@@ -53,9 +53,11 @@ def _on_nodes(config: RunConfig, count: int) -> RunConfig:
         return config
     from fused_ray.engine.cluster import nodes_from_here
 
-    names = nodes_from_here()
+    names = nodes_from_here(config.federation)
     if len(names) < count:
-        raise PlacementError(f"the cluster has {len(names)} node(s), not {count}; start more, or leave nodes at 1")
+        raise PlacementError(
+            f"the cluster has {len(names)} node(s) for actors, not {count}; start more, or leave nodes at 1"
+        )
     if len(names) == count:
         return config
     labels = {**config.federation.actor_labels, NODE_ID: f"in({', '.join(names[:count])})"}
@@ -112,6 +114,13 @@ class Scaling(Study):
     def statuses(self) -> list[str]:
         return [self._rows[take.name][0]["status"] for take in self.config.takes if take.name in self._over]
 
+    def begun(self, item: Item | None, name: str) -> None:
+        """A run that has rows has failed: one that finished, but was not what its point says, is no good either."""
+        assert isinstance(item, Take), "no search proposes runs"
+        if item.name in self._rows:
+            shutil.rmtree(item.config.output.dir, ignore_errors=True)
+        super().begun(item, name)
+
     def keep(self, item: Take, status: str) -> None:
         self._rows[item.name], found = [], []
         if status == DONE:
@@ -133,31 +142,7 @@ class Scaling(Study):
     def conclude(self, make_pool: MakePool) -> dict[str, Any]:
         """Points, cost model, paper, tables and pictures."""
         measured = [row for take in self.config.takes for row in self._rows[take.name]]
-        statuses = [self._rows[take.name][0]["status"] for take in self.config.takes]
-        broken = [status for status in statuses if failed(status)]
-        if DONE not in statuses:
-            raise RunDirectoryError(f"{self.directory.path}: no run could be made; {broken[0]}")
-        points = rows.by_point(measured, self.config.held_out)
-        found = model.predicted(points)
-        parameters = list(found.parameters(self.config.paper)) if found else []
-        paper = list(model.on_paper(found, points, self.config)) if found else []
-        for name, content, schema in (
-            ("points", points, rows.POINTS),
-            ("model", parameters, rows.MODEL),
-            ("paper", paper, rows.PAPER),
-        ):
-            self.directory.write_table(name, rows.table(content, schema))
-        result = {
-            "runs": len(statuses),
-            "done": statuses.count(DONE),
-            "failed": len(broken),
-            "seconds": self._seconds(),
-            "held_out_error": model.held_out_error(points),
-        }
-        self.directory.write("tables.md", tables.markdown(points, parameters, paper, self.config).encode())
-        plots.draw(self.directory, points, self.config.base.output.plots)
-        self.directory.write_json("result.json", result)  # last: it says that the study is complete
-        return result
+        return conclude(self.directory, self.config, measured, self._seconds())
 
     def _seconds(self) -> float:
         """Wall seconds of all runs that are finished, the start of their actors included."""
@@ -165,11 +150,48 @@ class Scaling(Study):
         return float(sum(RunDirectory.open(place).result["wall_seconds"] for place in places))
 
 
-def redraw(directory: ScalingDirectory, config: ScaleConfig) -> None:
-    """Draw a finished study's plots once more, in another format."""
+def conclude(
+    directory: ScalingDirectory, config: ScaleConfig, measured: Sequence[dict[str, Any]], seconds: float
+) -> dict[str, Any]:
+    """Write what is made of measured rows, whose runs took so many seconds; the content of result.json.
+
+    Raises RunDirectoryError if no run at all could be made.
+    """
+    statuses = list({_name(row): row["status"] for row in measured}.values())
+    broken = [status for status in statuses if failed(status)]
+    if DONE not in statuses:
+        raise RunDirectoryError(f"{directory.path}: no run could be made; {broken[0]}")
+    points = rows.by_point(measured, config.held_out)
+    found = model.predicted(points)
+    parameters = list(found.parameters(config.paper)) if found else []
+    on_paper = found is not None and not model.paper_lacks(parameters, points)
+    paper = list(model.on_paper(found, points, config)) if found and on_paper else []
+    for name, content, schema in (
+        ("points", points, rows.POINTS),
+        ("model", parameters, rows.MODEL),
+        ("paper", paper, rows.PAPER),
+    ):
+        directory.write_table(name, rows.table(content, schema))
+    result = {
+        "runs": len(statuses),
+        "done": statuses.count(DONE),
+        "failed": len(broken),
+        "seconds": seconds,
+        **model.held_out(points),
+        "held_out_points": len(config.held_out),
+        "held_out_measured": sum(row["held_out"] for row in points),
+    }
+    directory.write("tables.md", tables.markdown(points, parameters, paper, config).encode())
+    plots.draw(directory, points, config.base.output.plots)
+    directory.write_json("result.json", result)  # last: it says that the study is complete
+    return result
+
+
+def conclude_again(directory: ScalingDirectory, config: ScaleConfig) -> None:
+    """Make a finished study's tables and pictures once more from what was measured, these in another format."""
     directory.lock(LOCK_WAIT)
     try:
-        plots.draw(directory, directory.made("points"), config.base.output.plots)
+        conclude(directory, config, directory.rows, directory.result["seconds"])
     finally:
         directory.unlock()
 

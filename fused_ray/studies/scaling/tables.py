@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from fused_ray.runs.screen import Screen, make_table, size
 from fused_ray.studies.scaling.config import ScaleConfig
 from fused_ray.studies.scaling.measure import PARTS
-from fused_ray.studies.scaling.model import held_out_error
+from fused_ray.studies.scaling.model import held_out, paper_lacks
 
 Rows = Sequence[Mapping[str, Any]]
 _LEFT = ("payload", "parameter", "unit", "source", "meaning", "cluster", "scaling")
@@ -32,8 +32,8 @@ def layouts(points: Rows, parameters: Rows, paper: Rows, config: ScaleConfig) ->
     yield from _efficiency(points)
     if parameters:
         yield _model(parameters)
-        yield from _held_out(points)
-        yield _paper(paper)
+        yield from _held_out(points, len(config.held_out))
+        yield _paper(paper, paper_lacks(parameters, points))
 
 
 def _seconds(points: Rows, config: ScaleConfig) -> Layout:
@@ -55,7 +55,7 @@ def _seconds(points: Rows, config: ScaleConfig) -> Layout:
     notes = (
         f"Seconds of a round of {config.phase}, its start to the next one's: median and range ({rounds}).",
         "Train to idle are an average actor's; record: rows and checkpoint written. Actor and driver: most memory in "
-        "RAM of a process. Ray moves: by arithmetic; 0 in one process.",
+        "RAM of a process, whatever ran in it before. Ray moves: by arithmetic; 0 in one process.",
         *_simulated(points),
     )
     return Layout("Seconds of a round, and what they go to", head, tuple(body), notes)
@@ -94,42 +94,77 @@ def _fixed(kind: str, row: Mapping[str, Any]) -> float:
 
 def _model(parameters: Rows) -> Layout:
     body = [
-        (" of payload ".join(filter(None, (row["name"], row["payload"]))), f"{row['value']:.3g}", row["unit"],
-         row["source"], row["meaning"])
+        (" of payload ".join(filter(None, (row["name"], row["payload"]))), _number(row["value"]), _range(row, _number),
+         row["unit"], row["source"], row["meaning"])
         for row in parameters
     ]  # fmt: skip
-    note = "seconds = round + client n + work k (steps x step + add) + byte B + test e; k clients of the fullest actor."
-    return Layout("Cost model", ("parameter", "value", "unit", "source", "meaning"), tuple(body), (note,))
+    notes = (
+        "seconds = round + client n + work k (steps x step + add) + byte B + test e; k clients of the fullest actor.",
+        "Range: of what is fitted when one of the points is left out; none where that tells it no more.",
+    )
+    head = ("parameter", "value", "range", "unit", "source", "meaning")
+    return Layout("Cost model", head, tuple(body), notes)
 
 
-def _held_out(points: Rows) -> Iterator[Layout]:
-    known = [row for row in points if row["error"] is not None]
+def _held_out(points: Rows, count: int) -> Iterator[Layout]:
+    """Of so many points that were to be held out."""
+    if not count:
+        return
+    measured, known = [row for row in points if row["held_out"]], [row for row in points if row["error"] is not None]
     body = [
         (*_point(row), _short(row["seconds"]), _short(row["predicted"]), f"{row['error']:+.0%}")
         for row in known
         if row["held_out"]
     ]
-    if not body:
-        return
-    found, fitted = held_out_error(points), [abs(row["error"]) for row in known if not row["held_out"]]
-    notes = (
-        f"Median error of the {len(body)} held-out points: {found:.0%}; of the {len(fitted)} that were fitted: "
-        f"{median(fitted):.0%}. Which are held out was written down before anything was measured.",
-    )
+    notes = [f"{len(measured)} of {count} held-out points were measured. Which are held out stands in scaling.yaml."]
+    if len(body) < len(measured):
+        notes.append(f"{len(measured) - len(body)} of these cannot be predicted: the fitted points do not tell.")
+    if body:
+        notes.insert(0, f"{_error(points)}; of the {len(known) - len(body)} that were fitted: median {_fitted(known)}.")
     head = ("clients", "actors", "nodes", "payload", "measured", "predicted", "error")
-    yield Layout("Points that the cost model has not seen", head, tuple(body), notes)
+    yield Layout("Points that the cost model has not seen", head, tuple(body), tuple(notes))
 
 
-def _paper(paper: Rows) -> Layout:
+def _error(points: Rows) -> str:
+    error, worst = held_out_error(points)
+    return f"Errors of the held-out points: {error}, {worst}"
+
+
+def held_out_error(points: Rows) -> tuple[str, str]:
+    """The median of the absolute errors at the held-out points, and the largest error and where, in words."""
+    found = held_out(points)
+    row = next(row for row in points if row["held_out"] and row["error"] == found["held_out_worst"])
+    where = f"{row['clients']:,} clients, {row['actors']} actors, payload {row['payload']}"
+    return f"median {found['held_out_error']:.0%}", f"worst {found['held_out_worst']:+.0%}, at {where}"
+
+
+def _fitted(known: Rows) -> str:
+    return f"{median(abs(row['error']) for row in known if not row['held_out']):.0%}"
+
+
+def _paper(paper: Rows, lacks: str) -> Layout:
     body = [
-        (row["cluster"], *_point(row), _short(row["seconds"]), _short(row["work"]), _short(row["network"]),
-         size(row["network_bytes"]), size(row["memory_node"]) if row["memory_node"] else "-")
+        (row["cluster"], *_point(row), _short(row["seconds"]), _range(row, _short), _short(row["work"]),
+         _short(row["network"]), size(row["network_bytes"]), size(row["memory_node"]) if row["memory_node"] else "-")
         for row in paper
     ]  # fmt: skip
-    head = ("cluster", "clients", "actors", "nodes", "payload", "seconds", "work", "network", "between nodes",
+    head = ("cluster", "clients", "actors", "nodes", "payload", "seconds", "range", "work", "network", "between nodes",
             "memory of a node")  # fmt: skip
-    note = "Predicted, not measured: an actor on each core, cores as fast as here, and the assumed network."
-    return Layout("On paper", head, tuple(body), (note,))
+    notes = ["Predicted, not measured: an actor on each core, cores as fast as here, and the assumed network."]
+    if lacks:
+        notes.append(f"No cluster is put on paper: {lacks}.")
+    elif paper:
+        notes.append("Range: of the seconds when one of the fitted points is left out.")
+    return Layout("On paper", head, tuple(body), tuple(notes))
+
+
+def _range(row: Mapping[str, Any], told: Callable[[float], str]) -> str:
+    """From the least to the most; tables of earlier versions have none."""
+    return "-" if row.get("least") is None else f"{told(row['least'])} to {told(row['most'])}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _point(row: Mapping[str, Any]) -> tuple[str, ...]:

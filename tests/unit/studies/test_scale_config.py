@@ -9,8 +9,12 @@ import pytest
 import yaml
 
 from fused_ray import RunConfig, ScaleConfig
+from fused_ray.config.parts.methods import Method
 from fused_ray.errors import ConfigError
+from fused_ray.studies.scaling.config import of_study
 from fused_ray.studies.scaling.grid import Grid, Point
+from fused_ray.studies.scaling.network import two_layers
+from fused_ray.studies.scaling.paper import seats
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "scale.yaml"
 
@@ -106,7 +110,18 @@ def test_it_survives_a_trip_through_yaml() -> None:
         ({"base": {"pretrain": {"from": "runs/x"}}}, "base.pretrain.from"),
         ({"paper": {"clusters": ["4 nodes"]}}, "paper.clusters: '4 nodes': write nodes as"),
         ({"paper": {"clusters": ["2x0.5c"]}}, "each node needs a core"),
+        ({"paper": {"clusters": ["2x4c/100MB"]}}, "paper.clusters: '2x4c/100MB': 1 actors of 300 MB need"),
+        ({"paper": {"clients": [10**9]}}, "paper.clients: 1,000,000,000 clients are more than 1,000,000"),
+        ({"points": [{"clients": 4, "actors": []}]}, "actors: name at least one"),
+        ({"points": [{"clients": 4, "nodes": []}]}, "nodes: name at least one"),
+        ({"payloads": [0]}, "write a number of values"),
+        ({"payloads": [500]}, "payloads: 500: a number asks a model for so many values; set base.model.factory"),
         ({"repeats": 0}, "repeats"),
+        ({"rounds": 0}, "rounds"),
+        ({"warmup": 99_999}, "rounds: pretrain.rounds: input should be less than or equal to 100000"),
+        ({"repeats": 10**6}, "repeats: 1,000,000 of each of 4 points are more than 10,000 runs"),
+        ({"base": {"federation": {"aggregate": "median"}}}, "base.federation.aggregate: with median single updates"),
+        ({"base": {"deployment": {"profile": "phones", "participation": "available"}}}, "not everybody takes part"),
     ],
 )
 def test_what_is_wrong_is_one_line(changes: dict[str, Any], said: str) -> None:
@@ -114,6 +129,69 @@ def test_what_is_wrong_is_one_line(changes: dict[str, Any], said: str) -> None:
         study(**changes)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+WHOLE = {"forget": {"scenario": "client"}}
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ({"unlearn": {"method": "retrain"}}, "phase: unlearn cannot measure retrain, whose rounds are not unlearn.rounds"),
+        ({"unlearn": {"method": "ridge"}}, "phase: unlearn cannot measure ridge"),
+        ({"unlearn": {"method": "exactfun"}}, "phase: unlearn cannot measure exactfun"),
+        ({"unlearn": {"method": "federaser"}, **WHOLE}, "phase: unlearn cannot measure federaser"),
+        ({"unlearn": {"method": "fedosd"}, **WHOLE}, "phase: unlearn cannot measure fedosd"),
+        ({"unlearn": {"method": "fedmemprune"}}, "to whose server single updates travel"),
+        ({"unlearn": {"method": "puf"}, **WHOLE}, "phase: unlearn cannot measure the scenario 'client'"),
+        (WHOLE, "phase: unlearn cannot measure the scenario 'client', whose clients take no part any more"),
+        ({"unlearn": {"wire": "int8"}}, "base.unlearn.wire: with int8"),
+        ({"unlearn": {"method": "tests.unit.studies.test_scale_config:ONCE"}}, "needs 4 rounds (warmup, rounds, and one"),
+    ],
+)
+def test_unlearning_that_cannot_be_measured_is_refused(base: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        study(phase="unlearn", base=base)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+ONCE = Method("fused_ray.core.methods.fedavg:unlearn_by_finetuning", phases=lambda settings: {"unlearn": 1})
+"""A method of one round, whatever is asked for."""
+
+
+def test_first_rounds_of_another_kind_are_warmed_up_over() -> None:
+    """FedQuit has one before those of unlearn.rounds; so there are as many in all as with any other method."""
+    base = {"unlearn": {"method": "fedquit"}, "forget": {"scenario": "sample"}}
+    run = study(phase="unlearn", base=base, warmup=1, rounds=2).runs[0]
+    assert run.method.phases(run)["unlearn"] == 1 + 2 + 1
+    with pytest.raises(ConfigError, match=r"^warmup: the first 1 round\(s\) of fedquit are of another kind"):
+        study(phase="unlearn", base=base, warmup=0)
+
+
+def test_payloads_come_in_their_order_on_the_same_actors() -> None:
+    """Not by their names: what a large one left in memory would be the small one's."""
+    payloads = [{"label": label, "set": {"train.batch_size": 4}} for label in ("b", "a")]
+    config = study(payloads=payloads, points=[{"clients": [8, 4], "actors": [1, 2], "payload": ["a", "b"]}])
+    found = [(point.actors, point.payload, point.clients) for point in config.all_points]
+    assert found == [(1, "b", 4), (1, "b", 8), (1, "a", 4), (1, "a", 8),
+                     (2, "b", 4), (2, "b", 8), (2, "a", 4), (2, "a", 8)]  # fmt: skip
+
+
+def test_labels_of_this_cluster_say_nothing_of_one_on_paper() -> None:
+    federation = RunConfig.from_dict({"federation": {"actor_labels": {"zone": "a"}}}).federation
+    assert seats("2x3c", federation, 100) == ("node 1", {"node 1": 3, "node 2": 3})
+
+
+def test_a_field_that_the_study_sets_has_the_study_s_name() -> None:
+    assert of_study("data.limit: must be at least 10") == "examples: data.limit: must be at least 10"
+    assert of_study("the cluster has 1 node") == "the cluster has 1 node"
+
+
+def test_a_network_is_not_of_fewer_values_than_its_smallest() -> None:
+    assert sum(p.numel() for p in two_layers((16,), 10, 37).parameters()) == 37
+    with pytest.raises(ValueError, match="36 values are too few: with a hidden layer of width 1 there are 37"):
+        two_layers((16,), 10, 36)
 
 
 def test_a_field_of_the_base_is_blamed_there() -> None:
