@@ -84,7 +84,7 @@ class ScaleConfig(StudySettings):
     """A run's configuration, or the path of one. What the axes say, partition, participation, rounds and audit are the
     study's."""
     payloads: tuple[AnyPayload, ...] = (Payload(label="base"),)
-    """What clients exchange, small ones first: numbers of values of the study's model, or {label, set: {key: value}}."""
+    """What clients exchange, small ones first: numbers of values of the study's model, or {label, set: settings}."""
     points: tuple[Grid, ...]
     """Grids of points; each of their points is measured."""
     hold_out: tuple[Grid, ...] = ()

@@ -137,7 +137,10 @@ WHOLE = {"forget": {"scenario": "client"}}
 @pytest.mark.parametrize(
     ("base", "said"),
     [
-        ({"unlearn": {"method": "retrain"}}, "phase: unlearn cannot measure retrain, whose rounds are not unlearn.rounds"),
+        (
+            {"unlearn": {"method": "retrain"}},
+            "phase: unlearn cannot measure retrain, whose rounds are not unlearn.rounds",
+        ),
         ({"unlearn": {"method": "ridge"}}, "phase: unlearn cannot measure ridge"),
         ({"unlearn": {"method": "exactfun"}}, "phase: unlearn cannot measure exactfun"),
         ({"unlearn": {"method": "federaser"}, **WHOLE}, "phase: unlearn cannot measure federaser"),
@@ -146,7 +149,10 @@ WHOLE = {"forget": {"scenario": "client"}}
         ({"unlearn": {"method": "puf"}, **WHOLE}, "phase: unlearn cannot measure the scenario 'client'"),
         (WHOLE, "phase: unlearn cannot measure the scenario 'client', whose clients take no part any more"),
         ({"unlearn": {"wire": "int8"}}, "base.unlearn.wire: with int8"),
-        ({"unlearn": {"method": "tests.unit.studies.test_scale_config:ONCE"}}, "needs 4 rounds (warmup, rounds, and one"),
+        (
+            {"unlearn": {"method": "tests.unit.studies.test_scale_config:ONCE"}},
+            "needs 4 rounds (warmup, rounds, and one",
+        ),
     ],
 )
 def test_unlearning_that_cannot_be_measured_is_refused(base: dict[str, Any], said: str) -> None:

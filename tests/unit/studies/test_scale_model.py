@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fused_ray import RunConfig, ScaleConfig
-from fused_ray.studies.scaling import measure, model, rows
+from fused_ray.studies.scaling import measure, model, plots, rows, tables
 from fused_ray.studies.scaling.grid import Point
 from fused_ray.studies.scaling.model import CostModel, Load
 
@@ -17,7 +19,8 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 def client(number: int, worker: int, began: float, train: float, add: float, node: str = "n") -> dict[str, Any]:
     return {"client": number, "worker": worker, "node": node, "started_at": START + timedelta(seconds=began),
-            "train_seconds": train, "aggregate_seconds": add, "examples": 20, "memory": 100 + worker}  # fmt: skip
+            "train_seconds": train, "aggregate_seconds": add, "examples": 20, "memory": 100 + worker,
+            "device": "cpu"}  # fmt: skip
 
 
 def a_round(train: float, aggregate: float, evaluate: float) -> dict[str, Any]:
@@ -62,6 +65,11 @@ def test_the_figures_of_a_round() -> None:
     assert found["add_seconds"] == pytest.approx(1.25 / 3)
     assert (found["memory_worker"], found["memory_driver"]) == (102, 7)
     assert found["cluster_bytes"] == 400 + 2 * 800  # the payload to one node, and two sums
+    assert found["device"] == "cpu"
+    assert (
+        measure.figures(config, a_round(4.0, 0.5, 1.0), [*TWO[:2], TWO[2] | {"device": "cuda"}], 6.0)["device"]
+        == "cuda"
+    )
 
 
 def test_in_one_process_nothing_is_moved() -> None:
@@ -76,7 +84,7 @@ def measured(clients: int, actors: int, seconds: float, nodes: int = 1, **more: 
     row = {"clients": clients, "actors": actors, "nodes": nodes, "payload": "p", "repeat": 0, "status": "done",
            "seconds": seconds, **dict.fromkeys(measure.PARTS, seconds / 6), "busy": 0.5, "steps": 1.0,
            "step_seconds": 0.1, "add_seconds": 0.0, "payload_bytes": 4, "cluster_bytes": 12, "tests": 250,
-           "memory_worker": 5, "memory_driver": 6}  # fmt: skip
+           "memory_worker": 5, "memory_driver": 6, "device": "cpu"}  # fmt: skip
     return row | more
 
 
@@ -99,6 +107,8 @@ def test_efficiency() -> None:
 
 # -- the cost model
 
+CONFIG = ScaleConfig.from_dict({"points": [{"clients": [4, 6, 8, 10]}], "hold_out": [{"clients": [6, 8, 10]}]})
+ROUNDS = {"rounds": 1, "least": 1.0, "most": 1.0}
 TRUE = {"work": 1.25, "round": 0.02, "client": 3e-4, "byte": 2e-9, "test": 1e-5}
 
 
@@ -145,7 +155,7 @@ def points_of_the_model() -> list[dict[str, Any]]:
             busy, whole = seconds(load)
             row = measured(clients, actors, whole, payload=payload, busy=busy, steps=2.0, step_seconds=1e-3 * size)
             row |= {"add_seconds": 2e-4 * size, "payload_bytes": 4000 * size, "cluster_bytes": moved, "tests": tests}
-            found.append(row | {"held_out": clients == 1000})
+            found.append(row | {"held_out": clients == 1000, "strong": None, "weak": None} | ROUNDS)
     found[-1]["seconds"] *= 2
     return found
 
@@ -156,13 +166,80 @@ def test_held_out_points_are_predicted_and_not_fitted() -> None:
     assert found is not None
     assert found.coefficients == {name: pytest.approx(value, rel=1e-6) for name, value in TRUE.items()}
     assert [point["error"] for point in points] == pytest.approx([0.0] * 13 + [-0.5], abs=1e-6)
-    assert model.held_out_error(points) == pytest.approx(0.25)  # of 0 and .5
+    assert model.held_out(points) == {
+        "held_out_error": pytest.approx(0.25),  # of 0 and .5
+        "held_out_worst": pytest.approx(-0.5),
+        "held_out_worst_point": "c1000-a2-n1-large",
+    }
     assert found.points == 12
+    text = tables.markdown(points, list(found.parameters(CONFIG.paper)), [], CONFIG)
+    assert "median 25%, worst -50%, at 1,000 clients, 2 actors, payload large" in text
+    assert "2 of 3 held-out points were measured. Which are held out stands in scaling.yaml." in text
+    assert "before anything was measured" not in text
 
 
 def test_without_points_there_is_no_model() -> None:
     assert model.predicted([measured(4, 1, 1.0) | {"held_out": True}]) is None
-    assert model.held_out_error([measured(4, 1, 1.0) | {"held_out": False, "error": 0.1}]) is None
+    nothing = {"held_out_error": None, "held_out_worst": None, "held_out_worst_point": None}
+    assert model.held_out([measured(4, 1, 1.0) | {"held_out": False, "error": 0.1}]) == nothing
+
+
+def test_what_points_do_not_tell_is_not_given_out_as_fitted() -> None:
+    """In one process no bytes move, and with these few test examples they are as many as clients, times 8."""
+    points = [
+        measured(clients, 1, 0.1 + 0.01 * clients, cluster_bytes=0, tests=8 * clients, busy=0.001 * clients)
+        | {"held_out": clients in (6, 40)}
+        for clients in (4, 6, 8, 40)
+    ]
+    points[3]["tests"] = 250  # no more in step with the clients
+    found = model.predicted(points)
+    assert found is not None
+    rows_of = {row["name"]: row for row in found.parameters(CONFIG.paper)}
+    told = {name: rows_of[name]["value"] for name in TRUE}
+    assert told == {
+        "work": pytest.approx(0.01),
+        "round": pytest.approx(0.1),
+        "client": None,
+        "byte": None,
+        "test": None,
+    }
+    assert rows_of["byte"]["source"] == "not told by 2 measured points"
+    assert rows_of["round"]["source"] == "fitted to 2 measured points"
+    assert rows_of["round"]["least"] is None  # of one point alone nothing is told
+    assert points[1]["predicted"] == pytest.approx(0.16)  # half way between the fitted ones, whatever the three are
+    assert points[3].get("predicted") is None
+    lacks = "the fitted points do not tell client, byte, test"
+    assert model.paper_lacks([*rows_of.values()], points) == lacks
+    shown = [row | {"error": row.get("error"), "strong": None, "weak": None} | ROUNDS for row in points]
+    text = tables.markdown(shown, [*rows_of.values()], [], CONFIG)
+    assert f"No cluster is put on paper: {lacks}." in text
+    assert "1 of these cannot be predicted: the fitted points do not tell." in text
+    assert "| byte | - | - | s a byte | not told by 2 measured points |" in text
+
+
+def test_paper_takes_enough_points_of_several_actors_and_no_gpus() -> None:
+    points = points_of_the_model()
+    found = model.predicted(points)
+    assert found is not None
+    parameters = list(found.parameters(CONFIG.paper))
+    assert model.paper_lacks(parameters, points) == ""
+    assert "computed on GPUs" in model.paper_lacks(parameters, [points[0] | {"device": "cuda"}, *points[1:]])
+    alone = [point for point in points if point["actors"] == 1]
+    for few in (alone, points[:4]):
+        assert model.paper_lacks(parameters, few) == (
+            "it takes 5 fitted points or more, with 2 numbers of actors among them"
+        )
+
+
+def test_what_is_fitted_says_what_it_is_without_one_of_the_points() -> None:
+    """Busy seconds of 1, 2 and 6 a unit of work at rounds of one length: the mean, and that of each two of them."""
+    points = [measured(4, 1, 10.0, busy=0.4 * times) | {"held_out": False} for times in (1, 2, 6)]
+    found = model.predicted(points)
+    assert found is not None
+    work = next(row for row in found.parameters(CONFIG.paper) if row["name"] == "work")
+    assert [work[name] for name in ("value", "least", "most")] == pytest.approx([3.0, 1.5, 4.0])
+    load = found.load(points[0])  # the rest of these rounds is 10 less 0.4, 0.8 and 2.4: their means, and 0.4 work
+    assert found.around(load) == (pytest.approx(10.0), pytest.approx(10.0))
 
 
 def test_every_parameter_says_where_it_comes_from() -> None:
@@ -193,3 +270,25 @@ def test_a_cluster_on_paper() -> None:
     assert row["work"] == pytest.approx(1.25 * 7 * 2.2e-3)
     others = 0.02 + 3e-4 * 100 + 2e-9 * 34e6 + 1e-5 * 250
     assert row["seconds"] == pytest.approx(row["work"] + row["network"] + others)
+    assert (row["least"], row["most"]) == (None, None)
+    half = CostModel({**TRUE, "round": 0.01}, found.own, 8, seen=tuple(tuple(unit) for unit in np.eye(4).tolist()))
+    (row,) = model.on_paper(
+        replace(found, without=(half, half)), [measured(4, 1, 1.0, payload_bytes=1_000_000, tests=1000)], config
+    )
+    assert row["least"] == row["most"] == pytest.approx(row["seconds"] - 0.01)
+
+
+# -- pictures
+
+
+def test_no_two_lines_of_one_legend_look_the_same() -> None:
+    found = [measured(clients, actors, 1.0) for clients in (8, 16) for actors in (1, 2)]
+    figure = plots._efficiency(rows.by_point(found, frozenset()))
+    assert figure is not None
+    looks = [
+        (line.get_color(), line.get_marker())
+        for axes in figure.axes
+        for line in axes.get_lines()
+        if line.get_label()[0] != "_"
+    ]
+    assert len(looks) == len({*looks}) == 3  # 8 and 16 clients, and 8 an actor
