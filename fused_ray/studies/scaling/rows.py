@@ -119,7 +119,8 @@ def by_point(rows: Sequence[Mapping[str, Any]], held_out: frozenset[Point]) -> l
     for row in rows:
         if row["status"] == DONE:
             groups.setdefault(point_of(row), []).append(row)
-    found = [_of_point(point, group) | {"held_out": point in held_out} for point, group in groups.items()]
+    untold = {"predicted": None, "error": None}
+    found = [_of_point(point, group) | {"held_out": point in held_out} | untold for point, group in groups.items()]
     add_efficiency(found)
     return found
 
