@@ -1,8 +1,9 @@
-"""Runs examples/scale.yaml and writes its tables and pictures into a page.
+"""Runs examples/scale.yaml, writes its tables and pictures into a page, and puts what was measured beside it.
 
     python benchmarks/scaling.py [docs/scaling.md] [--study runs/scale]
 
-A study that is there is gone on with, and one that is finished only written. Nothing else should run meanwhile.
+A study that is there is gone on with; of one that is finished, tables and pictures are made anew from its figures.
+Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from fused_ray import ScaleConfig, load_scale, resume_scale, scale
 from fused_ray.studies.display import show_progress
 from fused_ray.studies.scaling.directory import ScalingDirectory
+from fused_ray.studies.scaling.tables import held_out_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- scaling: begin -->", "<!-- scaling: end -->"
@@ -28,11 +30,12 @@ PICTURES = {
 
 def made(path: Path) -> ScalingDirectory:
     """The finished study at a path."""
+    drawn = "base.output.plots=png"
     if path.exists():
         with show_progress(path, "runs") as listener:
-            resume_scale(path, listener=listener)
+            resume_scale(path, [drawn], listener=listener)
     else:
-        scale(ScaleConfig.from_yaml(ROOT / "examples" / "scale.yaml", [f"output.dir={path}", "base.output.plots=png"]))
+        scale(ScaleConfig.from_yaml(ROOT / "examples" / "scale.yaml", [f"output.dir={path}", drawn]))
     return load_scale(path)
 
 
@@ -46,7 +49,7 @@ def lines(study: ScalingDirectory, images: Path) -> Iterator[str]:
         f"{result['failed']} failed."
     )
     if result["held_out_error"] is not None:
-        yield from ("", f"**Median error at the held-out points: {result['held_out_error']:.0%}.**")
+        yield from ("", f"**Errors at the held-out points: {', '.join(held_out_errors(study.made('points')))}.**")
     yield from ("", (study.path / "tables.md").read_text(encoding="utf-8").rstrip())
     for name, title in PICTURES.items():
         if (picture := study.path / "plots" / f"{name}.png").exists():
@@ -63,6 +66,7 @@ def main() -> None:
     images = given.page.parent / "images"
     images.mkdir(exist_ok=True)
     text = "\n".join(lines(study, images))
+    shutil.copyfile(study.path / "measured.parquet", given.page.with_suffix(".parquet"))
     before, _, rest = given.page.read_text(encoding="utf-8").partition(BEGIN)
     given.page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 

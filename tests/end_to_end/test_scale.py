@@ -110,7 +110,7 @@ def test_a_study_that_was_stopped_goes_on_and_times_the_run_that_was_cut_short_a
     with pytest.raises(FusedRayError, match="a scaling study goes on with the configuration it was started with"):
         resume_scale(study.path, ["repeats=5"])
     monkeypatch.setattr("fused_ray.storage.folder.LOCK_WAIT", 0.1)  # instead of a minute
-    with load_scale(study.path).attempt(), pytest.raises(RunDirectoryError, match="another process"):
+    with load_scale(study.path).attempt(), pytest.raises(RunDirectoryError, match="is being written by another run"):
         resume_scale(study.path)
     with pytest.raises(FusedRayError, match=r"engine\.address=auto': a scaling study goes on"):
         resume_scale(study.path, ["base.engine.address=auto"])

@@ -120,17 +120,12 @@ def _held_out(points: Rows, count: int) -> Iterator[Layout]:
     if len(body) < len(measured):
         notes.append(f"{len(measured) - len(body)} of these cannot be predicted: the fitted points do not tell.")
     if body:
-        notes.insert(0, f"{_error(points)}; of the {len(known) - len(body)} that were fitted: median {_fitted(known)}.")
+        notes.insert(0, f"Errors of the held-out points: {', '.join(held_out_errors(points))}; {_of_fitted(known)}.")
     head = ("clients", "actors", "nodes", "payload", "measured", "predicted", "error")
     yield Layout("Points that the cost model has not seen", head, tuple(body), tuple(notes))
 
 
-def _error(points: Rows) -> str:
-    error, worst = held_out_error(points)
-    return f"Errors of the held-out points: {error}, {worst}"
-
-
-def held_out_error(points: Rows) -> tuple[str, str]:
+def held_out_errors(points: Rows) -> tuple[str, str]:
     """The median of the absolute errors at the held-out points, and the largest error and where, in words."""
     found = held_out(points)
     row = next(row for row in points if row["held_out"] and row["error"] == found["held_out_worst"])
@@ -138,8 +133,9 @@ def held_out_error(points: Rows) -> tuple[str, str]:
     return f"median {found['held_out_error']:.0%}", f"worst {found['held_out_worst']:+.0%}, at {where}"
 
 
-def _fitted(known: Rows) -> str:
-    return f"{median(abs(row['error']) for row in known if not row['held_out']):.0%}"
+def _of_fitted(known: Rows) -> str:
+    errors = [abs(row["error"]) for row in known if not row["held_out"]]
+    return f"of the {len(errors)} that were fitted: median {median(errors):.0%}"
 
 
 def _paper(paper: Rows, lacks: str) -> Layout:
