@@ -178,14 +178,15 @@ def test_a_study_that_was_killed_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_on_ray_actors_and_nodes_are_those_of_the_point(cluster: Any, tmp_path: Path) -> None:
-    """And nodes that are not there are a row that says so."""
-    node = cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    """And nodes that are not there, or have no core for an actor, are a row that says so."""
+    nodes = [cluster.add_node(num_cpus=cores, object_store_memory=STORE) for cores in (1, 0)]
     try:
         grids = "[{clients: 6, actors: [1, 2]}, {clients: 6, actors: 3, nodes: 2}, {clients: 6, actors: 3, nodes: 3}]"
         config = small(tmp_path / "study", "base.engine.backend=ray", f"points={grids}", "hold_out=[]", "repeats=1")
         result = scale(config)
     finally:
-        cluster.remove_node(node)
+        for node in nodes:
+            cluster.remove_node(node)
     assert (result["done"], result["failed"], result["held_out_error"]) == (3, 1, None)
     study = load_scale(tmp_path / "study")
     *done, failed = sorted(study.rows, key=lambda row: (row["nodes"], row["actors"]))
