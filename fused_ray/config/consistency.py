@@ -388,12 +388,10 @@ def _adapter(config: Settings) -> None:
         name = unlearn.adapter
         if unlearn.start not in (None, "zero"):
             raise ValueError(f"unlearn.start: a {name} adapter has no entries to {unlearn.start}; it starts at zero")
-        if unlearn.mask not in (None, "random") or unlearn.budget is not None:
+        if unlearn.mask not in (None, "random") or unlearn.budget is not None or unlearn.heal:
             raise ValueError(
-                f"unlearn.adapter: {name} has no mask; unlearn.mask and unlearn.budget are for sparse ones"
+                f"unlearn.adapter: {name} has no mask; unlearn.mask, budget and heal are for sparse adapters"
             )
-        if unlearn.heal:
-            raise ValueError(f"unlearn.heal: a {name} adapter takes in all of its layers; heal is for sparse ones")
     if unlearn.selection_part[0].shares:
         if unlearn.budget is None:
             raise ValueError("unlearn.budget: with unlearn.selection=budget, say how many values all layers share")

@@ -204,7 +204,7 @@ unlearn.start          unlearn.start=reset unlearn.sparsity=0 unlearn.layers=[la
 unlearn.start          unlearn.adapter=lora unlearn.start=reset
 unlearn.start          unlearn.adapter=lora unlearn.start=negate
 unlearn.adapter        unlearn.adapter=lora unlearn.mask=saliency
-unlearn.heal           unlearn.adapter=lora unlearn.heal=0.5
+unlearn.adapter        unlearn.adapter=lora unlearn.heal=0.5
 unlearn.adapter        unlearn.adapter=lora unlearn.budget=85
 unlearn.budget         unlearn.selection=budget
 unlearn.layers         unlearn.selection=budget unlearn.budget=85 unlearn.layers=[fc3]
