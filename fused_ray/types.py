@@ -7,6 +7,7 @@ Shapes: n training examples, m test examples, P a model's float parameters and b
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,12 +16,33 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from fused_ray.seeding import permutation
+
 FloatVector = NDArray[np.float32]
 IntVector = NDArray[np.int64]
 Spans = tuple[tuple[int, int], ...]
 """Places in a vector: from, and up to."""
-On = Literal["held", "retained", "forgotten"]
-"""Of a client's examples: all that it holds (D), what stays of it (D_r), what must go (D_u)."""
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """A share of what stays of each client's examples (D_r), at least one; the others are left out."""
+
+    share: float
+    seed: int
+    """They are drawn from it, each client's by itself; a smaller share is part of a larger one."""
+    herding: bool = False
+    """Whether as many are chosen by M_r's features instead (core.herding)."""
+    forgotten: bool = False
+    """Whether all that must go (D_u) is there as well."""
+
+    def count(self, examples: int) -> int:
+        """How many of so many examples: the nearest whole number, at least 1."""
+        return min(examples, max(1, math.floor(self.share * examples + 0.5)))
+
+
+On = Literal["held", "retained", "forgotten"] | Remaining
+"""Of a client's examples: all that it holds (D), what stays of it (D_r), what must go (D_u), or a share of D_r."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +113,15 @@ class Parts(Sequence[IntVector]):
         other.sort(kind="stable")  # as a rule it is sorted, which this kind is quick to see
         at = np.searchsorted(other, own)
         return self.where(np.append(other, -1)[at] != own)
+
+    def drawn(self, some: Remaining) -> Parts:
+        """A share of each client's examples, from the seed."""
+        chosen = np.zeros(len(self.indices), bool)
+        for client in np.flatnonzero(self.sizes).tolist():
+            start, end = self.offsets[client : client + 2]
+            order = permutation(int(end - start), some.seed, "retain", client=client)
+            chosen[start + order[: some.count(len(order))]] = True
+        return self.where(chosen)
 
     def take(self, clients: Sequence[int] | IntVector) -> Parts:
         """The parts of some clients, in that order."""
@@ -233,12 +264,22 @@ class Scenario:
         """Per client, those of its examples that must be forgotten (D_u)."""
         return self.held.without(self.retained)
 
+    @cached_property
+    def _shares(self) -> dict[Remaining, Parts]:
+        """Shares of D_r that were asked for."""
+        return {}
+
     def forgotten(self, client: int) -> IntVector:
         """The client's examples that must be forgotten (D_u), ascending indices."""
         return self.gone[client]
 
     def parts(self, on: On) -> Parts:
         """Every client's examples of one kind."""
+        if isinstance(on, Remaining):
+            if on not in self._shares:
+                few = self.retained.drawn(on)
+                self._shares[on] = self.held.without(self.retained.without(few)) if on.forgotten else few
+            return self._shares[on]
         if on == "forgotten":
             return self.gone
         return self.held if on == "held" else self.retained

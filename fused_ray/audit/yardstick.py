@@ -24,7 +24,6 @@ from fused_ray.audit.probes import Recovery, head_recovery, output_layer
 from fused_ray.audit.relearning import REPEATS, STEPS, Relearning, relearn
 from fused_ray.audit.shadow import Shadow
 from fused_ray.core.adapter import Masks
-from fused_ray.core.layers import layer_parameters
 from fused_ray.core.state import Arrays, flatten
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import DataError
@@ -166,8 +165,7 @@ class Yardstick:
 
     def changed_head_alone(self, model: Arrays) -> bool:
         """Whether a model differs from M_r in the output layer and nowhere else."""
-        changed = {name for name, array in model.items() if not np.array_equal(array, self.before[name])}
-        return bool(changed) and changed <= set(layer_parameters(model, output_layer(self.space)))
+        return changed_head_alone(self.before, model, output_layer(self.space))
 
     def opposition(self, masks: Masks | None) -> Opposition:
         """Gradient opposition at M_r, on masked entries or on all parameters."""
@@ -185,6 +183,12 @@ class Yardstick:
         }
         reference = self.seen_retrained.outputs
         return {name: distance(model.outputs[part], reference[part]) for name, part in rows.items()}
+
+
+def changed_head_alone(before: Arrays, after: Arrays, layer: str) -> bool:
+    """Whether two models differ in the output layer, or what belongs to it, and nowhere else."""
+    changed = {name for name, array in after.items() if not np.array_equal(array, before[name])}
+    return bool(changed) and all(name.startswith(f"{layer}.") for name in changed)
 
 
 def _spread(values: Sequence[float], chance: float) -> float:

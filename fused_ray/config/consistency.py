@@ -127,6 +127,8 @@ def _method(config: Settings) -> None:
             f"scenario {scenario!r}{of_kind}; it can do {', '.join(able)}"
             + (f": {config.method.reason}" if config.method.reason else "")
         )
+    if config.unlearn.retain < 1 and not config.method.little:
+        raise ValueError(f"unlearn.retain: {method} makes no use of a part of what stays; leave it at 1")
     if method == "retrain" and config.retrain_rounds == 0:
         raise ValueError("retrain.rounds: the method retrain needs at least 1")
     _phases(config)

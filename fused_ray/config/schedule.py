@@ -60,7 +60,7 @@ def on_shared(config: Settings) -> dict[str, int]:
     """The rounds of a sweep's trial: shared models were pre-trained, ranked and retrained before; audits come later."""
     given = {"pretrain", "audit"}
     given |= {"retrain"} if config.unlearn.method != "retrain" else set()
-    given |= {"rank"} if config.unlearn.selection_part[0].alone else set()
+    given |= {"rank"} if config.unlearn.selection_part[0].alone and config.unlearn.retain == 1 else set()
     return {phase: count for phase, count in rounds(config).items() if phase not in given}
 
 

@@ -301,6 +301,10 @@ class UnlearnConfig(Section):
     """Unlearning rounds: of the adapter, of fine-tuning, or of recovery after a method's first step."""
     participation: Participation | None = None
     """Who takes part in the rounds of unlearning, all its phases; unset: federation.participation."""
+    retain: Share = 1.0
+    """Share of the data that stay which a client uses when unlearning, drawn from the seed, at least one example."""
+    retain_by: Literal["random", "herding"] = "random"
+    """Which these are: random; herding: whose mean in the model's features is near that of all, class by class."""
     layers: Count | Layers = 2
     """K, the number of layers to adapt, or the layers' names (ranking is then skipped)."""
     selection: Annotated[str, found_by(SELECTION)] = "critical"

@@ -25,6 +25,8 @@ from fused_ray.config.parts.methods import (
     FedMemPruneConfig,
     FedOsdConfig,
     FedQuitConfig,
+    FedSgtConfig,
+    FedUpConfig,
     HessianResetConfig,
     Method,
     PufConfig,
@@ -108,6 +110,8 @@ class Settings(Section):
     hessian_reset: HessianResetConfig = HessianResetConfig()
     ridge: RidgeConfig = RidgeConfig()
     fedosd: FedOsdConfig = FedOsdConfig()
+    fedup: FedUpConfig = FedUpConfig()
+    fedsgt: FedSgtConfig = FedSgtConfig()
     retrain: RetrainConfig = RetrainConfig()
     deployment: DeploymentConfig = DeploymentConfig()
     audit: AuditConfig = AuditConfig()
@@ -216,6 +220,11 @@ class Settings(Section):
         return self.puf.eta or {"regular": 20.0, "special": 2.0}[self.puf.variant]
 
     @property
+    def fedup_share(self) -> float:
+        """`fedup.share` with its default filled in, the paper's for each scenario."""
+        return self.fedup.share or {"class": 0.1, "sample": 0.5}.get(self.kind, 0.8)
+
+    @property
     def exactfun_rounds(self) -> int:
         """`exactfun.rounds` with its default filled in."""
         return min(self.exactfun.rounds or self.pretrain.rounds, self.pretrain.rounds)
@@ -229,6 +238,11 @@ class Settings(Section):
     def method(self) -> Method:
         """What is known of `unlearn.method`."""
         return METHOD.find(self.unlearn.method)
+
+    @property
+    def retrains(self) -> bool:
+        """Whether the method's model is the one that it is measured against."""
+        return self.unlearn.method == "retrain" and self.unlearn.retain == 1
 
     @property
     def scenario(self) -> Request:

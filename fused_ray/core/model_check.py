@@ -24,7 +24,7 @@ def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatom
     fit.
     """
     known = anatomy(config.model, shape, classes)
-    check_memory(config, known.parameters)
+    check_memory(config, known.parameters, _looked_at(config, known, classes))
     try:
         stuck = never_reset(config, shape, classes, known)
         consistency.check_layers(config, known.layers, known.ranked, known.barred(config.model.label), stuck)
@@ -35,6 +35,12 @@ def check_model(config: RunConfig, shape: Sequence[int], classes: int) -> Anatom
         like = state.arrays(models.build(config.model, tuple(shape), classes))
         pretrained.read(Path(config.model.weights), like, config.model.label)
     return known
+
+
+def _looked_at(config: RunConfig, model: Anatomy, classes: int) -> int | None:
+    """Values of a message that the method's server looks at singly; None where that is a whole model."""
+    message = config.method.message
+    return message and message(model.entries[-1] // classes - 1, classes)
 
 
 def never_reset(config: RunConfig, shape: Sequence[int], classes: int, model: Anatomy) -> Sequence[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from fused_ray.core import wire
 from fused_ray.core.adapter import Masks, largest
 from fused_ray.core.gradient import cross_entropy, log_odds, mean_gradient
 from fused_ray.core.layers import layer_parameters, layer_vector
+from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation, Saved
 from fused_ray.core.state import Arrays
 from fused_ray.core.wire import Delivery
@@ -41,7 +41,7 @@ class Gradient(OnExamples):
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.use_base()
-        indices = self.indices(space.scenario, client)
+        indices = self.rows(space, client)
         named = dict(space.model.named_parameters())
         wanted = [named[name] for layer in self.layers for name in layer_parameters(named, layer)]
         gradients, loss = mean_gradient(space, wanted, indices, log_odds if self.margin else cross_entropy)
@@ -69,7 +69,7 @@ def masks(
     config, wanted = federation.config, federation.config.unlearn
     gradient = _mean_gradient(federation, base, layers, delivery, 1, "forgotten")
     if config.gradient_rounds == 2:
-        gradient = gradient - _mean_gradient(federation, base, layers, delivery, 2, "retained")
+        gradient = gradient - _mean_gradient(federation, base, layers, delivery, 2, used(config, "retained"))
     return choose(base, layers, gradient, wanted.budget, config.adapter_density, counts)
 
 
@@ -93,7 +93,7 @@ def _mean_gradient(
     layers: Sequence[str],
     delivery: Delivery,
     round: int,
-    on: Literal["forgotten", "retained"],
+    on: On,
 ) -> FloatVector:
     """The mean gradient over D_u or D_r; both are kept in one checkpoint, the first round's first."""
     work = Gradient("saliency", round, on, tuple(layers), federation.config.unlearn.saliency == "margin")

@@ -47,23 +47,31 @@ def served(config: RunConfig, phase: Phase, step: bool = True) -> Phase:
     return replace(phase, server=server, keep_updates=phase.keep_updates or aggregate.entry is not None)
 
 
-def check_memory(config: RunConfig, values: int) -> None:
-    """Raises ConfigError if single updates of so many values would take more than `engine.aggregate_memory_mb`."""
-    aggregate, limit = config.federation.aggregate, config.engine.aggregate_memory_mb
+def check_memory(config: RunConfig, values: int, looked_at: int | None = None) -> None:
+    """Raises ConfigError if single updates of so many values would take more than `engine.aggregate_memory_mb`.
+
+    A method's server may look at other messages than whole models, of `looked_at` values each.
+    """
     clients = config.federation.clients
-    phases = ("pretrain", "unlearn", "retrain")
-    most = max(count(config.participation(phase), clients) for phase in phases)
-    needed = most * values * 4 / 1e6
-    if needed <= limit:
-        return
-    said = (
-        f"needs every update at once, {most} clients x {values:,} values x 4 bytes = {needed:,.1f} MB; "
-        f"engine.aggregate_memory_mb allows {limit:,.1f}: raise it"
-    )
+    most = max(count(config.participation(phase), clients) for phase in ("pretrain", "unlearn", "retrain"))
     if config.federation.aggregate_part[0].entry is not None:
-        raise ConfigError(f"federation.aggregate: {aggregate} {said}, or take the mean")
+        _check(config, f"federation.aggregate: {config.federation.aggregate}", most, values, ", or take the mean")
     if config.method.every_update:
-        raise ConfigError(f"unlearn.method: {config.unlearn.method} {said}")
+        check_messages(config, most, values if looked_at is None else looked_at)
+
+
+def check_messages(config: RunConfig, clients: int, values: int) -> None:
+    """Raises ConfigError if messages of so many values of so many clients, which a method needs at once, do not fit."""
+    _check(config, f"unlearn.method: {config.unlearn.method}", clients, values)
+
+
+def _check(config: RunConfig, who: str, clients: int, values: int, else_: str = "") -> None:
+    needed, limit = clients * values * 4 / 1e6, config.engine.aggregate_memory_mb
+    if needed > limit:
+        raise ConfigError(
+            f"{who} needs every update at once, {clients} clients x {values:,} values x 4 bytes = {needed:,.1f} MB; "
+            f"engine.aggregate_memory_mb allows {limit:,.1f}: raise it{else_}"
+        )
 
 
 def _learns(round: Round) -> NDArray[np.bool_]:

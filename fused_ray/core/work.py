@@ -14,13 +14,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fused_ray.core import herding
 from fused_ray.core.adapter import Adapter
 from fused_ray.core.aggregate import LOWER, ExactSum, Scale, check_values, scale_of, with_fixed
 from fused_ray.core.numerics import norm
 from fused_ray.core.process import resident_bytes
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import NumericsError
-from fused_ray.types import ClientReport, FloatVector, IntVector, On, PartialSum, Payload, Scenario, Spans
+from fused_ray.types import ClientReport, FloatVector, IntVector, On, PartialSum, Payload, Remaining, Scenario, Spans
 
 TRAVELS = "travels"
 """What a field's metadata say of how it gets to workers that are elsewhere."""
@@ -78,6 +79,12 @@ class OnExamples:
 
     def indices(self, scenario: Scenario, client: int) -> IntVector:
         return scenario.examples(self.on, client)
+
+    def rows(self, space: Workspace, client: int) -> IntVector:
+        """The examples that the client works on: as many as `indices`, but where herding chooses, which takes M_r."""
+        if isinstance(self.on, Remaining) and self.on.herding:
+            return herding.chosen(space, self.on, client)
+        return self.indices(space.scenario, client)
 
 
 @dataclass(frozen=True)

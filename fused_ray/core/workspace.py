@@ -10,7 +10,7 @@ cache. The test set is evaluated in the same blocks, whoever computes which.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,6 +74,7 @@ class Workspace:
         self._live: tuple[Adapter, Attached] | None = None
         self._cache: dict[tuple[str, bytes, int], torch.Tensor] = {}
         self._cached_bytes = 0
+        self._of_base: dict[Hashable, IntVector] = {}
 
     # -- the working model
 
@@ -89,6 +90,7 @@ class Workspace:
         self._live = None
         self._cache.clear()
         self._cached_bytes = 0
+        self._of_base.clear()
 
     def use_base(self) -> None:
         """Make the working model the frozen base, in evaluation mode. An adapter that came off has left it so."""
@@ -110,6 +112,13 @@ class Workspace:
             self._live = (adapter, adapter.attach(self.model))
         with worn(self._live[1], torch.tensor(values, device=self.device)) as live:
             yield live
+
+    def of_base(self, key: Hashable, make: Callable[[], IntVector]) -> IntVector:
+        """Examples that are chosen by what the base makes of them, once; the model is left at its base."""
+        self.use_base()
+        if key not in self._of_base:
+            self._of_base[key] = make()
+        return self._of_base[key]
 
     def base_hashes(self) -> list[str]:
         """SHA-256 of all that stands for M_r here, buffers included; what is used without a check must prove itself.

@@ -82,7 +82,7 @@ class Simulated:
 
 def method_phases(config: RunConfig) -> tuple[str, ...]:
     """The phases of a run that are its method's own."""
-    if config.unlearn.method == "retrain":
+    if config.retrains:
         return ("retrain",)
     return tuple(phase for phase in schedule.phases(config) if phase not in ("pretrain", "retrain"))
 

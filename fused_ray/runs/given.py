@@ -61,15 +61,17 @@ def _check_constants(source: Path, trained: Constants | None, ours: Constants) -
 def adopt_ranking(directory: RunDirectory, config: RunConfig) -> None:
     """Take the round that ranked the layers over from the earlier run, if it is the one that this run would repeat.
 
-    It depends on what pre-training depends on, on M_r, and on who takes part. Its seconds are those that it took then.
+    It depends on what pre-training depends on, on M_r, on who takes part, and on how much data they use. Its seconds
+    are those that it took then.
     """
     source, unlearn = earlier_run(config), config.unlearn
     ranks = unlearn.method == "fused" and isinstance(unlearn.layers, int) and unlearn.selection_part[0].alone
     own = directory.path / RANKING
     if source is None or not ranks or own.exists() or not (source / RANKING).exists():
         return
-    earlier = RunDirectory.open(source).config
-    if earlier.pretrain_key() != config.pretrain_key() or earlier.taking_part("rank") != config.taking_part("rank"):
+    both = RunDirectory.open(source).config, config
+    same = [(one.pretrain_key(), one.taking_part("rank"), one.unlearn.retain, one.unlearn.retain_by) for one in both]
+    if same[0] != same[1]:
         return
     for table in ("rounds", "clients"):
         for part in (source / f"{table}.parquet").glob("[!._]*-rank-*.parquet"):

@@ -66,7 +66,7 @@ def _table(config: RunConfig, result: Mapping[str, Any]) -> tuple[tuple[str, ...
     """A model a row: its accuracies, what making it sent, and how long that trained."""
     metrics, sizes, seconds = result["metrics"], result["bytes"], result["seconds"]
     names = [name for name in _COLUMNS if name in metrics["before"]]
-    own = "retrain" if result["method"] == "retrain" else schedule.main_phase({**sizes, "retrain": {"up_total": 0}})
+    own = "retrain" if config.retrains else schedule.main_phase({**sizes, "retrain": {"up_total": 0}})
     rows = [
         ("before: it remembers", metrics["before"], "pretrain"),
         (_after(result), metrics["after"], own),
@@ -135,7 +135,7 @@ def totals(result: Mapping[str, Any]) -> Iterator[str]:
     """What all clients sent and received in all rounds of the method, against retraining where there was any."""
     sent = result["bytes"]
     own = [sums for phase, sums in sent.items() if phase not in ("pretrain", "retrain")]
-    if result["method"] == "retrain":
+    if result["method"] == "retrain" and not sent["unlearn"]["up_total"]:
         return
     about = "All clients, all rounds: "
     for way in ("up", "down"):

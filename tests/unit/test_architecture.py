@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "seeding": set(),
     "stopping": {"errors"},
-    "types": set(),
+    "types": {"seeding"},
     "config": {"errors"},
     "data": {"config", "errors", "seeding", "types"},
     "models": {"config", "data", "errors", "seeding"},

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from fused_ray.config.fields import Count, Rate, Real, Section, Share
 from fused_ray.config.parts.door import Door
@@ -46,7 +46,15 @@ class Method:
     mean_alone: bool = False
     """Whether its formulas hold for the plain mean of clients' models alone; other servers are refused then."""
     every_update: bool = False
-    """Whether its server looks at single updates of whole models, which must fit `engine.aggregate_memory_mb`."""
+    """Whether its server looks at single updates, which must fit `engine.aggregate_memory_mb`: whole models, or..."""
+    message: Callable[[int, int], int] | None = None
+    """...of so many values each, from inputs (without the bias) and outputs of the last layer."""
+    changes: str = "the whole model"
+    """What it changes of M_r, for whom it is no adapter's that comes off."""
+    undone: str = ""
+    """How it is taken back all the same, as a sentence."""
+    little: bool = False
+    """Whether it uses `unlearn.retain` of the data that stay; one that does not takes all of them alone."""
     section: type[BaseModel] | None = None
     """The settings of its own, a subclass of `fused_ray.config.Section`; a run says them in unlearn.args."""
     settings_in: str | None = None
@@ -149,6 +157,48 @@ class RidgeConfig(Section):
     """Lambda, what is added to the diagonal of the sum of products over all examples."""
 
 
+class FedUpConfig(Section):
+    """Method `fedup`: a bottleneck before the output layer, which the server trains on centroids of clients' features.
+
+    The paper's settings. The model must have the place for it (models.bottleneck).
+    """
+
+    share: Share | None = None
+    """Centroids of a client's examples of a class, as a share, rounded up; unset: 0.8, of class 0.1, of sample 0.5."""
+    lr: Rate = 0.005
+    """Learning rate of the bottleneck."""
+    batch_size: Count = 10
+    """Centroids a step."""
+    epochs: Count = 50
+    """Passes over all centroids."""
+
+
+class FedSgtConfig(Section):
+    """Method `fedsgt`: data in groups, a module for each group, trained one on the other in several orders.
+
+    None of the paper's sizes was found: these are ours.
+    """
+
+    groups: Annotated[int, Field(strict=True, ge=2, le=1000)] = 5
+    """Groups of the data."""
+    sequences: Count = 5
+    """Orders of the groups, each with modules of its own, at most as many as groups."""
+    spread: Count = 1
+    """Into how many groups a client's data fall, at the most."""
+    share: Share = 0.2
+    """Share of each layer's values that a module sets."""
+    rounds: Count = 3
+    """Rounds in which the clients of a group train its module."""
+    lr: Rate = 0.1
+    """Learning rate of a module."""
+
+    @model_validator(mode="after")
+    def _different(self) -> FedSgtConfig:
+        if self.sequences > self.groups:
+            raise ValueError(f"sequences: {self.groups} groups have no more different first ones; lower it")
+        return self
+
+
 class FedOsdConfig(Section):
     """Method `fedosd`: away from the targets' data at right angles to what the others learn, then recovery.
 
@@ -170,6 +220,11 @@ def _fused(settings: Any) -> Mapping[str, int]:
     return {"rank": int(ranks), "saliency": 0, **asked, "unlearn": unlearn.rounds}
 
 
+def _fedsgt(settings: Any) -> Mapping[str, int]:
+    own = settings.fedsgt
+    return {f"sequence-{number}": own.groups * own.rounds for number in range(1, own.sequences + 1)}
+
+
 def _federaser(settings: Any) -> Mapping[str, int]:
     stored = len(range(1, settings.pretrain.rounds + 1, settings.federaser.interval))
     return {"replay": stored, "unlearn": stored - 1}
@@ -184,6 +239,7 @@ def _shown_by_federaser(settings: Any, phase: str, round: int, examples: int) ->
 METHODS: dict[str, Method] = {
     "fused": Method(
         "fused_ray.core.methods.fused:unlearn",
+        little=True,
         phases=_fused,
         cost={"saliency": 0.5, "unlearn": 0.3},
         shown=lambda settings, phase, round, examples: (
@@ -191,12 +247,16 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "retrain": Method(
-        "fused_ray.core.methods.fedavg:unlearn_by_retraining", rounds="retrain.rounds", phases=lambda settings: {}
+        "fused_ray.core.methods.fedavg:unlearn_by_retraining",
+        rounds="retrain.rounds",
+        phases=lambda settings: {} if settings.retrains else {"unlearn": settings.retrain_rounds},
+        little=True,
     ),
-    "finetune": Method("fused_ray.core.methods.fedavg:unlearn_by_finetuning"),
+    "finetune": Method("fused_ray.core.methods.fedavg:unlearn_by_finetuning", little=True),
     "federaser": Method(
         "fused_ray.core.methods.federaser:unlearn",
         *(WHOLE_CLIENTS, True),
+        little=True,
         rounds=None,
         phases=_federaser,
         shown=_shown_by_federaser,
@@ -206,6 +266,7 @@ METHODS: dict[str, Method] = {
     "eraseclient": Method(
         "fused_ray.core.methods.eraseclient:unlearn",
         *(WHOLE_CLIENTS, True),
+        little=True,
         first=1,
         settings_in="eraseclient",
         phases=lambda settings: {"replay": 1, "unlearn": 1 + settings.unlearn.rounds},
@@ -223,10 +284,11 @@ METHODS: dict[str, Method] = {
         phases=lambda settings: {"replay": settings.exactfun_rounds, "unlearn": settings.exactfun_rounds},
         mean_alone=True,
     ),
-    "not": Method("fused_ray.core.methods.negation:unlearn"),
+    "not": Method("fused_ray.core.methods.negation:unlearn", little=True),
     "puf": Method(
         "fused_ray.core.methods.puf:unlearn",
         WHOLE_CLIENTS,
+        little=True,
         first=1,
         settings_in="puf",
         phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
@@ -237,6 +299,7 @@ METHODS: dict[str, Method] = {
     "fedquit": Method(
         "fused_ray.core.methods.fedquit:unlearn",
         ("client", "sample", "exclusive"),
+        little=True,
         reason="only the device of a target relabels, and of a class every device may hold some",
         first=1,
         settings_in="fedquit",
@@ -247,6 +310,7 @@ METHODS: dict[str, Method] = {
     ),
     "fedmemprune": Method(
         "fused_ray.core.methods.fedmemprune:unlearn",
+        little=True,
         first=1,
         settings_in="fedmemprune",
         phases=lambda settings: {"unlearn": 1 + settings.unlearn.rounds},
@@ -254,7 +318,9 @@ METHODS: dict[str, Method] = {
     ),
     "hessian-reset": Method(
         "fused_ray.core.methods.hessian:unlearn",
+        little=True,
         settings_in="hessian_reset",
+        changes="the values that it reset",
         phases=lambda settings: {"diagonal": 2, "unlearn": settings.unlearn.rounds},
         shown=lambda settings, phase, round, examples: examples,
         every_update=True,
@@ -263,13 +329,38 @@ METHODS: dict[str, Method] = {
         "fused_ray.core.methods.ridge:unlearn",
         rounds=None,
         settings_in="ridge",
+        every_update=True,
+        message=lambda features, classes: 3 * ((features + 1) * (features + 2) // 2 + (features + 1) * classes),
+        changes="the output layer",
+        undone="Adding the sums that were subtracted gives the head of all data again",
         phases=lambda settings: {"head": 1, "unlearn": int(settings.kind not in WHOLE_CLIENTS)},
         cost={"head": 0.4, "unlearn": 0.4},
         shown=lambda settings, phase, round, examples: examples,
     ),
+    "fedup": Method(
+        "fused_ray.core.methods.fedup:unlearn",
+        little=True,
+        rounds=None,
+        settings_in="fedup",
+        phases=lambda settings: {"centroids": 1},
+        shown=lambda settings, phase, round, examples: examples,
+        changes="the bottleneck before the output layer, which it opened",
+        undone="Closing it gives M_r back, bit for bit",
+    ),
+    "fedsgt": Method(
+        "fused_ray.core.methods.fedsgt:unlearn",
+        ("client", "sample", "exclusive"),
+        reason="a class lies in every group, so that no module would be left",
+        rounds=None,
+        settings_in="fedsgt",
+        phases=_fedsgt,
+        changes="the model that its modules make, which is its own, by switching some off",
+        undone="Switching them on again gives that model back",
+    ),
     "fedosd": Method(
         "fused_ray.core.methods.fedosd:unlearn",
         WHOLE_CLIENTS,
+        little=True,
         reason="in it a client either forgets or remembers",
         rounds=None,
         settings_in="fedosd",

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fused_ray.config import EraseClientConfig
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, fedavg, random_model, trained_by
+from fused_ray.core.methods.fedavg import FullTraining, random_model, recover, trained_by
 from fused_ray.core.methods.shared import Replay, blank_model, nobody_stays
 from fused_ray.core.numerics import norm
 from fused_ray.core.participation import of_round
@@ -90,7 +90,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         evaluation=ModelEvaluation(),
     )
     climbed = federation.run(ascent, start)
-    end = fedavg(federation, climbed.payload, "unlearn", "retained", 1 + config.unlearn.rounds, first=1)
+    end = recover(federation, climbed.payload, first=1)
     return whole_model(end.payload, base, end.metrics, start_metrics)
 
 

@@ -18,6 +18,7 @@ from fused_ray.core import pretrained, state, wire
 from fused_ray.core.augment import Draws
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.participation import Who
+from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
 from fused_ray.core.server import served
@@ -42,8 +43,8 @@ class FullTraining(OnExamples):
     """How many of a model's values are frozen: no round sends them."""
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
+        indices = self.rows(space, client)
         space.load(payload)
-        indices = self.indices(space.scenario, client)
         order = batches(len(indices), self.train, self.seed, self.phase, self.round, client)
         draws: Draws | None = None
         if space.config.data.augment != "none":
@@ -103,9 +104,12 @@ def retrain(federation: Federation, start: Payload) -> Saved:
 
 def unlearn_by_retraining(federation: Federation, base: Arrays) -> Unlearned:
     """The gold standard as a method: M_f is the retrained model, and nothing is left of M_r."""
-    start = state.flatten(initial(federation, "retrain"))
+    config, start = federation.config, state.flatten(initial(federation, "retrain"))
     start_metrics = federation.evaluate(ModelEvaluation(), start)
-    end = retrain(federation, start)
+    if config.retrains:
+        end = retrain(federation, start)
+    else:  # the standard that it is measured against has all
+        end = fedavg(federation, start, "unlearn", used(config, "retained"), config.retrain_rounds)
     return whole_model(end.payload, base, end.metrics, start_metrics)
 
 
@@ -117,8 +121,14 @@ def unlearn_by_finetuning(federation: Federation, base: Arrays) -> Unlearned:
 def finetune(federation: Federation, start: Payload, like: Arrays, storage_bytes: int = 0) -> Unlearned:
     """FedAvg on D_r from a given model, `unlearn.rounds` rounds: a method of its own, or a method's recovery."""
     start_metrics = federation.evaluate(ModelEvaluation(), start)
-    end = fedavg(federation, start, "unlearn", "retained", federation.config.unlearn.rounds)
+    end = recover(federation, start)
     return whole_model(end.payload, like, end.metrics or start_metrics, start_metrics, storage_bytes)
+
+
+def recover(federation: Federation, start: Payload, first: int = 0) -> Saved:
+    """FedAvg on D_r from a model, `unlearn.rounds` rounds; the first rounds of the phase were others."""
+    config = federation.config
+    return fedavg(federation, start, "unlearn", used(config, "retained"), first + config.unlearn.rounds, first)
 
 
 def frozen_once(federation: Federation, clients: Sequence[int]) -> dict[int, int]:

@@ -26,6 +26,7 @@ from fused_ray.core.methods.fedavg import FullTraining, trained_by
 from fused_ray.core.methods.shared import Replay, staying
 from fused_ray.core.numerics import norm
 from fused_ray.core.participation import of_round
+from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
 from fused_ray.core.state import Arrays
@@ -70,13 +71,13 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     took_part = [of_round(trained, original) for original in stored]
     clients = [staying(federation.scenario, some, "federaser", n) for some, n in zip(took_part, stored, strict=True)]
     replayed = replay(federation, stored, clients)
-    less = config.train.in_part(config.federaser.ratio)
+    less, on = config.train.in_part(config.federaser.ratio), used(config, "retained")
 
     def work(number: int) -> Calibration:
         train = scheduled(less, stored[number], config.pretrain.rounds)
         norms = dict(zip(clients[number], replayed.figures["norms"][number], strict=True))
         frozen = federation.anatomy.frozen_values
-        return Calibration("unlearn", number, config.seed, train, "retained", norms, frozen=frozen)
+        return Calibration("unlearn", number, config.seed, train, on, norms, frozen=frozen)
 
     phase = Phase(
         name="unlearn", rounds=len(stored) - 1, clients=clients.__getitem__, work=work, evaluation=ModelEvaluation()

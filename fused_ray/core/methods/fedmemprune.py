@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, fedavg
+from fused_ray.core.methods.fedavg import FullTraining, recover
 from fused_ray.core.methods.shared import blank_model
+from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation, Phase, Round
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation
@@ -54,6 +55,7 @@ class Tensor:
 def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """A round of the others, whose smallest updates are drawn anew; then recovery."""
     config, start, tensors = federation.config, state.flatten(base), ranked(federation, base)
+    on = used(config, "retained")
     count = int(config.fedmemprune.share * sum(len(tensor.positions) for tensor in tensors))
 
     def server(round: Round) -> tuple[Payload, Arrays]:
@@ -72,9 +74,9 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     pruning = Phase(
         name="unlearn",
         rounds=1,
-        clients=federation.participants("unlearn", "retained"),
+        clients=federation.participants("unlearn", on),
         work=lambda number: FullTraining(
-            *("unlearn", number, config.seed, config.train, "retained"), frozen=federation.anatomy.frozen_values
+            *("unlearn", number, config.seed, config.train, on), frozen=federation.anatomy.frozen_values
         ),
         evaluation=ModelEvaluation(),
         server=server,
@@ -82,7 +84,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     )
     start_metrics = federation.evaluate(ModelEvaluation(), start)
     pruned = federation.run(pruning, start)
-    end = fedavg(federation, pruned.payload, "unlearn", "retained", 1 + config.unlearn.rounds, first=1)
+    end = recover(federation, pruned.payload, first=1)
     return replace(whole_model(end.payload, base, end.metrics, start_metrics), figures={"drawn_anew": count})
 
 

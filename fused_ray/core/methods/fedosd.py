@@ -28,6 +28,7 @@ from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.methods.shared import all_there
 from fused_ray.core.numerics import norm
 from fused_ray.core.participation import Who
+from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation, Phase, Round
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays
@@ -54,9 +55,10 @@ class WholeGradient(OnExamples):
     frozen: int
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
+        rows = self.rows(space, client)
         space.load(payload)
         loss = unlearning_loss if len(space.scenario.forgotten(client)) else cross_entropy
-        gradient, mean = model_gradient(space, self.indices(space.scenario, client), loss)
+        gradient, mean = model_gradient(space, rows, loss)
         return Update(Payload(gradient), mean, moved=gradient)
 
     def upload_bytes(self, payload: Payload) -> int:
@@ -84,12 +86,13 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         sent = [round.updates[client].astype(np.float64) for client in sorted(round.updates)]
         return own.recovery_lr * plain_mean([beside(gradient, moved) for gradient in sent])
 
-    everybody = federation.participants("unlearn", "held", always=targets)
+    everything, kept = used(config, "held"), used(config, "retained")
+    everybody = federation.participants("unlearn", everything, always=targets)
     start_metrics = federation.evaluate(ModelEvaluation(), start)
-    first = federation.run(_phase(federation, "held", everybody, own.rounds, away), start)
-    others = federation.participants("unlearn", "retained")
+    first = federation.run(_phase(federation, everything, everybody, own.rounds, away), start)
+    others = federation.participants("unlearn", kept)
     rounds = own.rounds + config.unlearn.rounds
-    end = federation.run(_phase(federation, "retained", others, rounds, recovering), first.payload)
+    end = federation.run(_phase(federation, kept, others, rounds, recovering), first.payload)
     return whole_model(end.payload, base, end.metrics, start_metrics)
 
 

@@ -26,7 +26,7 @@ from fused_ray import models
 from fused_ray.config import FedQuitConfig, TrainConfig
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, fedavg
+from fused_ray.core.methods.fedavg import FullTraining, recover
 from fused_ray.core.rounds import Federation, Phase
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import batches
@@ -68,7 +68,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     )
     start_metrics = federation.evaluate(ModelEvaluation(), start)
     student = federation.run(quitting, start)
-    end = fedavg(federation, student.payload, "unlearn", "retained", 1 + config.unlearn.rounds, first=1)
+    end = recover(federation, student.payload, first=1)
     return whole_model(end.payload, base, end.metrics, start_metrics)
 
 

@@ -28,6 +28,7 @@ from fused_ray.core.making import Made, Making, check_made
 from fused_ray.core.methods import Unlearned
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.model_check import never_reset
+from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
 from fused_ray.core.server import served
@@ -98,7 +99,8 @@ def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> l
     """One federated round from M_r: how far every layer moves, in the model's order."""
     config = federation.config
     frozen = federation.anatomy.frozen_values
-    work = RankTraining("rank", 1, config.seed, config.train, "held", tuple(names), frozen=frozen)
+    on = used(config, "held")
+    work = RankTraining("rank", 1, config.seed, config.train, on, tuple(names), frozen=frozen)
 
     def conclude(total: PartialSum) -> Saved:
         entries = {name: layers.layer_vector(base, name).size for name in names}
@@ -106,13 +108,13 @@ def rank_layers(federation: Federation, base: Arrays, names: Sequence[str]) -> l
         nothing = Payload(np.zeros(0, np.float32))
         return Saved(round=1, payload=nothing, metrics={}, figures={"layers": [asdict(item) for item in sensitivities]})
 
-    saved = federation.ask(work, state.flatten(base), federation.participants("rank", "held"), conclude)
+    saved = federation.ask(work, state.flatten(base), federation.participants("rank", on), conclude)
     return [Sensitivity(**item) for item in saved.figures["layers"]]
 
 
 def rankers(federation: Federation) -> Sequence[int]:
     """The clients that were asked to rank: all, or those drawn to take part."""
-    return federation.asked("rank", 1, federation.participants("rank", "held"))
+    return federation.asked("rank", 1, federation.participants("rank", used(federation.config, "held")))
 
 
 @dataclass(frozen=True)
@@ -166,11 +168,11 @@ class AdapterTraining(OnExamples):
     """The format of the upload; the download is float32."""
     residuals: Mapping[int, FloatVector] = field(default_factory=dict, metadata=EACH)
     """By client, what int8 kept back of its updates so far [V]."""
-    on: On = field(default="retained", init=False)
+    on: On = "retained"
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.use_base()
-        indices, cut = self.indices(space.scenario, client), space.cut(self.adapter.names)
+        indices, cut = self.rows(space, client), space.cut(self.adapter.names)
         x, y = space.activations("train", indices, cut), space.labels(indices)
         order = batches(len(indices), self.train, self.seed, self.phase, self.round, client)
         with space.attached(self.adapter, payload.values) as (live, theta):
@@ -211,11 +213,12 @@ def adapting(federation: Federation, shape: Adapter, mask_bytes: int, delivery: 
     What a client lacks is sent with its first round: which entries the masks hold, and M_r.
     """
     config, clients = federation.config, federation.scenario.clients("retained")
+    on = used(config, "retained")
 
     def work(number: int) -> AdapterTraining:
         train = scheduled(config.train.model_copy(update={"lr": config.adapter_lr}), number, config.unlearn.rounds)
         step, form = AdapterStep(train.lr, train.momentum, config.unlearn.weight_decay), config.unlearn.wire
-        return AdapterTraining("unlearn", number, config.seed, train, step, shape, form)
+        return AdapterTraining("unlearn", number, config.seed, train, step, shape, form, on=on)
 
     def with_residuals(work: Work, states: Mapping[int, FloatVector]) -> Work:
         assert isinstance(work, AdapterTraining)
@@ -225,7 +228,7 @@ def adapting(federation: Federation, shape: Adapter, mask_bytes: int, delivery: 
     phase = Phase(
         name="unlearn",
         rounds=config.unlearn.rounds,
-        clients=federation.participants("unlearn", "retained"),
+        clients=federation.participants("unlearn", on),
         work=work,
         with_states=with_residuals,
         evaluation=AdapterEvaluation(shape),

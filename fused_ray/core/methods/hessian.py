@@ -34,6 +34,7 @@ from fused_ray.core.adapter import Mask, Masks
 from fused_ray.core.layers import layer_parameters, layer_vector
 from fused_ray.core.methods import Unlearned
 from fused_ray.core.methods.fused import AdapterTraining
+from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
 from fused_ray.core.server import served
@@ -55,7 +56,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     names = federation.anatomy.ranked
     delivery = Delivery(wire.model_bytes(state.flatten(base), federation.anatomy.frozen_values))
     target = summed(federation, base, names, 1, "forgotten", delivery)
-    everybody = target + summed(federation, base, names, 2, "retained", delivery)
+    everybody = target + summed(federation, base, names, 2, used(federation.config, "retained"), delivery)
     shape = chosen(base, names, information(target, everybody), federation.config.hessian_reset.share)
     phase = training(federation, shape, delivery)
     start = Payload(-np.concatenate([layer_vector(base, mask.layer)[mask.positions] for mask in shape.layers]))
@@ -85,8 +86,9 @@ class Diagonal(OnExamples):
 
     def update(self, space: Workspace, payload: Payload, client: int) -> Update:
         space.use_base()
-        indices = self.indices(space.scenario, client)
-        draws = None if self.every_class else bits(len(indices), self.seed, f"hessian/{self.on}", self.round, client)
+        indices = self.rows(space, client)
+        kind = "forgotten" if self.on == "forgotten" else "retained"
+        draws = None if self.every_class else bits(len(indices), self.seed, f"hessian/{kind}", self.round, client)
         found, loss = diagonal(space, self.layers, indices, draws)
         return Update(Payload(found), loss)
 
@@ -198,18 +200,19 @@ def chosen(base: Arrays, names: Sequence[str], info: NDArray[np.float64], share:
 def training(federation: Federation, shape: Masks, delivery: Delivery) -> Phase:
     """Rounds that train what was reset. Which values these are is sent once, as is M_r to those that lack it."""
     config, own, clients = federation.config, federation.config.hessian_reset, federation.scenario.clients("retained")
+    on = used(config, "retained")
     whole = config.train.in_epochs(1, batch_size=own.batch_size, lr=own.lr)
 
     def work(number: int) -> AdapterTraining:
         train = scheduled(whole, number, config.unlearn.rounds)
         step = AdapterStep(train.lr, own.momentum, 0.0)
-        return AdapterTraining("unlearn", number, config.seed, train, step, shape)
+        return AdapterTraining("unlearn", number, config.seed, train, step, shape, on=on)
 
     told, missing = wire.mask_bytes(shape), delivery.to(clients)
     phase = Phase(
         name="unlearn",
         rounds=config.unlearn.rounds,
-        clients=federation.participants("unlearn", "retained"),
+        clients=federation.participants("unlearn", on),
         work=work,
         evaluation=AdapterEvaluation(shape),
         once={client: told + missing.get(client, 0) for client in clients},

@@ -15,7 +15,8 @@ import numpy as np
 
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
-from fused_ray.core.methods.fedavg import FullTraining, fedavg
+from fused_ray.core.methods.fedavg import FullTraining, recover
+from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation, Phase
 from fused_ray.core.state import Arrays
 from fused_ray.core.work import ModelEvaluation, Update
@@ -41,19 +42,20 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """One round against the targets' updates, then recovery."""
     config, start = federation.config, state.flatten(base)
     train, targets = config.train.in_epochs(1), federation.scenario.clients("forgotten")
-    everybody = federation.participants("unlearn", "held", always=targets)
+    on = used(config, "held")
+    everybody = federation.participants("unlearn", on, always=targets)
     reverse = Phase(
         name="unlearn",
         rounds=1,
         clients=everybody if config.puf.variant == "regular" else targets,
         work=lambda number: ScaledTraining(
-            *("unlearn", number, config.seed, train, "held", config.puf_eta), frozen=federation.anatomy.frozen_values
+            *("unlearn", number, config.seed, train, on, config.puf_eta), frozen=federation.anatomy.frozen_values
         ),
         evaluation=ModelEvaluation(),
     )
     start_metrics = federation.evaluate(ModelEvaluation(), start)
     turned = federation.run(reverse, start)
-    end = fedavg(federation, turned.payload, "unlearn", "retained", 1 + config.unlearn.rounds, first=1)
+    end = recover(federation, turned.payload, first=1)
     return whole_model(end.payload, base, end.metrics, start_metrics)
 
 

@@ -20,13 +20,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import nn
 
 from fused_ray.config.parts.methods import WHOLE_CLIENTS
-from fused_ray.core import state, wire
+from fused_ray.core import herding, state, wire
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.methods.shared import all_there, blank_model
 from fused_ray.core.participation import Who, of_round
@@ -106,7 +105,7 @@ class Products(OnExamples):
         sums = np.zeros(self.size, np.int64)
         for start in range(0, len(rows), BLOCK):
             part = rows[start : start + BLOCK]
-            phi = rounded(features(space, self.layer, part), f"client {client}, {self.phase}")
+            phi = rounded(herding.features(space, self.layer, part), f"client {client}, {self.phase}")
             sums += products(phi, space.scenario.train_labels[part], self.classes)
         return Update(Payload(limbs(sums)), 0.0)
 
@@ -144,21 +143,6 @@ def asked(federation: Federation, layer: str, phase: str, on: On, clients: Who, 
 
     nothing = Payload(np.zeros(0, np.float32))
     return federation.ask(work, nothing, clients, conclude, once=delivery.to, keep_updates=True)
-
-
-def features(space: Workspace, layer: str, rows: IntVector) -> NDArray[np.float64]:
-    """What the layer is given for training examples, in evaluation mode [n, d - 1].
-
-    A few rows alone would have other bits, and an example must have the same features in whatever message it is.
-    """
-    given: list[torch.Tensor] = []
-    hook = space.model.get_submodule(layer).register_forward_pre_hook(lambda module, args: given.append(args[0]))
-    try:
-        with torch.no_grad():
-            space.suffix(0, space.padded(space.images("train", rows)))
-    finally:
-        hook.remove()
-    return given[-1][: len(rows)].flatten(1).double().cpu().numpy()
 
 
 def rounded(phi: NDArray[np.float64], who: str) -> NDArray[np.float64]:

@@ -282,7 +282,7 @@ class CompareConfig(StudySettings):
         algorithm = self._algorithm(method)
         asked = method.naming("unlearn.method", METHOD.names)
         config: RunConfig | None = None
-        if asked == {"unlearn.method": "retrain"}:
+        if asked == {"unlearn.method": "retrain"} and self.base.unlearn.retain == 1:
             config = base
         elif _able(algorithm, base.kind):
             fixed = {"pretrain.from": model.output.dir, "pretrain.history": False}
@@ -296,7 +296,7 @@ class CompareConfig(StudySettings):
         """The run that pre-trains and the one that retrains, which are one where there is no store."""
         names = {self._algorithm(method) for method in self.methods}
         history = any(_found(name, lambda method: method.needs_history) for name in names)
-        fixed = {"unlearn.method": "retrain", "pretrain.history": history}
+        fixed = {"unlearn.method": "retrain", "unlearn.retain": 1.0, "pretrain.history": history}
         base = self._config(scenario, seed, fixed, f"bases/{scenario.label}-{seed}")
         if self.output.store is None:
             return base, base

@@ -59,7 +59,7 @@ def seconds(config: RunConfig, rounds: Mapping[str, int], costs: Costs) -> float
         passes = _passes(config, phase, count)
         # of two rounds of gradients, one is on what goes and one on what stays
         salient = 0.5 if config.gradient_rounds == 2 else 1 - stays
-        share = {"unlearn": stays, "retrain": stays, "saliency": salient}.get(phase, 1.0)
+        share = {"unlearn": stays * config.unlearn.retain, "retrain": stays, "saliency": salient}.get(phase, 1.0)
         share *= taking_part(config.participation(phase), config.federation.clients) / config.federation.clients
         total += held * share * (count * costs.train[like] * passes + (costs.prefix if phase == "unlearn" else 0.0))
         if phase not in ("rank", "saliency"):

@@ -111,8 +111,7 @@ def of_trial(trial: Trial, status: str, run: RunDirectory | None, retrained: Map
 
 def _rounds(run: RunDirectory) -> list[Row]:
     """Per round of unlearning what its run recorded; the start and the hash are known once the run is finished."""
-    method = run.config.unlearn.method
-    phase = "retrain" if method == "retrain" else "unlearn"
+    phase = "retrain" if run.config.retrains else "unlearn"
     rows: list[Row] = []
     sent, seconds, start = 0, 0.0, None
     result = run.result if run.finished else None
@@ -164,7 +163,7 @@ def _with_times(rows: list[Row], run: RunDirectory, retrained: Mapping[str, floa
     found = clock.recorded(run)
     told = clock.told(found, run.config, run.result["bytes"], None if retrained is None else retrained["fa"])
     about = {name: told[name] for name in ("rounds_to_forget", "seconds_to_forget")}
-    main = "retrain" if run.config.unlearn.method == "retrain" else "unlearn"
+    main = "retrain" if run.config.retrains else "unlearn"
     ends: dict[int, float | None] = {}
     passed: float | None = 0.0
     for row, seconds in zip(found.rows, found.seconds, strict=True):

@@ -14,6 +14,9 @@ from fused_ray.core.pools import LocalPool
 from fused_ray.core.rounds import Federation
 
 OTHERS = [name for name in METHODS if name != "fused"]
+PLACE = ("model.factory=fused_ray.models.bottleneck:build", "model.args={name: tiny, width: 4}")
+OWN_MESSAGES = ("hessian-reset", "ridge", "fedosd", "fedup", "fedsgt")
+"""What these send is no whole model."""
 # the rounds of each phase after pre-training (3 rounds), with 2 rounds of unlearning
 ROUNDS = {
     "retrain": {"retrain": 2},
@@ -28,6 +31,8 @@ ROUNDS = {
     "hessian-reset": {"diagonal": 2, "unlearn": 2},
     "ridge": {"head": 1},
     "fedosd": {"unlearn": 4},
+    "fedup": {"centroids": 1},
+    "fedsgt": {"sequence-1": 3, "sequence-2": 3, "sequence-3": 3},
 }
 
 
@@ -47,6 +52,8 @@ def run(federate, pretrained):
             "unlearn.rounds=2",
             "federaser.interval=1",
             "fedosd.rounds=2",
+            *("fedsgt.groups=3", "fedsgt.sequences=3", "fedsgt.rounds=1", "fedup.epochs=2"),
+            *(PLACE if method == "fedup" else ()),
         )
         federation = federate(*settings, *more, start=start)
         federation.recorder.kept.update(kept or {})
@@ -111,7 +118,7 @@ def test_a_run_that_ends_after_a_round_has_the_model_of_that_round(run, whole, m
     assert state.state_hash(found.state) == state.state_hash(after) != state.state_hash(longer.state)
 
 
-@pytest.mark.parametrize("method", [name for name in OTHERS if name not in ("hessian-reset", "ridge", "fedosd")])
+@pytest.mark.parametrize("method", [name for name in OTHERS if name not in OWN_MESSAGES])
 def test_the_bytes_of_every_round_are_whole_models_and_of_a_replay_nothing(whole, method):
     federation, found = whole(method)
     model = 4 * (2 * 25 + 2 + 4 * 2 + 128 * 4 + 4) + 8
@@ -138,15 +145,18 @@ def test_who_takes_part(whole, method, targets):
         "hessian-reset": {("diagonal", 1): len(targets)},
         "ridge": {("head", 1): 5},
         "fedosd": {("unlearn", 1): 5, ("unlearn", 2): 5},
+        # five clients in three groups, of which one client's is the first of the first order
+        "fedsgt": {(f"sequence-{s}", p): 1 if p == s else 2 for s in (1, 2, 3) for p in (1, 2, 3)},
     }
     expected = dict.fromkeys(taking_part, others) | special.get(method, {})
     assert taking_part == expected
 
 
-@pytest.mark.parametrize("method", ["retrain", "finetune", "not", "federaser", "fedmemprune"])
+@pytest.mark.parametrize("method", ["retrain", "finetune", "not", "federaser", "fedmemprune", "fedup"])
 def test_forgotten_examples_do_not_reach_what_comes_after_pretraining(make_config, data, gone, recorder, method):
     """Whatever the forgotten images show, the same M_r and history give the same bits."""
-    config = make_config("model.name=tiny", f"unlearn.method={method}", "forget.scenario=client")
+    model = PLACE if method == "fedup" else ("model.name=tiny",)
+    config = make_config(*model, f"unlearn.method={method}", "forget.scenario=client")
     images = data.train_images.copy()
     lost = np.concatenate([gone.forgotten(client) for client in range(5)])
     images[lost] = 255 - images[lost]
@@ -158,5 +168,6 @@ def test_forgotten_examples_do_not_reach_what_comes_after_pretraining(make_confi
             base = state.unflatten(methods.fedavg.pretrain(federation, state.flatten(like)).payload, like)
             kept = federation.recorder.kept
         federation.recorder.kept.update(kept)
+        federation.pool.install(state.flatten(base))
         found.append(state.state_hash(methods.unlearn(federation, base).state))
     assert found[0] == found[1]

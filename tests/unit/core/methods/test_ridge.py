@@ -16,7 +16,7 @@ from torch import nn
 from fused_ray import models
 from fused_ray.audit.verdict import Figures, judge
 from fused_ray.config.parts.models import MODELS, ModelInfo
-from fused_ray.core import methods, state
+from fused_ray.core import herding, methods, state
 from fused_ray.core.methods import ridge
 from fused_ray.core.rounds import Federation
 from fused_ray.core.standard import standard
@@ -180,8 +180,8 @@ def test_an_example_has_the_same_features_in_whatever_message(make_config: Any, 
         space.install(state.flatten(state.arrays(models.initialise(config.model, data.shape, 10, 0, "init/test"))))
         space.use_base()
         rows = np.random.default_rng(0).choice(250, count, replace=False)
-        together = ridge.features(space, "fc3", np.arange(250))
-        assert np.array_equal(ridge.features(space, "fc3", rows), together[rows])
+        together = herding.features(space, "fc3", np.arange(250))
+        assert np.array_equal(herding.features(space, "fc3", rows), together[rows])
 
 
 class Bare(nn.Module):

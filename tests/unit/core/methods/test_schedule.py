@@ -7,6 +7,8 @@ import pytest
 from fused_ray.config import schedule
 from fused_ray.core.simulation import simulate
 
+PLACE = ("model.factory=fused_ray.models.bottleneck:build", "model.args={name: tiny, width: 4}")
+GROUPS = ("fedsgt.groups=3", "fedsgt.sequences=3", "fedsgt.rounds=1")
 SETTINGS = [
     ("unlearn.method=retrain",),
     ("unlearn.method=finetune",),
@@ -22,6 +24,9 @@ SETTINGS = [
     ("unlearn.method=hessian-reset",),
     ("unlearn.method=ridge",),
     ("unlearn.method=fedosd", "fedosd.rounds=2"),
+    ("unlearn.method=fedup", *PLACE, "fedup.epochs=1"),
+    ("unlearn.method=fedsgt", *GROUPS),
+    ("unlearn.method=retrain", "unlearn.retain=0.5"),
     ("unlearn.method=fused", "unlearn.layers=1", "unlearn.selection=critical"),
     ("unlearn.method=fused", "unlearn.layers=[fc]", "unlearn.mask=random"),
     ("unlearn.method=fused", "unlearn.layers=1"),

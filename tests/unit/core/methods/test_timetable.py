@@ -206,6 +206,7 @@ def test_one_answer_is_enough_to_rank_by_and_none_is_told(clocked: Any, pretrain
             (method, (), 0)
             for method in ("retrain", "finetune", "not", "federaser", "exactfun", "fedmemprune", "ridge")
         ),
+        ("fedup", ("model.factory=fused_ray.models.bottleneck:build", "model.args={name: tiny}"), 0),
         *((method, (), 500) for method in ("puf", "eraseclient", "fedquit", "hessian-reset", "fedosd")),
     ],
 )
