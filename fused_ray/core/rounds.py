@@ -57,6 +57,8 @@ class Phase:
     """What is kept beside the payload after a round, from what was kept before the round and the payload after it."""
     after: Callable[[int, Payload], None] = lambda round, payload: None
     """Is told the payload after each round."""
+    unchanged: str = "raise the learning rate"
+    """How to mend it where nothing that clients sent changes anything."""
     learns: Collection[str] = ()
     """The layers that learn, where that is not the whole model; a deployment's clock asks."""
 
@@ -314,7 +316,7 @@ class Federation:
         # the mean alone would not tell: averaging rounds a payload that is finer than its resolution, and an adapter's
         # values are rounded where a client adds them to its weights
         if np.array_equal(mean.values, payload.values) or not any(report.values_changed for report in total.reports):
-            raise NumericsError(f"{work.phase} round {work.round}: training changed nothing; raise the learning rate")
+            raise NumericsError(f"{work.phase} round {work.round}: training changed nothing; {phase.unchanged}")
         return phase.server(
             Round(
                 number=work.round,

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from fused_ray.config.fields import Constants
+from fused_ray.config.parts.methods import changed
 from fused_ray.config.paths import expanded
 from fused_ray.core.removal import removal_hash
 from fused_ray.core.standard import standard
@@ -43,10 +44,10 @@ def restore_base(run: Path, out: Path | None) -> str:
     directory = RunDirectory.open(run, older=True)
     expected: str = directory.result["hash"]["base"]
     state = read_state(directory.path / "base.safetensors")
-    config = directory.config
+    config, method = directory.config, directory.config.unlearn.method
     if (directory.path / "unlearned.safetensors").exists():
         raise RunDirectoryError(
-            f"{run}: the method {config.unlearn.method} changed the whole model, so there is no adapter to take off; "
+            f"{run}: the method {method} changed {changed(method)}, so there is no adapter to take off; "
             "M_r as it was before is base.safetensors in the run directory"
         )
     shape, classes = tuple(directory.result["data"]["shape"]), directory.result["data"]["classes"]

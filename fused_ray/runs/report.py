@@ -8,6 +8,7 @@ from typing import Any
 
 from fused_ray.audit.rules import outdated
 from fused_ray.config import RunConfig, schedule
+from fused_ray.config.parts.methods import changed, undone
 from fused_ray.config.parts.scenarios import SCENARIOS
 from fused_ray.runs.remaining import told
 from fused_ray.runs.screen import make_screen, make_table, number, size
@@ -86,7 +87,7 @@ def _table(config: RunConfig, result: Mapping[str, Any]) -> tuple[tuple[str, ...
 
 def _after(result: Mapping[str, Any]) -> str:
     if not result["adapter"]:
-        return f"after: {brief(result['method'])} changed the whole model"
+        return f"after: {brief(result['method'])} changed {changed(result['method'])}"
     return f"after: {result['adapter']['values']} adapter values on {', '.join(result['layers']['chosen'])}"
 
 
@@ -108,12 +109,14 @@ def _unjudged(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
     hashes = result["hash"]
-    yield from totals(result)
+    if not config.retrains:
+        yield from totals(result)
     if result["reversible"]:
         yield f"Reversible: with the adapter off, the model's hash is that from before, bit for bit: {hashes['base']}"
     elif not result["adapter"]:
-        method = brief(result["method"])
-        yield f"Not reversible: the method {method} changed the whole model; M_r is kept as base.safetensors."
+        name = result["method"]
+        how = undone(name) or "Not reversible"
+        yield f"{how}: the method {brief(name)} changed {changed(name)}; M_r is kept as base.safetensors."
     else:
         yield f"NOT REVERSIBLE: the hash is {hashes['restored']}, before it was {hashes['base']}"
     if not result["numerics"]["comparable"]:
@@ -135,8 +138,6 @@ def totals(result: Mapping[str, Any]) -> Iterator[str]:
     """What all clients sent and received in all rounds of the method, against retraining where there was any."""
     sent = result["bytes"]
     own = [sums for phase, sums in sent.items() if phase not in ("pretrain", "retrain")]
-    if result["method"] == "retrain" and not sent["unlearn"]["up_total"]:
-        return
     about = "All clients, all rounds: "
     for way in ("up", "down"):
         ours, retrained = sum(sums[f"{way}_total"] for sums in own), sent["retrain"][f"{way}_total"]

@@ -369,6 +369,18 @@ METHODS: dict[str, Method] = {
         every_update=True,
     ),
 }
+
+
+def changed(name: str) -> str:
+    """What a method changes of M_r that is no adapter's; of another package's nothing is known."""
+    return METHODS[name].changes if name in METHODS else "the whole model"
+
+
+def undone(name: str) -> str:
+    """How a method that has no adapter is taken back, as a sentence; empty where it cannot be."""
+    return METHODS[name].undone if name in METHODS else ""
+
+
 METHOD = Door("method", "fused_ray.methods", METHODS, Method, "a fused_ray.api.Method")
 METHOD_SECTIONS = ("unlearn", *(method.settings_in for method in METHODS.values() if method.settings_in))
 """Sections that shape no pre-trained or retrained model."""

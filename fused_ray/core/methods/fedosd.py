@@ -111,6 +111,7 @@ def _phase(federation: Federation, on: On, clients: Who, rounds: int, step: Step
         evaluation=ModelEvaluation(),
         server=server,
         keep_updates=True,
+        unchanged="all gradients are zero, as of a model that is sure of every answer; train it less",
     )
 
 

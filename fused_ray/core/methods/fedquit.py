@@ -27,6 +27,7 @@ from fused_ray.config import FedQuitConfig, TrainConfig
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.methods.fedavg import FullTraining, recover
+from fused_ray.core.methods.shared import with_all
 from fused_ray.core.rounds import Federation, Phase
 from fused_ray.core.state import Arrays
 from fused_ray.core.training import batches
@@ -56,15 +57,18 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
     """Each target trains its student; then the others recover."""
     config, start = federation.config, state.flatten(base)
     train = student_training(config.train, config.fedquit)
+    targets = federation.scenario.clients("forgotten")
     quitting = Phase(
         name="unlearn",
         rounds=1,
-        clients=federation.scenario.clients("forgotten"),
+        clients=targets,
         work=lambda number: Quitting(
             *("unlearn", number, config.seed, train, "forgotten", config.fedquit.teacher),
             frozen=federation.anatomy.frozen_values,
         ),
         evaluation=ModelEvaluation(),
+        server=with_all(targets, "unlearn"),
+        unchanged="the targets' teacher is the model itself, which knows nothing of their labels; or raise fedquit.lr",
     )
     start_metrics = federation.evaluate(ModelEvaluation(), start)
     student = federation.run(quitting, start)

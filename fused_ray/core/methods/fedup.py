@@ -146,9 +146,10 @@ def asking(federation: Federation, base: Arrays, layer: str) -> Centroids:
     by_class = config.kind == "class"
     on, share = used(config, "held" if by_class else "retained"), config.fedup_share
     sent = numbers(scenario, on, classes, share)
+    gone = np.unique(scenario.train_labels[scenario.gone.indices]).tolist() if by_class else ()
     return Centroids(
         *("centroids", on, config.seed, layer, base[f"{layer}.weight"].shape[1], classes, share),
-        *(round(float(sent.mean())), int(sent.max()), scenario.classes if by_class else ()),
+        *(round(float(sent.mean())), int(sent.max()), tuple(gone)),
     )
 
 

@@ -204,6 +204,12 @@ class AdapterTraining(OnExamples):
         return len(wire.encode(payload))
 
 
+def with_residuals(work: Work, states: Mapping[int, FloatVector]) -> Work:
+    """The work, told what int8 kept back."""
+    assert isinstance(work, AdapterTraining)
+    return replace(work, residuals=states)
+
+
 # -- 3. average
 
 
@@ -219,10 +225,6 @@ def adapting(federation: Federation, shape: Adapter, mask_bytes: int, delivery: 
         train = scheduled(config.train.model_copy(update={"lr": config.adapter_lr}), number, config.unlearn.rounds)
         step, form = AdapterStep(train.lr, train.momentum, config.unlearn.weight_decay), config.unlearn.wire
         return AdapterTraining("unlearn", number, config.seed, train, step, shape, form, on=on)
-
-    def with_residuals(work: Work, states: Mapping[int, FloatVector]) -> Work:
-        assert isinstance(work, AdapterTraining)
-        return replace(work, residuals=states)
 
     missing = delivery.to(clients)
     phase = Phase(

@@ -33,7 +33,7 @@ from fused_ray.core import state, wire
 from fused_ray.core.adapter import Mask, Masks
 from fused_ray.core.layers import layer_parameters, layer_vector
 from fused_ray.core.methods import Unlearned
-from fused_ray.core.methods.fused import AdapterTraining
+from fused_ray.core.methods.fused import AdapterTraining, with_residuals
 from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation, Phase, Saved
 from fused_ray.core.schedules import scheduled
@@ -206,7 +206,7 @@ def training(federation: Federation, shape: Masks, delivery: Delivery) -> Phase:
     def work(number: int) -> AdapterTraining:
         train = scheduled(whole, number, config.unlearn.rounds)
         step = AdapterStep(train.lr, own.momentum, 0.0)
-        return AdapterTraining("unlearn", number, config.seed, train, step, shape, on=on)
+        return AdapterTraining("unlearn", number, config.seed, train, step, shape, config.unlearn.wire, on=on)
 
     told, missing = wire.mask_bytes(shape), delivery.to(clients)
     phase = Phase(
@@ -214,8 +214,10 @@ def training(federation: Federation, shape: Masks, delivery: Delivery) -> Phase:
         rounds=config.unlearn.rounds,
         clients=federation.participants("unlearn", on),
         work=work,
+        with_states=with_residuals,
         evaluation=AdapterEvaluation(shape),
         once={client: told + missing.get(client, 0) for client in clients},
         learns=shape.names,
+        unchanged="raise hessian_reset.lr",
     )
     return served(config, phase, step=False)

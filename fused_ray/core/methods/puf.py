@@ -16,6 +16,7 @@ import numpy as np
 from fused_ray.core import state
 from fused_ray.core.methods import Unlearned, whole_model
 from fused_ray.core.methods.fedavg import FullTraining, recover
+from fused_ray.core.methods.shared import with_all
 from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation, Phase
 from fused_ray.core.state import Arrays
@@ -52,6 +53,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
             *("unlearn", number, config.seed, train, on, config.puf_eta), frozen=federation.anatomy.frozen_values
         ),
         evaluation=ModelEvaluation(),
+        server=with_all(targets, "unlearn"),
     )
     start_metrics = federation.evaluate(ModelEvaluation(), start)
     turned = federation.run(reverse, start)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from fused_ray import models
 from fused_ray.core.methods.fedavg import FullTraining
-from fused_ray.core.rounds import Federation
+from fused_ray.core.rounds import Federation, Round
+from fused_ray.core.state import Arrays
 from fused_ray.core.work import Update
 from fused_ray.core.workspace import Workspace
 from fused_ray.errors import ClientFailedError, ConfigError
@@ -65,6 +66,19 @@ def all_there(needed: Sequence[int], there: Collection[int], phase: str, round: 
             f"{phase} round {round}: client {missing[0]} failed, and nobody can stand in for it; go on with --resume, "
             "or take federation.on_failure=wait"
         )
+
+
+def with_all(needed: Sequence[int], phase: str) -> Callable[[Round], tuple[Payload, Arrays]]:
+    """The mean, as what the server makes of a round in which all of these are.
+
+    It raises ClientFailedError where one of them is not: what it must forget would stay.
+    """
+
+    def server(round: Round) -> tuple[Payload, Arrays]:
+        all_there(needed, round.examples, phase, round.number)
+        return round.mean, {}
+
+    return server
 
 
 def blank_model(federation: Federation) -> nn.Module:

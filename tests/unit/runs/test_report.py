@@ -141,7 +141,12 @@ def test_totals_by_hand() -> None:
     nothing = result()
     nothing["bytes"] |= {"rank": phase(0, 0, 0), "unlearn": phase(0, 0, 0)}
     assert next(totals(nothing)).endswith("up 0 B against 35.6 MB to retrain: nothing")
-    assert list(totals(result(method="retrain"))) == []
+
+
+def test_retraining_is_not_held_against_itself(shown: Any) -> None:
+    for fields, said in ((["unlearn.method=retrain"], False), (["unlearn.method=retrain", "unlearn.retain=0.5"], True)):
+        lines = told(shown, result(method="retrain"), RunConfig.from_dict({}, fields))
+        assert any(line.startswith("All clients, all rounds: ") for line in lines) == said
 
 
 def test_the_audit_says_its_share(shown: Any) -> None:
@@ -157,6 +162,20 @@ def test_a_method_that_changes_the_whole_model(shown: Any) -> None:
     lines = told(shown, found)
     assert any(line.startswith("Not reversible: the method not changed the whole model") for line in lines)
     assert not any("adapter removed" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("hessian-reset", "Not reversible: the method hessian-reset changed the values that it reset; M_r is kept"),
+        ("ridge", "Adding the sums that were subtracted gives the head of all data again: the method ridge"),
+        ("fedup", "Closing it gives M_r back, bit for bit: the method fedup changed the bottleneck before the output"),
+        ("a.package:METHOD", "Not reversible: the method package changed the whole model; M_r is kept"),
+    ],
+)
+def test_what_a_method_changed_and_how_it_is_taken_back(shown: Any, method: str, said: str) -> None:
+    found = result(method=method, adapter=None, reversible=False, layers={"chosen": []})
+    assert any(line.startswith(said) for line in told(shown, found, width=200))
 
 
 AWKWARD = ["[bold]cat", "[/dog]", "猫", "a\nb", ":smile:", "$x$"]

@@ -32,6 +32,8 @@ class Failing(LocalPool):
     [
         ("ridge", "class", (2,), "unlearn round 1: client 2 failed, and nobody can stand in for it"),
         ("fedosd", "client", (3,), "unlearn round 1: client 3 failed, and nobody can stand in for it"),
+        ("fedquit", "client", (3,), "unlearn round 1: client 3 failed, and nobody can stand in for it"),
+        ("puf", "client", (1,), "unlearn round 1: client 1 failed, and nobody can stand in for it"),
         ("fedosd", "client", (0, 2, 4), "unlearn round 1: every client that keeps data failed"),
     ],
 )
@@ -48,6 +50,15 @@ def test_the_run_ends_and_keeps_nothing_of_the_round(
     with pytest.raises(ClientFailedError, match=said):
         methods.unlearn(federation, base)
     assert ("unlearn", 1) not in federation.recorder.rounds
+
+
+def test_one_of_the_others_is_left_out_of_pufs_first_round(federate: Any, pretrained: Any, gone: Any) -> None:
+    federation = federate("unlearn.method=puf", "puf.eta=0.5", "federation.on_failure=skip", "unlearn.rounds=0")
+    pool = Failing(federation.config, federation.data, gone)
+    pool.fail = (0,)
+    federation = dataclasses.replace(federation, pool=pool)
+    methods.unlearn(federation, pretrained(federation))
+    assert [r.clients_used for r in federation.recorder.records if r.phase == "unlearn"] == [4]
 
 
 def test_one_of_the_others_is_left_out(federate: Any, pretrained: Any, gone: Any) -> None:

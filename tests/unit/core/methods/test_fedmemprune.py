@@ -79,15 +79,6 @@ def test_the_first_round_by_separate_updates(ended: Any, space_of: Any) -> None:
         assert np.array_equal(after[gone], fedmemprune.drawn(0, tensor, "uniform")[gone - tensor.start])
 
 
-def test_then_the_others_recover(ended: Any, gone: Any, space_of: Any, mean: Any) -> None:
-    federation, _, found = ended
-    start = federation.recorder.rounds["unlearn", 1].payload
-    work = fedavg.FullTraining("unlearn", 2, 0, federation.config.train, "retained")
-    updates = [work.update(space_of(federation), start, client).payload for client in (0, 2, 4)]
-    sizes = [len(gone.held[client]) for client in (0, 2, 4)]
-    assert state.flatten(found.state).values.tobytes() == mean(updates, sizes, sum(sizes)).values.tobytes()
-
-
 def test_a_share_of_one_draws_everything_anew(federate: Any, pretrained: Any) -> None:
     federation = federate("unlearn.method=fedmemprune", "fedmemprune.share=1", "unlearn.rounds=0")
     base = pretrained(federation)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fused_ray.core import state
-from fused_ray.core.methods import fedavg, fedquit
+from fused_ray.core.methods import fedquit
 from fused_ray.core.rounds import Federation
 from fused_ray.errors import FusedRayError
 from fused_ray.types import Payload
@@ -111,15 +111,6 @@ def test_a_student_says_less_of_its_labels_than_its_model(ended: Any, targets: A
 
     student = federation.recorder.rounds["unlearn", 1].payload
     assert confidence(student) < confidence(state.flatten(base)) - 0.05
-
-
-def test_then_the_others_recover(ended: Any, gone: Any, space_of: Any, mean: Any) -> None:
-    federation, _, found = ended
-    start = federation.recorder.rounds["unlearn", 1].payload
-    work = fedavg.FullTraining("unlearn", 2, 0, federation.config.train, "retained")
-    updates = [work.update(space_of(federation), start, client).payload for client in (0, 2, 4)]
-    sizes = [len(gone.held[client]) for client in (0, 2, 4)]
-    assert state.flatten(found.state).values.tobytes() == mean(updates, sizes, sum(sizes)).values.tobytes()
 
 
 def test_it_refuses_classes_and_says_why(make_config: Any) -> None:

@@ -156,3 +156,22 @@ def test_it_forgets_classes_of_clients_that_keep_others(federate: Any, pretraine
     assert (first.clients_used, second.clients_used, third.clients_used) == (5, 5, 5)
     assert (len(first.once), len(second.once)) == (5, 0)  # nobody is sent M_r twice
     assert found.figures == {"values_reset": int(0.1 * 52) + int(0.1 * 516)}
+
+
+@pytest.mark.parametrize("form", ["float16", "int8"])
+def test_what_is_trained_is_sent_in_the_format_that_is_asked_for(
+    federate: Callable[..., Federation], pretrained: Any, ended: Any, form: str
+) -> None:
+    whole, base, found = ended
+    federation = federate("unlearn.method=hessian-reset", "unlearn.rounds=2", "train.lr=0.05", f"unlearn.wire={form}")
+    federation.pool.install(state.flatten(base))
+    other = methods.unlearn(federation, base)
+    sent = [
+        [record.bytes_up for record in one.recorder.records if record.phase == "unlearn"] for one in (whole, federation)
+    ]
+    assert all(short < full for full, short in zip(*sent, strict=True))
+    for name, after in found.state.items():
+        assert after == pytest.approx(other.state[name], abs=0.02)
+    assert state.state_hash(other.state) != state.state_hash(found.state)
+    kept_back = federation.recorder.saved["unlearn"].states
+    assert (sorted(kept_back) == [0, 2, 4]) == (form == "int8")

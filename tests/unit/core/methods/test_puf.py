@@ -46,16 +46,6 @@ def test_round_1_is_the_formula_over_separate_updates(federate, pretrained, gone
     assert np.array_equal(found.counters, w.counters)
 
 
-def test_then_the_others_recover(federate, pretrained, gone, space_of, mean):
-    federation = federate("unlearn.method=puf", "puf.variant=special", "puf.eta=0.5", "unlearn.rounds=1")
-    found = puf.unlearn(federation, pretrained(federation))
-    start = federation.recorder.rounds["unlearn", 1].payload
-    work = fedavg.FullTraining("unlearn", 2, 0, federation.config.train, "retained")
-    updates = [work.update(space_of(federation), start, client).payload for client in (0, 2, 4)]
-    sizes = [len(gone.held[client]) for client in (0, 2, 4)]
-    assert state.flatten(found.state).values.tobytes() == mean(updates, sizes, sum(sizes)).values.tobytes()
-
-
 def test_without_recovery_the_first_round_is_all(federate, pretrained):
     federation = federate("unlearn.method=puf", "unlearn.rounds=0", "train.lr=0.005")
     found = puf.unlearn(federation, pretrained(federation))

@@ -18,6 +18,7 @@ from fused_ray.audit.verdict import Figures, judge
 from fused_ray.config.parts.models import MODELS, ModelInfo
 from fused_ray.core import herding, methods, state
 from fused_ray.core.methods import ridge
+from fused_ray.core.model_check import check_model
 from fused_ray.core.rounds import Federation
 from fused_ray.core.standard import standard
 from fused_ray.core.wire import values_bytes
@@ -182,6 +183,17 @@ def test_an_example_has_the_same_features_in_whatever_message(make_config: Any, 
         rows = np.random.default_rng(0).choice(250, count, replace=False)
         together = herding.features(space, "fc3", np.arange(250))
         assert np.array_equal(herding.features(space, "fc3", rows), together[rows])
+
+
+def test_messages_that_do_not_fit_are_refused_before_anything_starts(make_config: Any) -> None:
+    """LeNet's last layer has 84 features, and so a message 4,505 whole numbers, each carried by three values."""
+    exact = 20 * 3 * 4505 * 4 / 1e6
+    fields = (f"engine.aggregate_memory_mb={mb}" for mb in (exact, exact - 0.1))
+    fits, not_ = (make_config("unlearn.method=ridge", field) for field in fields)
+    check_model(fits, (1, 28, 28), 10)
+    said = r"unlearn\.method: ridge needs every update at once, 20 clients x 13,515 values x 4 bytes = 1\.1 MB"
+    with pytest.raises(ConfigError, match=said):
+        check_model(not_, (1, 28, 28), 10)
 
 
 class Bare(nn.Module):
