@@ -34,9 +34,12 @@ PROFILES = ("phones", "hospitals", "datacentre")
 PAPER = {"unlearn.sparsity": 0.9, "unlearn.mask": "random", "unlearn.start": "zero", "unlearn.lr": 0.2}
 METHODS: tuple[Any, ...] = (
     *("retrain", "finetune", "not", "fused", {"label": "fused-paper", "set": {"unlearn.method": "fused", **PAPER}}),
-    *("exactfun", "federaser", "eraseclient"),
+    *("exactfun", "federaser", "eraseclient", "fedquit", "fedmemprune", "hessian-reset", "ridge", "fedosd"),
     {"label": "puf", "set": {"unlearn.method": "puf", "puf.eta": 2}},  # its usual factor, 20, diverges with these data
 )
+PLACE = {"model.factory": "fused_ray.models.bottleneck:build", "model.args": "{name: lenet}"}
+ALONE: tuple[Any, ...] = ({"label": "fedup", "set": {"unlearn.method": "fedup", **PLACE}}, "fedsgt")
+"""Only of `away`: the one needs a model of its own, the other serves no request of as many clients as `forget` has."""
 AWAY_S, THERE_S, ROUNDS = 60.0, 30.0, 15
 """The target's device is off and on so long, in turn, from the start on; rounds of pre-training."""
 
@@ -104,7 +107,7 @@ def away() -> str:
 
 def methods_away() -> Iterator[tuple[str, list[str]]]:
     """Every method with the fields that it takes."""
-    for method in METHODS:
+    for method in (*METHODS, *ALONE):
         if isinstance(method, str):
             yield method, [f"unlearn.method={method}"]
         else:

@@ -47,6 +47,7 @@ from fused_ray.core.methods.usual import Message as Message
 from fused_ray.core.methods.usual import ask_once as ask_once
 from fused_ray.core.methods.usual import go_on as go_on
 from fused_ray.core.numerics import norm as norm
+from fused_ray.core.remaining import used as used
 from fused_ray.core.reparametrised import Reparametrised as Reparametrised
 from fused_ray.core.rounds import Federation as Federation
 from fused_ray.core.rounds import Phase as Phase
