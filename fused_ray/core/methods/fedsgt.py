@@ -17,7 +17,7 @@ the sequences are one order of the groups, turned; equally long ones serve by th
 module by averaged SGD in evaluation mode, so running statistics stay as they begin.
 
 A class lies in every group. Where a request takes the first group of every sequence nothing is left to serve, and that
-is refused before anything is trained: it takes a retraining. So do most requests that concern many clients.
+is refused before a module is trained: it takes a retraining. So do most requests that concern many clients.
 """
 
 from __future__ import annotations

@@ -182,6 +182,8 @@ def _miniature(config: RunConfig, layers: tuple[str, ...] | None, examples: int)
             }
         ),
         "federaser": config.federaser.model_copy(update={"interval": 1}),
+        # two clients fill two groups
+        "fedsgt": config.fedsgt.model_copy(update={"groups": 2, "sequences": 2, "spread": 1, "rounds": 1}),
         "retrain": config.retrain.model_copy(update={"rounds": 0}),
     }
     pixels = generator(0, "plan").integers(0, 256, (2 * examples + _TESTS, *info.shape), np.uint8)

@@ -212,6 +212,13 @@ def test_a_miniature_measures_every_kind_of_round(settings: list[str], monkeypat
         assert costs.prefix > 0
 
 
+def test_a_miniature_of_groups_has_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has two clients, which could not fill five groups."""
+    monkeypatch.setattr(estimate, "_BATCHES", (1,))
+    config = RunConfig.from_dict(BASE, ["unlearn.method=fedsgt", "forget.scenario=client"])
+    assert measure(config, None).train.keys() >= {"pretrain", "sequence-1"}
+
+
 def test_a_time_is_told_or_why_it_cannot_be(tmp_path: Path, shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "_BATCHES", (1,))
     last = said(shown, plan(tmp_path / "s", {"unlearn.layers": [1]}), timed=True)[-1]
