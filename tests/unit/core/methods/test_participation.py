@@ -14,6 +14,7 @@ from fused_ray.core.participation import of_round
 from fused_ray.errors import ConfigError
 
 SETTINGS = ("pretrain.rounds=3", "unlearn.rounds=2", "retrain.rounds=2", "federaser.interval=1", "train.lr=0.05")
+PLACE = ("model.factory=fused_ray.models.bottleneck:build", "model.args={name: tiny, width: 4}")
 FUSED = ("model.name=lenet", "unlearn.layers=1", "forget.scenario=class")
 
 
@@ -23,6 +24,7 @@ def run(federate: Any, pretrained: Any, scenario: Any, gone: Any) -> Any:
 
     def make(method: str, *fields: str, start: Any = None, kept: Any = None) -> Any:
         own, on = (FUSED, scenario) if method == "fused" else ((), gone)
+        own = PLACE if method == "fedup" else own
         federation = federate(*SETTINGS, *own, f"unlearn.method={method}", *fields, on=on, start=start)
         federation.recorder.kept.update(kept or {})
         base = pretrained(federation)
