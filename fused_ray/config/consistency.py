@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from fused_ray.config.abilities import check_method
 from fused_ray.config.parts.adapters import START
 from fused_ray.config.parts.datasets import DatasetInfo
-from fused_ray.config.parts.methods import WHOLE_CLIENTS
 from fused_ray.config.settings import Settings
 from fused_ray.config.suggest import did_you_mean
-from fused_ray.errors import in_one_line
 
 
 def check(config: Settings) -> None:
     """All that can be told without the data. Raises ValueError at the first that does not hold."""
     _own_data(config)
-    _method(config)
+    check_method(config)
     _training(config)
     _what_is_forgotten(config)
     _layers(config)
@@ -115,38 +114,6 @@ def _amounts(config: Settings, data: DatasetInfo) -> None:
 
 def _train_examples(config: Settings, data: DatasetInfo) -> int:
     return min(config.data.limit or data.train_examples, data.train_examples)
-
-
-def _method(config: Settings) -> None:
-    method, scenario = config.unlearn.method, config.forget.scenario
-    able = config.method.scenarios
-    if config.kind not in able:
-        of_kind = "" if config.kind == scenario else f", which is like {config.kind!r}"
-        raise ValueError(
-            f"unlearn.method: {method} {'forgets whole clients and ' if able == WHOLE_CLIENTS else ''}cannot do the "
-            f"scenario {scenario!r}{of_kind}; it can do {', '.join(able)}"
-            + (f": {config.method.reason}" if config.method.reason else "")
-        )
-    if config.unlearn.retain < 1 and not config.method.little:
-        raise ValueError(f"unlearn.retain: {method} makes no use of a part of what stays; leave it at 1")
-    if method == "retrain" and config.retrain_rounds == 0:
-        raise ValueError("retrain.rounds: the method retrain needs at least 1")
-    _phases(config)
-
-
-def _phases(config: Settings) -> None:
-    """What a method says of its rounds is asked for in many places later, which rely on it."""
-    name = config.unlearn.method
-    try:
-        counts = dict(config.method.phases(config))
-    except Exception as error:  # it may be another package's
-        raise ValueError(f"unlearn.method: {name} cannot tell its phases: {in_one_line(error)}") from None
-    for phase, count in counts.items():
-        if not isinstance(phase, str) or type(count) is not int or count < 0:
-            raise ValueError(
-                f"unlearn.method: {name} says that its phase {phase!r} has {count!r} rounds; its `phases` must map "
-                "names to whole numbers from 0"
-            )
 
 
 def _training(config: Settings) -> None:
