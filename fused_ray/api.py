@@ -11,6 +11,7 @@ Reparametrised, scheduled, served).
 
 from fused_ray.audit.evidence import Evidence as Evidence
 from fused_ray.audit.evidence import Known as Known
+from fused_ray.audit.evidence import Means as Means
 from fused_ray.config import Section as Section
 from fused_ray.config import TrainConfig as TrainConfig
 from fused_ray.config.parts.adapters import AdapterKind as AdapterKind
@@ -21,6 +22,7 @@ from fused_ray.config.parts.aggregates import Aggregate as Aggregate
 from fused_ray.config.parts.client_optimisers import ClientOptimiser as ClientOptimiser
 from fused_ray.config.parts.datasets import DataSet as DataSet
 from fused_ray.config.parts.methods import Method as Method
+from fused_ray.config.parts.metrics import Answer as Answer
 from fused_ray.config.parts.metrics import Metric as Metric
 from fused_ray.config.parts.partitions import Partitioning as Partitioning
 from fused_ray.config.parts.scenarios import Request as Request

@@ -35,7 +35,7 @@ class AuditConfig(Section):
     relearn_repeats: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
     """How often that is done, with other batches; the mean counts."""
     metrics: Names = ()
-    """Further figures, which change no verdict: agreement; or your own, package.module:object."""
+    """Further figures, which change no verdict: of docs/audit.md, agreement; or your own, package.module:object."""
 
     @field_validator("metrics")
     @classmethod
@@ -53,8 +53,13 @@ class AuditConfig(Section):
 
     @property
     def trains(self) -> bool:
-        """Whether models are trained for the audit alone."""
+        """Whether models that others are compared with are trained for the audit alone."""
         return self.shadows > 0 or self.retrained > 1
+
+    @property
+    def further_rounds(self) -> int:
+        """How many rounds the further metrics train, at most."""
+        return sum(metric.rounds for metric in self.further)
 
 
 class EngineConfig(Section):
