@@ -92,7 +92,8 @@ class Evidence:
     def known(self, weights: Arrays) -> Known:
         """What a model says on every test view."""
         said = logits(self.space, flatten(weights), "test", np.arange(len(self.space.data.test_labels)))
-        return Known(weights, {name: said[view.indices] for name, view in self.space.scenario.views.items()})
+        views = self.space.scenario.views.items()
+        return Known(weights=weights, outputs={name: said[view.indices] for name, view in views})
 
     def accuracy(self, model: Known) -> dict[str, float]:
         """Of each view."""

@@ -56,10 +56,9 @@ class AuditConfig(Section):
         """Whether models that others are compared with are trained for the audit alone."""
         return self.shadows > 0 or self.retrained > 1
 
-    @property
-    def further_rounds(self) -> int:
-        """How many rounds the further metrics train, at most."""
-        return sum(metric.rounds for metric in self.further)
+    def further_rounds(self, config: Any) -> int:
+        """How many rounds the further metrics of a run of this configuration train, at most."""
+        return sum(metric.rounds(config) for metric in self.further if metric.rounds)
 
 
 class EngineConfig(Section):

@@ -70,7 +70,7 @@ class AuditRecorder(MemoryRecorder):
         """Seconds of each round; one is like the other."""
         self._left = {phase: rounds - self._reached(phase) for phase, rounds in _wanted(config, settings).items()}
         """Rounds that are still to come, by phase."""
-        self._left[METRICS] = settings.further_rounds
+        self._left[METRICS] = settings.further_rounds(config)
 
     def resume(self, phase: str) -> Saved | None:
         path = self._directory.path / self._folder / f"{phase}.safetensors"

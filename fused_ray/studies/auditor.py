@@ -80,7 +80,7 @@ class Auditor:
     def _federation(self, run: RunDirectory, against: Against, tools: Tools) -> Iterator[Federation | None]:
         """What further metrics train with; None where they train nothing, or the audit is there already."""
         config, settings = run.config, against.settings
-        if not settings.further_rounds or self.is_current(run, against):
+        if not settings.further_rounds(config) or self.is_current(run, against):
             yield None
             return
         self._yardstick(against, tools)  # which borrows workers of its own

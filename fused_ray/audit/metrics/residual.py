@@ -30,17 +30,19 @@ EXAMPLES = BLOCK
 """Most that are looked at."""
 
 
-def measure(evidence: Evidence) -> Answer:
+def measure(evidence: Evidence, draws: int = DRAWS) -> Answer:
     """The share of D_u with residual knowledge. Raises DataError without a retrained model."""
     if evidence.retrained is None:
         raise DataError("there is no retrained model to compare with")
-    rows = chosen(evidence)
-    reference, others = evidence.remembered("counts", lambda: _standard(evidence, rows))
-    found = share(ratios(counts(evidence, evidence.after, rows), reference))
-    before = share(ratios(evidence.remembered("before", lambda: counts(evidence, evidence.before, rows)), reference))
+    rows, known = chosen(evidence), (evidence.retrained, evidence.before, *evidence.others)
+    reference, before, *others = evidence.remembered(
+        "counts", lambda: [counts(evidence, model, rows, draws) for model in known]
+    )
+    found = share(ratios(counts(evidence, evidence.after, rows, draws), reference))
+    remembers = share(ratios(before, reference))
     null = [share(ratios(other, reference)) for other in others]
-    figures = {"share": found, "share_before": before}
-    details = {"examples": len(rows), "draws": DRAWS, "tau": TAU, "null": null}
+    figures = {"share": found, "share_before": remembers}
+    details = {"examples": len(rows), "draws": draws, "tau": TAU, "null": null}
     told = (
         f"{found:.3f} of {len(rows)} forgotten examples are recognised near by more often than by the retrained model"
     )
@@ -52,7 +54,7 @@ def measure(evidence: Evidence) -> Answer:
     passes = found - expected <= margin
     said = (
         f"{'no more than chance' if passes else 'known near by'}: {told}, of another retrained model {expected:.3f}, "
-        f"of the model before {before:.3f}; {margin:.3f} more are allowed"
+        f"of the model before {remembers:.3f}; {margin:.3f} more are allowed"
     )
     return Answer(figures, passes, said, details)
 
@@ -74,7 +76,7 @@ def chosen(evidence: Evidence) -> IntVector:
     return np.sort(rows[permutation(len(rows), evidence.space.config.seed, "residual/examples")[:EXAMPLES]])
 
 
-def counts(evidence: Evidence, model: Known, rows: IntVector, draws: int = DRAWS) -> IntVector:
+def counts(evidence: Evidence, model: Known, rows: IntVector, draws: int) -> IntVector:
     """How often a model names the label that the example was trained on, of so many draws around each [n]."""
     space = evidence.space
     space.load(flatten(model.weights))
@@ -90,9 +92,3 @@ def counts(evidence: Evidence, model: Known, rows: IntVector, draws: int = DRAWS
             noise = torch.from_numpy(rng.uniform(-1, 1, x.shape).astype(np.float32)).to(space.device)
             hits += (space.suffix(0, x + radius * noise).argmax(1) == y).cpu()
     return hits.numpy()
-
-
-def _standard(evidence: Evidence, rows: IntVector) -> tuple[IntVector, list[IntVector]]:
-    """The counts of the retrained models."""
-    assert evidence.retrained is not None
-    return counts(evidence, evidence.retrained, rows), [counts(evidence, other, rows) for other in evidence.others]

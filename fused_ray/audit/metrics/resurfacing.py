@@ -1,9 +1,9 @@
 """Resurfacing: whether what was forgotten comes back while the federation simply goes on.
 
-FedAvg of the whole model on D_r, from M_f with its adapter merged and from the retrained model, up to 20 rounds: what
-a retrained model learns of D_u from D_r is no fault of unlearning. The batches are the same for both. With the adapter
-on, M_r stays frozen and the adapter's values alone go on learning, as in unlearning. A second retrained model, put
-through the same, is the control.
+FedAvg of the whole model on D_r, from M_f with its adapter merged and from the retrained model: what a retrained model
+learns of D_u from D_r is no fault of unlearning. The batches are the same for both. With the adapter on, M_r stays
+frozen and the adapter's values alone go on learning, as in unlearning. A second retrained model, put through the same,
+is the control. Nobody goes on for longer than M_r was trained.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fused_ray.errors import DataError
 from fused_ray.types import FloatVector, Payload
 
 ROUNDS = (1, 5, 20)
-"""After which it is looked."""
+"""After which it is looked, the last one being M_r's own where that is fewer."""
 PHASE = "resurface"
 Curve = list[dict[str, float]]
 """`ra` and `fa` after each round."""
@@ -43,9 +43,10 @@ _TITLES = {
 }
 
 
-def measure(evidence: Evidence, rounds: Sequence[int] = ROUNDS) -> Answer:
+def measure(evidence: Evidence) -> Answer:
     """FA after further rounds, beside the retrained model's. Raises DataError without one."""
     retrained, others = evidence.retrained, evidence.others[:1]
+    rounds = sorted({min(r, evidence.space.config.pretrain.rounds) for r in ROUNDS})
     if retrained is None:
         raise DataError("there is no retrained model to go on beside")
     federation = replace(evidence.federation, clock=None)  # nobody is away: models differ by where they begin alone

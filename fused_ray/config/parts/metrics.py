@@ -15,7 +15,7 @@ from typing import Any, Literal
 from fused_ray.config.parts.door import Door, imported
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Answer:
     """Figures that answer a question."""
 
@@ -45,8 +45,9 @@ class Metric:
     """Which direction is better; none: neither, as of a figure that should be the retrained model's."""
     meaning: str
     """What it is, in one line."""
-    rounds: int = 0
-    """How many rounds it trains at most (`Evidence.federation`); for estimates of time."""
+    rounds: Callable[[Any], int] | None = None
+    """How many rounds it trains at most (`Evidence.federation`), by the run's configuration, for estimates of time;
+    None: it trains nothing."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
@@ -80,8 +81,8 @@ METRICS: dict[str, Metric] = {
     "resurfacing": Metric(
         name="resurfacing",
         measure="fused_ray.audit.metrics.resurfacing:measure",
-        meaning="what comes back in 20 further rounds on the data that stay, beside retrained models",
-        rounds=80,
+        meaning="what comes back in further rounds on the data that stay, beside retrained models",
+        rounds=lambda config: 4 * min(20, config.pretrain.rounds),
     ),
     "quantised": Metric(
         name="quantised",
