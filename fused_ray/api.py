@@ -11,7 +11,6 @@ Reparametrised, scheduled, served).
 
 from fused_ray.audit.evidence import Evidence as Evidence
 from fused_ray.audit.evidence import Known as Known
-from fused_ray.audit.evidence import Means as Means
 from fused_ray.config import Section as Section
 from fused_ray.config import TrainConfig as TrainConfig
 from fused_ray.config.parts.adapters import AdapterKind as AdapterKind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -69,8 +69,8 @@ class Evidence:
     """What counts as right on each view [n]."""
     rng: np.random.Generator
     """Derived from the run's seed and the metric's name: the same for every method of a scenario."""
-    means: Means
-    memory: dict[str, Any]
+    means: Means = NO_MEANS
+    memory: dict[str, Any] = field(default_factory=dict)
     """Of `remembered`."""
 
     @property

@@ -56,6 +56,10 @@ class AuditConfig(Section):
         """Whether models that others are compared with are trained for the audit alone."""
         return self.shadows > 0 or self.retrained > 1
 
+    def needs_workers(self, config: Any) -> bool:
+        """Whether the audit of a run of this configuration trains anything by rounds."""
+        return self.trains or self.further_rounds(config) > 0
+
     def further_rounds(self, config: Any) -> int:
         """How many rounds the further metrics of a run of this configuration train, at most."""
         return sum(metric.rounds(config) for metric in self.further if metric.rounds)

@@ -300,7 +300,7 @@ def audit(
         data, scenario = as_trained(directory, config, prepare)
         with contextlib.ExitStack() as held:
             pool = None
-            if config.audit.trains or config.audit.further_rounds(config):
+            if config.audit.needs_workers(config):
                 pool = held.enter_context(contextlib.closing(make_pool(config, data, scenario)))
             else:
                 listener(Progress(phase="audit", round=1, rounds=1, clients=1))

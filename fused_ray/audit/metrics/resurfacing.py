@@ -69,7 +69,7 @@ def _answer(evidence: Evidence, curves: Mapping[str, Curve], rounds: Sequence[in
     fa = {name: {r: curve[r - 1]["fa"] for r in rounds} for name, curve in curves.items()}
     gap = {name: {r: of[r] - fa["retrained"][r] for r in rounds} for name, of in fa.items() if name != "retrained"}
     control = gap.pop("second", {})
-    allowed = {r: max(of_share(fa["retrained"][r], examples), control.get(r, 0.0)) for r in rounds}
+    allowed = {r: of_share(fa["retrained"][r], examples) + max(0.0, control.get(r, 0.0)) for r in rounds}
     back = any(by[r] > allowed[r] for by in gap.values() for r in rounds)
     ra = {name: curve[last - 1]["ra"] for name, curve in curves.items()}
 

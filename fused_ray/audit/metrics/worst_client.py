@@ -42,7 +42,7 @@ def measure(evidence: Evidence) -> Answer:
     control = max([0.0, *(most_lost(by_client(evidence, other), retrained)[1] for other in evidence.others)])
     figures |= {"ra_retrained": min(retrained.values()), "lost": lost}
     figures |= {"lost_control": control} if evidence.others else {}
-    allowed = max(LOST, control)
+    allowed = LOST + control
     said += (
         f", retrained {retrained[worst]:.3f}; client {who} lost most against the retrained model, {lost:.3f}"
         + (f" (another retrained model {control:.3f})" if evidence.others else "")
