@@ -45,6 +45,8 @@ class Metric:
     """Which direction is better; none: neither, as of a figure that should be the retrained model's."""
     meaning: str
     """What it is, in one line."""
+    headline: tuple[str, ...] = ()
+    """Of several figures those that tables for people show, named without the metric's name; none said: all."""
     rounds: Callable[[Any], int] | None = None
     """How many rounds it trains at most (`Evidence.federation`), by the run's configuration, for estimates of time;
     None: it trains nothing."""
@@ -64,6 +66,12 @@ class Metric:
         """Whether a figure of this name is its."""
         return figure == self.name or figure.startswith(f"{self.name}_")
 
+    def shows(self, figure: str) -> bool:
+        """Whether a table for people shows a figure; one that is another metric's, too."""
+        if not self.headline or not self.gives(figure):
+            return True
+        return figure in {f"{self.name}_{part}" for part in self.headline}
+
     @property
     def legend(self) -> str:
         """What it is and which direction is better."""
@@ -71,6 +79,7 @@ class Metric:
         return " ".join(self.meaning.split()).rstrip(".") + direction
 
 
+ANSWER = ("passes",)
 METRICS: dict[str, Metric] = {
     "agreement": Metric(
         name="agreement",
@@ -82,27 +91,32 @@ METRICS: dict[str, Metric] = {
         name="resurfacing",
         measure="fused_ray.audit.metrics.resurfacing:measure",
         meaning="what comes back in further rounds on the data that stay, beside retrained models",
+        headline=ANSWER,
         rounds=lambda config: 4 * min(20, config.pretrain.rounds),
     ),
     "quantised": Metric(
         name="quantised",
         measure="fused_ray.audit.metrics.quantised:measure",
         meaning="what comes back when the merged weights are rounded to 8 and to 4 bits",
+        headline=ANSWER,
     ),
     "memorised": Metric(
         name="memorised",
         measure="fused_ray.audit.metrics.memorised:measure",
         meaning="whether the forgotten examples that were memorised most are known still",
+        headline=ANSWER,
     ),
     "residual": Metric(
         name="residual",
         measure="fused_ray.audit.metrics.residual:measure",
         meaning="whether forgotten examples are recognised near by more often than the retrained model does",
+        headline=ANSWER,
     ),
     "worst_client": Metric(
         name="worst_client",
         measure="fused_ray.audit.metrics.worst_client:measure",
         meaning="RA of the client that is served worst, and who pays for the forgetting",
+        headline=ANSWER,
     ),
 }
 FULL = ("resurfacing", "quantised", "memorised", "residual", "worst_client")
