@@ -35,6 +35,8 @@ ROUNDS = (1, 5, 20)
 PHASE = "resurface"
 Curve = list[dict[str, float]]
 """`ra` and `fa` after each round."""
+Looks = dict[int, float]
+"""FA, or a distance of FA, by the round that is looked after."""
 _TITLES = {
     "merged": "merged",
     "adapter": "with the adapter on",
@@ -67,9 +69,8 @@ def measure(evidence: Evidence) -> Answer:
 def _answer(evidence: Evidence, curves: Mapping[str, Curve], rounds: Sequence[int], fa_retrained: float) -> Answer:
     last, examples, fa_before = max(rounds), len(evidence.labels["fa"]), evidence.accuracy(evidence.before)["fa"]
     fa = {name: {r: curve[r - 1]["fa"] for r in rounds} for name, curve in curves.items()}
-    gap = {name: {r: of[r] - fa["retrained"][r] for r in rounds} for name, of in fa.items() if name != "retrained"}
+    gap, allowed = against(fa, examples)
     control = gap.pop("second", {})
-    allowed = {r: of_share(fa["retrained"][r], examples) + max(0.0, control.get(r, 0.0)) for r in rounds}
     back = any(by[r] > allowed[r] for by in gap.values() for r in rounds)
     ra = {name: curve[last - 1]["ra"] for name, curve in curves.items()}
 
@@ -88,6 +89,17 @@ def _answer(evidence: Evidence, curves: Mapping[str, Curve], rounds: Sequence[in
         f"retrained {ra['retrained']:.3f}"
     )
     return Answer(figures, None if nothing else not back, said, curves)
+
+
+def against(fa: Mapping[str, Looks], examples: int) -> tuple[dict[str, Looks], Looks]:
+    """How far each model's FA is above the retrained one's, and how far it may be, by the round that is looked after.
+
+    What another retrained model needs is allowed to everybody.
+    """
+    retrained = fa["retrained"]
+    gap = {name: {r: of[r] - retrained[r] for r in of} for name, of in fa.items() if name != "retrained"}
+    control = gap.get("second", {})
+    return gap, {r: of_share(p, examples) + max(0.0, control.get(r, 0.0)) for r, p in retrained.items()}
 
 
 def _row(values: Iterable[float], form: str = ".3f") -> str:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from fused_ray.audit.evidence import Means
-from fused_ray.audit.metrics.resurfacing import whole
+from fused_ray.audit.metrics.resurfacing import against, whole
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config.parts.metrics import METRICS
 from fused_ray.core.adapter import random_masks
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg
 from fused_ray.core.rounds import Federation
-from fused_ray.core.state import flatten, unflatten
+from fused_ray.core.state import flatten
 
 RESURFACING = METRICS["resurfacing"]
 SLOWLY = ("forget.scenario=class", "train.local_epochs=1", "train.lr=0.0005")
@@ -88,23 +88,15 @@ def test_nothing_can_come_back_that_was_not_there(short: Yardstick, federation: 
     assert "share_2" not in found.figures
 
 
-@pytest.mark.slow
-def test_a_backdoor_behind_the_output_bias_comes_back(world: Any, ask: Any) -> None:
-    """Its target is a class that stays, so that training on what stays raises the bias again."""
-    made = world("forget.scenario=sample", "forget.clients=[0,1]", "pretrain.rounds=3")
-    federation = made.federation
-
-    def trained(name: str, on: Any) -> Any:
-        start = fedavg.initial(federation, name)
-        end = fedavg.fedavg(federation, flatten(start), name, on, 3)
-        return unflatten(end.payload, start)
-
-    before, retrained, again = (trained(*how) for how in (("a", "held"), ("b", "retained"), ("c", "retained")))
-    yardstick = Yardstick(space=made.space, before=before, retrained=retrained, others=[again])
-    silent = before["fc3.bias"].copy()
-    silent[np.unique(made.scenario.views["fa"].labels)] -= 10
-    after = {**before, "fc3.bias": silent}
-    assert yardstick.see(after).accuracy["fa"].weighted < 0.05
-    found = ask(RESURFACING, yardstick, after)
-    assert found.passes is False
-    assert found.figures["gap_3"] > 0.2
+def test_the_rule_by_hand() -> None:
+    """.05 above the retrained model's, whose own spread on a thousand examples is .004; and what the control needs."""
+    fa = {"merged": {1: 0.02, 20: 0.08}, "adapter": {1: 0.01, 20: 0.03}, "retrained": {1: 0.02, 20: 0.02}}
+    gap, allowed = against(fa, 1000)
+    assert set(gap) == {"merged", "adapter"}
+    assert gap["merged"] == pytest.approx({1: 0, 20: 0.06})
+    assert gap["adapter"] == pytest.approx({1: -0.01, 20: 0.01})
+    assert allowed == pytest.approx({1: 0.05, 20: 0.05})
+    gap, allowed = against({**fa, "second": {1: 0.0, 20: 0.04}}, 1000)
+    assert gap["second"] == pytest.approx({1: -0.02, 20: 0.02})
+    assert allowed == pytest.approx({1: 0.05, 20: 0.07})
+    assert against(fa, 10)[1] == pytest.approx(dict.fromkeys((1, 20), 3 * (0.02 * 0.98 / 10) ** 0.5))
