@@ -57,6 +57,8 @@ RESULT = {
     "retries": "how often clients' work was done again because its actor had died",
     "audit_metrics": "figures of `audit.metrics`, each with `name`, `value`, `better` and `meaning`",
     "audit_metrics_failed": "metrics that could not be taken, each with the reason in one line",
+    "audit_answers": "what further metrics that ask a question found: `name`, `passes` (null: it cannot tell), and "
+    "`said`, one sentence (docs/audit.md)",
 }
 """Of result.json, what docs/results.md does not tell of."""
 ENVIRONMENT = {

@@ -21,6 +21,7 @@ from fused_ray.config.parts.aggregates import Aggregate as Aggregate
 from fused_ray.config.parts.client_optimisers import ClientOptimiser as ClientOptimiser
 from fused_ray.config.parts.datasets import DataSet as DataSet
 from fused_ray.config.parts.methods import Method as Method
+from fused_ray.config.parts.metrics import Answer as Answer
 from fused_ray.config.parts.metrics import Metric as Metric
 from fused_ray.config.parts.partitions import Partitioning as Partitioning
 from fused_ray.config.parts.scenarios import Request as Request

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fused_ray.core import metrics
-from fused_ray.types import IntVector, Scenario, TestView
+from fused_ray.types import ImageData, IntVector, Scenario, TestView
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,16 @@ def accuracies(scenario: Scenario, predictions: IntVector) -> dict[str, Accuracy
     """Every view's accuracy from predicted classes [m]."""
     weighted = metrics.accuracies(scenario.views, predictions)
     return {name: Accuracy(weighted[name], _macro(scenario, name, predictions)) for name in scenario.views}
+
+
+def client_accuracies(data: ImageData, scenario: Scenario, predictions: IntVector) -> dict[int, float]:
+    """RA by client: the view's accuracy, each class weighing what it weighs among what the client keeps.
+
+    Of clients that keep something of a class in the view. `predictions` are of all test images [m].
+    """
+    counts = scenario.retained.counts(data.train_labels, data.classes)
+    found = metrics.mixed_accuracies(scenario.views["ra"], predictions, data.test_labels, counts)
+    return {client: accuracy for client, accuracy in enumerate(found) if accuracy is not None}
 
 
 def _macro(scenario: Scenario, name: str, predictions: IntVector) -> float | None:

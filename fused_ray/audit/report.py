@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fused_ray.audit import relearning, verdict
+from fused_ray.audit.accuracy import client_accuracies
 from fused_ray.audit.control import is_trivial
 from fused_ray.audit.distance import Distance
-from fused_ray.audit.evidence import measured
+from fused_ray.audit.evidence import NO_MEANS, Means, measured
 from fused_ray.audit.information import Index, Information, inapplicable
 from fused_ray.audit.membership import Membership
 from fused_ray.audit.relearning import Ratio, Relearning
@@ -54,6 +55,8 @@ class Subject:
     """Whether all workers compute the same bits."""
     metrics: Sequence[Metric] = ()
     """Further figures to take, which change no verdict."""
+    means: Means = NO_MEANS
+    """What these may use."""
 
 
 def audit(subject: Subject) -> dict[str, Any]:
@@ -90,6 +93,11 @@ def _report(subject: Subject) -> dict[str, Any]:
             "control": _accuracy(yardstick.seen_control),
             "fa_floor": yardstick.fa_floor,
         },
+        "worst_client_ra": {
+            "before": _worst(yardstick, yardstick.seen_before),
+            "after": _worst(yardstick, after),
+            "retrained": _worst(yardstick, yardstick.seen_retrained),
+        },
         "relearning": _relearning(subject, relearned),
         "head_recovery": {
             "before": asdict(yardstick.recovery_before),
@@ -103,7 +111,7 @@ def _report(subject: Subject) -> dict[str, Any]:
         "head_only": figures.head_only,
         "restored": figures.restored,
         "trivial": figures.trivial,
-        **measured(subject.metrics, yardstick, subject.after, after),
+        **measured(subject.metrics, yardstick, subject.after, after, subject.means),
     }
 
 
@@ -152,6 +160,14 @@ def _weighted(seen: Seen, view: str) -> float:
 
 def _accuracy(seen: Seen | None) -> dict[str, Any] | None:
     return None if seen is None else {view: asdict(accuracy) for view, accuracy in seen.accuracy.items()}
+
+
+def _worst(yardstick: Yardstick, seen: Seen | None) -> float | None:
+    """RA of the client that is served worst; None where there is no model, or nobody that has one."""
+    if seen is None:
+        return None
+    found = client_accuracies(yardstick.space.data, yardstick.space.scenario, seen.outputs.argmax(1))
+    return min(found.values(), default=None)
 
 
 def _relearning(subject: Subject, relearned: Relearning) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from fused_ray.audit.information import Index
-from fused_ray.audit.margins import FA_MARGIN
+from fused_ray.audit.margins import FA_MARGIN, FLOORS
 from fused_ray.audit.relearning import Ratio, Relearning, ratio
 from fused_ray.core.simulation import VACUOUS_MARGIN, vacuous
 
@@ -25,8 +25,6 @@ RA_MARGIN = 0.05
 RA_NEAR = 0.01
 """RA is level with the retrained model's if it is at most this much below."""
 AUC_MARGIN = 0.05
-FLOORS = 3.0
-"""A difference counts if it is larger than this many floors, too."""
 RELEARNING_RATIO = 0.7
 """Retrained models are further apart only rarely; so for the next two (docs/decisions/0010)."""
 INDEX = 0.5

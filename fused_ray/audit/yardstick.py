@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,8 @@ class Yardstick:
     steps: int = STEPS
     """Of relearning."""
     repeats: int = REPEATS
+    memory: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    """What further metrics found out about these models, by metric."""
 
     @cached_property
     def seen_before(self) -> Seen:

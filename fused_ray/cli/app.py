@@ -125,7 +125,9 @@ def _show_run(folder: Path, as_json: bool) -> None:
 @app.command()
 def audit(
     run: RunFolder,
-    full: Annotated[bool, typer.Option(help="Also train shadow models and two more retrained ones.")] = False,
+    full: Annotated[
+        bool, typer.Option(help="Also train shadow models and two more retrained ones, and ask docs/audit.md.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a finished run's model once more: inside its features, too, and with --full against chance."""

@@ -35,7 +35,7 @@ class AuditConfig(Section):
     relearn_repeats: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
     """How often that is done, with other batches; the mean counts."""
     metrics: Names = ()
-    """Further figures, which change no verdict: agreement; or your own, package.module:object."""
+    """Further figures, which change no verdict: of docs/audit.md, agreement; or your own, package.module:object."""
 
     @field_validator("metrics")
     @classmethod
@@ -53,8 +53,16 @@ class AuditConfig(Section):
 
     @property
     def trains(self) -> bool:
-        """Whether models are trained for the audit alone."""
+        """Whether models that others are compared with are trained for the audit alone."""
         return self.shadows > 0 or self.retrained > 1
+
+    def needs_workers(self, config: Any) -> bool:
+        """Whether the audit of a run of this configuration trains anything by rounds."""
+        return self.trains or self.further_rounds(config) > 0
+
+    def further_rounds(self, config: Any) -> int:
+        """How many rounds the further metrics of a run of this configuration train, at most."""
+        return sum(metric.rounds(config) for metric in self.further if metric.rounds)
 
 
 class EngineConfig(Section):

@@ -53,7 +53,8 @@ def rounds(config: Settings) -> dict[str, int]:
 
 def cost(config: Settings) -> dict[str, float]:
     """What a round of each phase takes against one of pre-training, as long as none of them has been measured."""
-    return {**dict.fromkeys(rounds(config), 1.0), **COST, **config.method.cost}
+    audit = {"audit": COST["audit"] + config.audit.further_rounds(config)}
+    return {**dict.fromkeys(rounds(config), 1.0), **COST, **audit, **config.method.cost}
 
 
 def on_shared(config: Settings) -> dict[str, int]:

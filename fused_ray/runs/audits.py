@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fused_ray.audit import rules
+from fused_ray.audit.evidence import Means
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.shadow import Shadow, train_shadows
 from fused_ray.audit.yardstick import Yardstick
@@ -41,8 +42,10 @@ FAILED = "the audit failed: "
 """What the sentence of a verdict begins with where an audit came to none."""
 
 
-FURTHER = ("audit_metrics", "audit_metrics_failed")
-"""What a report says of further metrics: their figures, and in one line each why one has none."""
+FURTHER = ("audit_metrics", "audit_metrics_failed", "audit_answers")
+"""What a report says of further metrics: their figures, in one line each why one has none, and what was asked."""
+METRICS = "metrics"
+"""What rounds of further metrics are counted under, whatever their phases are called."""
 
 
 class AuditRecorder(MemoryRecorder):
@@ -67,6 +70,7 @@ class AuditRecorder(MemoryRecorder):
         """Seconds of each round; one is like the other."""
         self._left = {phase: rounds - self._reached(phase) for phase, rounds in _wanted(config, settings).items()}
         """Rounds that are still to come, by phase."""
+        self._left[METRICS] = settings.further_rounds(config)
 
     def resume(self, phase: str) -> Saved | None:
         path = self._directory.path / self._folder / f"{phase}.safetensors"
@@ -90,10 +94,13 @@ class AuditRecorder(MemoryRecorder):
         earlier = self.resume(record.phase)
         shown = sum(self._train.shown(report.examples) for report in total.reports)
         examples = shown / self._train.local_epochs + (earlier.figures["examples"] if earlier else 0)
-        kept = encode_saved(replace(saved, figures={"examples": examples}))
+        kept = encode_saved(replace(saved, figures={**saved.figures, "examples": examples}))
         self._directory.write(f"{self._folder}/{record.phase}.safetensors", kept)
         self._took.append(time.monotonic() - self._round_started)
-        self._left[record.phase] = self._progress.rounds - record.round
+        if record.phase in self._left:
+            self._left[record.phase] = self._progress.rounds - record.round
+        else:
+            self._left[METRICS] = max(0, self._left[METRICS] - 1)
         over = Finished(
             phase=record.phase,
             round=record.round,
@@ -108,7 +115,7 @@ class AuditRecorder(MemoryRecorder):
     def _tell(self, **changes: Any) -> None:
         now = replace(self._progress, seconds=time.monotonic() - self._started, **changes)
         under_way = now.clients_done / max(1, now.clients) if now.round > now.finished else 0.0
-        left = {"round": sum(self._left.values()) - under_way * (now.phase in self._left), "audit": 1.0}
+        left = {"round": max(0.0, sum(self._left.values()) - under_way), "audit": 1.0}
         estimate = seconds_left(left, {"round": self._took}, {"round": 1.0, "audit": schedule.COST["audit"]})
         self._progress = replace(now, seconds_left=estimate)
         self._listener(self._progress)
@@ -227,26 +234,29 @@ def examine(
     standard: Standard,
     settings: AuditConfig,
     label: str,
+    federation: Federation | None = None,
 ) -> dict[str, Any]:
     """The audit of a run's model, kept as audit.json: the one that is there, if all that it rests on is the same.
 
-    `result` is what the run came to. Only for the holder of the run's lock. Raises what an audit raises.
+    `result` is what the run came to; `federation` trains what further metrics ask for. Only for the holder of the run's
+    lock. Raises what an audit raises.
     """
     about = _about(result, standard, settings)
     if (earlier := current(run, result, standard, settings)) is not None:
         return earlier
     started = time.perf_counter()
-    adapter = read_adapter(run.path / "adapter.safetensors")[0] if result["adapter"] else None
+    adapter = read_adapter(run.path / "adapter.safetensors") if result["adapter"] else None
     report = audit(
         Subject(
             yardstick=standard.yardstick(),
             method=label,
             before=result["metrics"]["before"],
             after=model_that_forgot(run.path),
-            masks=adapter if isinstance(adapter, Masks) else None,
+            masks=adapter[0] if adapter and isinstance(adapter[0], Masks) else None,
             restored=Restored(result["hash"]["base"], result["hash"]["restored"]) if adapter else None,
             comparable=result["numerics"]["comparable"],
             metrics=settings.further,
+            means=Means(adapter, federation),
         )
     )
     whole = about | report | {"seconds": time.perf_counter() - started}
@@ -281,6 +291,7 @@ def judged(
     result: dict[str, Any],
     standard: Standard,
     settings: AuditConfig,
+    federation: Federation | None = None,
 ) -> dict[str, Any]:
     """What the audit adds to result.json. Whatever goes wrong in it, the run's own figures are not lost.
 
@@ -290,7 +301,7 @@ def judged(
     took: list[float] = []
 
     def work() -> dict[str, Any]:
-        report = examine(run, result, standard, settings, result["method"])
+        report = examine(run, result, standard, settings, result["method"], federation)
         took.append(report["seconds"])
         return report
 

@@ -300,7 +300,7 @@ def audit(
         data, scenario = as_trained(directory, config, prepare)
         with contextlib.ExitStack() as held:
             pool = None
-            if config.audit.trains:
+            if config.audit.needs_workers(config):
                 pool = held.enter_context(contextlib.closing(make_pool(config, data, scenario)))
             else:
                 listener(Progress(phase="audit", round=1, rounds=1, clients=1))
@@ -325,20 +325,21 @@ def _judged(
     stopped: Callable[[], bool],
 ) -> dict[str, Any]:
     """A run's result with its verdict. `pool` trains what the audit asks for; None if that is nothing."""
-    retrained = directory.path / audits.RETRAINED
+    retrained, federation = directory.path / audits.RETRAINED, None
+    if pool is not None:
+        recorder = audits.AuditRecorder(config, config.audit, directory, "audit", listener, stopped)
+        federation = Federation(config, data, scenario, pool, recorder, timetable(config, data.shape, data.classes))
 
     def measure() -> Yardstick:
         trained = audits.Trained()
-        if config.audit.trains and pool is not None:
-            recorder = audits.AuditRecorder(config, config.audit, directory, "audit", listener, stopped)
-            clock = timetable(config, data.shape, data.classes)
-            trained = audits.train(Federation(config, data, scenario, pool, recorder, clock), config.audit)
-            recorder.begin_round("audit", 1, 1, 1)
+        if config.audit.trains and federation is not None:
+            trained = audits.train(federation, config.audit)
+            federation.recorder.begin_round("audit", 1, 1, 1)
         known = retrained if retrained.exists() else None
         return audits.yardstick(config, directory.path, data, scenario, config.audit, trained, known)
 
     yardstick = audits.Standard([directory.path / "base.safetensors", retrained], measure)
-    return audits.judged(directory, result, yardstick, config.audit)
+    return audits.judged(directory, result, yardstick, config.audit, federation)
 
 
 def _about(config: RunConfig, model: Anatomy) -> dict[str, Any]:

@@ -24,6 +24,9 @@ COLOURS = {
 }
 """Of the verdict's word, on a terminal that has colours."""
 
+PASSES = {True: "passes", False: "FAILS", None: "untold"}
+"""How the answer to a question of the audit begins."""
+
 OUTDATED = "Judged by the rules of another version; to judge by this one's, without any training: "
 """Said of verdicts before the command that judges anew."""
 
@@ -128,9 +131,16 @@ def _in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _further(result: Mapping[str, Any]) -> Iterator[str]:
-    """Further metrics of the audit, and why one has no figure; a run of an earlier version has none."""
+    """Further metrics of the audit, and why one has no figure; a run of an earlier version has none.
+
+    One that answers a question says its figures in the answer.
+    """
+    answers = result.get("audit_answers", ())
     for figure in result.get("audit_metrics", ()):
-        yield f"{figure['name']} {figure['value']:.4g}: {figure['meaning']}"
+        if not any(figure["name"].startswith(f"{answer['name']}_") for answer in answers):
+            yield f"{figure['name']} {figure['value']:.4g}: {figure['meaning']}"
+    for answer in answers:
+        yield f"{PASSES[answer['passes']]} {answer['name']}: {answer['said']}"
     yield from result.get("audit_metrics_failed", ())
 
 

@@ -72,6 +72,7 @@ def content(
         "findings": [],
         "audit_metrics": [],
         "audit_metrics_failed": [],
+        "audit_answers": [],
         **extra,
     }
 

@@ -15,6 +15,7 @@ from fused_ray.config import DataConfig, RunConfig
 from fused_ray.config.kinds import COMMANDS
 from fused_ray.config.older_names import present_name
 from fused_ray.config.parts.callbacks import NEEDED, hears
+from fused_ray.config.parts.metrics import FULL
 from fused_ray.config.paths import remote
 from fused_ray.config.validation import validated
 from fused_ray.errors import ConfigError, RunDirectoryError
@@ -86,12 +87,13 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
     settings = config.audit.model_copy(update={"enabled": True, "probes": True})
     if full:
         more = {"shadows": max(2, settings.shadows), "retrained": max(3, settings.retrained)}
-        settings = settings.model_copy(update=more)
+        metrics = tuple(dict.fromkeys((*settings.metrics, *FULL)))
+        settings = settings.model_copy(update={**more, "metrics": metrics})
     config = config.model_copy(update={"audit": settings})
     hear: Listener = listener or (lambda progress: None)
     again = f"fused-ray audit {shlex.quote(str(directory.path))}{' --full' if full else ''}"
     with untouched(), directory.attempt(again):
-        if config.engine.backend == "ray" and settings.trains:
+        if config.engine.backend == "ray" and settings.needs_workers(config):
             from fused_ray.engine.submit import execute_on_ray
             from fused_ray.runs.jobs import AuditJob
 

@@ -7,7 +7,7 @@ process builds the yardstick of a group of runs once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,24 @@ class Auditor:
     def report(self, run: RunDirectory, against: Against, label: str, tools: Tools) -> dict[str, Any]:
         """The audit of a finished run, kept in its folder. Raises what an audit raises."""
         standard = _standard(against, lambda: self._yardstick(against, tools))
-        with single.alone(run, tools.listener, tools.stopped):  # a store's run may be a cell of two comparisons
-            report = audits.examine(run, run.result, standard, against.settings, label)
+        # a store's run may be a cell of two comparisons
+        with single.alone(run, tools.listener, tools.stopped), self._federation(run, against, tools) as federation:
+            report = audits.examine(run, run.result, standard, against.settings, label, federation)
         tell_audit(run.config.output, run.path, report)
         return report
+
+    @contextlib.contextmanager
+    def _federation(self, run: RunDirectory, against: Against, tools: Tools) -> Iterator[Federation | None]:
+        """What further metrics train with; None where they train nothing, or the audit is there already."""
+        config, settings = run.config, against.settings
+        if not settings.further_rounds(config) or self.is_current(run, against):
+            yield None
+            return
+        self._yardstick(against, tools)  # which borrows workers of its own
+        data, scenario = single.as_trained(RunDirectory.open(against.retrained), config, tools.prepare)
+        with contextlib.closing(tools.make_pool(config, data, scenario)) as pool:
+            recorder = audits.AuditRecorder(config, settings, run, "audit", tools.listener, tools.stopped)
+            yield Federation(config, data, scenario, pool, recorder, timetable(config, data.shape, data.classes))
 
     def is_current(self, run: RunDirectory, against: Against) -> bool:
         """Whether the run is finished and its audit rests on the same as one made now."""

@@ -34,6 +34,11 @@ def names(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(all_names))
 
 
+def shown(columns: Iterable[str], metrics: Sequence[Metric]) -> list[str]:
+    """Those of these columns that tables for people show: all but what a metric keeps from them."""
+    return [column for column in columns if all(metric.shows(heading(column)) for metric in metrics)]
+
+
 def heading(column: str) -> str:
     """What a table calls a column."""
     return column.removeprefix(PREFIX)

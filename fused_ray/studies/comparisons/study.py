@@ -172,7 +172,12 @@ class Comparison(Study):
 
     @property
     def kinds(self) -> list[tuple[str, float]]:
-        return [(c.method, max(1.0, schedule.full_rounds(c.config)) if c.config else 0.1) for c in self.left]
+        return [(c.method, self._cost(c.config) if c.config else 0.1) for c in self.left]
+
+    def _cost(self, config: RunConfig) -> float:
+        """What a cell takes with what its audit trains, in rounds of pre-training."""
+        audit = self.config.audit
+        return max(1.0, schedule.full_rounds(config)) + (audit.further_rounds(config) if audit.enabled else 0)
 
     @property
     def statuses(self) -> list[str]:

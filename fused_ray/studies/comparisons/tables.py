@@ -19,6 +19,7 @@ from rich.table import Table
 from fused_ray.audit.relearning import FIXED
 from fused_ray.audit.verdict import WORDS
 from fused_ray.config import RunConfig
+from fused_ray.config.parts.metrics import Metric
 from fused_ray.config.yaml_text import read_yaml
 from fused_ray.runs.report import what
 from fused_ray.runs.screen import Screen, fits, make_table, size
@@ -132,15 +133,16 @@ def layouts(rows: Rows, config: CompareConfig) -> list[Layout]:
     """A table for each scenario that has rows, in the order of the rows."""
     bases = {cell.scenario: cell.base for cell in config.cells}
     grouped = groupby(rows, key=lambda row: str(row["scenario"]))
-    return [_layout(scenario, list(group), bases[scenario]) for scenario, group in grouped]
+    return [_layout(scenario, list(group), bases[scenario], config.audit.further) for scenario, group in grouped]
 
 
-def _layout(label: str, rows: Rows, base: RunConfig) -> Layout:
+def _layout(label: str, rows: Rows, base: RunConfig, metrics: Sequence[Metric]) -> Layout:
     scenario = base.forget.scenario
     known = base.data.known
     about = f"{base.data.name}, {base.model.label}, {base.federation.clients} clients"
     times = _TIMES if any("deployment" in row for row in rows) else ()
-    own = [_Column(further.heading(name), name, "", spread) for name in further.names(rows)]
+    told = further.shown(further.names(rows), metrics)
+    own = [_Column(further.heading(name), name, "", spread) for name in told]
     columns = [_RA, _FA, *([_CA] if base.kind == "exclusive" else []), *_REST, *times, *own]
     published = _published(base)
     body, paper = [], []

@@ -55,12 +55,13 @@ def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
             tuple(_notes(case)),
             len(keys),
         )
-        own = further.names(further.columns(audited.metrics) for audited in case.audited)
+        found = further.names(further.columns(audited.metrics) for audited in case.audited)
+        own = further.shown(found, base.audit.further)
         yield Layout(
             f"{title}: Pareto front of RA, FA and bytes over all rounds I",
             (*head, *map(further.heading, own)),
             tuple((*_row(setting, keys, clocked), *_further(case.verdict(setting), own)) for setting in case.front),
-            (_recommendation(case), *map(_audited, case.audited), *_meanings(case, base)),
+            (_recommendation(case), *(_audited(each, base) for each in case.audited), *_meanings(case, base)),
             len(keys),
         )
 
@@ -107,8 +108,9 @@ def _recommendation(case: Case) -> str:
     return f"Recommended: {best.title} ({figures}): {case.reason}."
 
 
-def _audited(audited: Audited) -> str:
-    figures = "".join(f"; {figure['name']} {figure['value']:.3f}" for figure in audited.metrics)
+def _audited(audited: Audited, base: RunConfig) -> str:
+    shown = {further.heading(name) for name in further.shown(further.columns(audited.metrics), base.audit.further)}
+    figures = "".join(f"; {f['name']} {f['value']:.3f}" for f in audited.metrics if f["name"] in shown)
     return f"- {audited.setting.title} is {audited.verdict}: {audited.sentence}{figures}"
 
 

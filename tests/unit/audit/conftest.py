@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from fused_ray.audit.evidence import NO_MEANS, Means, measured
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import DataConfig, RunConfig
+from fused_ray.config.parts.metrics import Metric
 from fused_ray.core.memory import MemoryRecorder
 from fused_ray.core.methods import fedavg
 from fused_ray.core.pools import LocalPool
@@ -97,3 +99,29 @@ def yardstick(forgetting: World) -> Yardstick:
         others=[arrays(again)],
         repeats=1,
     )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an audit says of one model by one metric."""
+
+    figures: dict[str, float]
+    """By what stands behind the metric's name."""
+    passes: bool | None
+    said: str
+    details: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., Asked]:
+    """`ask(metric, yardstick, after)`: the answer for a model as it stands in a report."""
+
+    def answer(metric: Metric, yardstick: Yardstick, after: Arrays, means: Means = NO_MEANS) -> Asked:
+        found = measured((metric,), yardstick, after, yardstick.see(after), means)
+        assert found["audit_metrics_failed"] == []
+        (answer,) = found["audit_answers"]
+        figures = {f["name"].removeprefix(f"{metric.name}_"): f["value"] for f in found["audit_metrics"]}
+        assert figures.pop("passes", None) == answer["passes"]
+        return Asked(figures, answer["passes"], answer["said"], found["audit_details"][metric.name])
+
+    return answer

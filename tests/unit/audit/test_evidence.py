@@ -10,7 +10,9 @@ import pytest
 
 from fused_ray.audit.evidence import Evidence, measured
 from fused_ray.audit.yardstick import Yardstick
-from fused_ray.config.parts.metrics import METRIC, Metric
+from fused_ray.config.parts.metrics import FULL, METRIC, Answer, Metric
+from fused_ray.core.state import flatten
+from fused_ray.core.work import ModelEvaluation
 from fused_ray.errors import Interrupted
 from fused_ray.seeding import generator
 
@@ -81,6 +83,51 @@ def test_one_that_fails_is_told_and_left_out(yardstick: Yardstick, measure: Any,
     assert [figure["name"] for figure in found["audit_metrics"]] == ["y"]
     (line,) = found["audit_metrics_failed"]
     assert line.startswith(said)
+
+
+def test_an_answer_is_told_with_its_figures_and_its_details_apart(yardstick: Yardstick) -> None:
+    def found(passes: bool | None) -> dict[str, Any]:
+        return take(yardstick, metric(lambda evidence: Answer({"a": 2}, passes, "so it is", {"why": [1]})))
+
+    told = found(False)
+    assert {figure["name"]: figure["value"] for figure in told["audit_metrics"]} == {"x_passes": 0, "x_a": 2}
+    assert told["audit_answers"] == [{"name": "x", "passes": False, "said": "so it is"}]
+    assert told["audit_details"] == {"x": {"why": [1]}}
+    assert [figure["name"] for figure in found(None)["audit_metrics"]] == ["x_a"]
+
+
+def test_what_holds_for_all_methods_of_a_scenario_is_found_out_once(yardstick: Yardstick) -> None:
+    fresh = replace(yardstick, repeats=2)
+    asked: list[str] = []
+
+    def look(evidence: Evidence) -> float:
+        return evidence.remembered("it", lambda: asked.append("x") or 3.0)
+
+    for name in ("x", "x", "y"):
+        (figure,) = take(fresh, metric(look, name))["audit_metrics"]
+        assert figure["value"] == 3
+    assert len(asked) == 2, "once for each metric"
+    take(replace(fresh, repeats=3), metric(look))
+    assert len(asked) == 3, "another yardstick knows nothing of it"
+
+
+def test_a_metric_may_train_and_look_at_models_of_its_own(yardstick: Yardstick) -> None:
+    def look(evidence: Evidence) -> dict[str, float]:
+        assert len(evidence.others) == len(yardstick.others) == 1
+        assert evidence.adapter is None
+        assert evidence.federation is evidence.federation
+        again = evidence.known(yardstick.others[0])
+        assert {view: said.tolist() for view, said in again.outputs.items()} == {
+            view: said.tolist() for view, said in evidence.others[0].outputs.items()
+        }
+        return evidence.federation.evaluate(ModelEvaluation(), flatten(yardstick.others[0])) | {"_": 0.0}
+
+    names = {figure["name"]: figure["value"] for figure in take(yardstick, metric(look))["audit_metrics"]}
+    assert names["x_ra"] == yardstick.seen_others[0].accuracy["ra"].weighted
+
+
+def test_a_full_audit_asks_what_is_registered() -> None:
+    assert {name for name in METRIC.built_in if name != "agreement"} == set(FULL)
 
 
 def test_a_request_to_stop_passes(yardstick: Yardstick) -> None:

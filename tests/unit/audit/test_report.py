@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fused_ray.audit.accuracy import client_accuracies
 from fused_ray.audit.control import SHIFT
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.yardstick import Yardstick
@@ -41,6 +42,13 @@ def test_doing_nothing_fails(idle: dict[str, Any]) -> None:
     assert not idle["head_only"]
     assert not idle["trivial"]
     assert idle["accuracy"]["after"] == idle["accuracy"]["before"]
+
+
+def test_every_audit_tells_who_is_served_worst(idle: dict[str, Any], yardstick: Yardstick) -> None:
+    for model, seen in (("after", yardstick.seen_before), ("retrained", yardstick.seen_retrained)):
+        assert seen is not None
+        found = client_accuracies(yardstick.space.data, yardstick.space.scenario, seen.outputs.argmax(1))
+        assert idle["worst_client_ra"][model] == min(found.values())
 
 
 @pytest.mark.parametrize("scale", [0.01, 0.3, 3.0])

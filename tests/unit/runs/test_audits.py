@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,20 @@ import pytest
 
 from fused_ray import audit_run, load_run, run
 from fused_ray.audit import rules
+from fused_ray.audit.metrics.resurfacing import whole
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import RunConfig
-from fused_ray.errors import RunDirectoryError
+from fused_ray.config.parts.metrics import FULL
+from fused_ray.core.memory import MemoryRecorder
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.rounds import Federation
+from fused_ray.core.state import flatten
+from fused_ray.errors import Interrupted, RunDirectoryError
 from fused_ray.runs import audits, display
+from fused_ray.runs.execute import as_trained, prepared
+from fused_ray.runs.progress import Progress
 from fused_ray.runs.screen import Screen
+from fused_ray.storage.files import read_state
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +107,43 @@ def test_where_nothing_was_retrained_a_full_audit_trains_the_standard_line_by_li
         assert f"{title} round 1/1" in titles
     with pytest.raises(RunDirectoryError, match="was judged against a retrained model that this audit would not have"):
         audit_run(path)
+
+    # what else it asks
+    report = load_run(path).read_json("audit.json")
+    assert [answer["name"] for answer in report["audit_answers"]] == list(FULL)
+    assert (report["audit_metrics_failed"], set(report["audit_details"])) == ([], set(FULL))
+    assert set(report["audit_details"]["resurfacing"]) == {"merged", "adapter", "retrained", "second"}
+    assert load_run(path).result["audit_answers"] == report["audit_answers"]
+    assert sum("resurface-" in title for title in titles) == 4
+    assert len([*(path / "audit").glob("resurface-*.safetensors")]) == 4
+
+
+def test_rounds_of_a_metric_go_on_where_they_stopped(copied: Path) -> None:
+    run = load_run(copied)
+    config, heard = run.config, list[Progress]()
+    settings = config.audit.model_copy(update={"metrics": ("resurfacing",)})
+    assert settings.needs_workers(config)
+    assert not config.audit.needs_workers(config)
+    data, scenario = as_trained(run, config, prepared)
+    start = flatten(read_state(copied / "base.safetensors"))
+
+    def gone_on(rounds: int, stopped: Callable[[], bool] = lambda: False) -> Any:
+        recorder = audits.AuditRecorder(config, settings, run, "audit", heard.append, stopped)
+        return whole(Federation(config, data, scenario, LocalPool(config, data, scenario), recorder), start, rounds)
+
+    run.lock(0)
+    with pytest.raises(Interrupted):
+        gone_on(2, lambda: bool(heard and heard[-1].finished))
+    assert heard[-1].finished == 1
+    assert heard[-1].seconds_left is not None
+    del heard[:]
+    curve = gone_on(2)
+    assert {progress.round for progress in heard} == {2}
+    del heard[:]
+    assert (gone_on(2), heard) == (curve, [])
+    run.unlock()
+    undisturbed = Federation(config, data, scenario, LocalPool(config, data, scenario), MemoryRecorder())
+    assert whole(undisturbed, start, 2) == curve
 
 
 def test_other_data_than_the_runs_are_not_judged_by(copied: Path) -> None:

@@ -77,21 +77,25 @@ def test_time_left_is_that_of_the_whole_run(heard: Any) -> None:
 
 
 def test_an_audit_that_trains_tells_its_rounds_and_the_time_left(heard: Any, terminal: Any) -> None:
-    """Two shadow models and two retrained ones of 2 rounds each, and the audit, by the guess 4 more of their length."""
+    """Two shadow models and two retrained ones of 2 rounds each, 4 that go on for as many, and the audit, by the guess
+    4 more of their length."""
     path, _ = heard
     stream, again = terminal(), list[Progress]()
     audit_run(path, full=True, listener=again.append)
     show = display._Lines(Screen(stream))
     for progress in again:
         show(progress)
-    *rounds, last = [line.split(" s  ", 1)[1] for line in stream.text.splitlines()]
+    lines = [line.split(" s  ", 1)[1] for line in stream.text.splitlines()]
+    at = next(number for number, line in enumerate(lines) if line.startswith("audit  about "))
+    rounds, going_on = lines[:at], lines[at + 1 :]
     trained = [f"{name} round {n}/2" for name in ("shadow-1", "shadow-2", "retrain-2", "retrain-3") for n in (1, 2)]
     assert [line.split("  ")[0] for line in rounds] == trained
-    assert all(re.search(r"  about \d+ s left$", line) for line in (*rounds, last))
-    assert last.startswith("audit  about ")
+    assert all(re.search(r"  about \d+ s left$", line) for line in rounds)
+    assert len(going_on) == 8
+    assert all(re.match(r"resurface-[0-9a-f-]+ round [12]/2  ", line) for line in going_on)
     first = next(progress for progress in again if progress.finished)
     took = first.recent[0].seconds - again[0].seconds
-    assert first.seconds_left == pytest.approx((7 + 4) * took, rel=0.2)
+    assert first.seconds_left == pytest.approx((7 + 8 + 4) * took, rel=0.2)
     resumed: list[Progress] = []
     audit_run(path, full=True, listener=resumed.append)  # all is there, and nothing is judged anew
     assert [progress.phase for progress in resumed] == []

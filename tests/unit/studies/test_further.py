@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from fused_ray.config.parts.metrics import Metric
@@ -19,6 +21,13 @@ def test_a_column_for_every_figure_and_null_where_there_is_none() -> None:
     assert found.schema.field("metric_ece_after").metadata == {b"doc": b"how far off it is (lower is better)"}
     assert found.schema.field("metric_gap").type == pa.float64()
     assert rows.table(found.to_pylist(), [ECE]) == found  # as a comparison that goes on reads and writes it
+
+
+def test_a_metric_may_keep_some_of_its_figures_from_tables_for_people() -> None:
+    columns = [*further.columns([*FIGURES, {"name": "ece", "value": 1.0}, {"name": "ece_passes", "value": 1.0}])]
+    assert further.shown(columns, [ECE]) == columns
+    answering = replace(ECE, headline=("passes",))
+    assert further.shown(columns, [answering]) == ["metric_gap", "metric_ece_passes"]
 
 
 def test_means_are_over_the_reports_that_have_a_figure() -> None:
