@@ -12,7 +12,7 @@ from fused_ray.audit.accuracy import client_accuracies
 from fused_ray.audit.metrics.worst_client import fairness, most_lost
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config.parts.metrics import METRICS
-from fused_ray.types import ImageData, Scenario, TestView
+from fused_ray.types import ImageData, Scenario, TestView as View
 
 WORST = METRICS["worst_client"]
 
@@ -23,7 +23,7 @@ def test_by_hand() -> None:
     labels = np.array([0, 0, 1, 1, 1, 2])
     data = ImageData("own", 3, (0.5,), (0.5,), images, labels, images[:4], np.array([0, 0, 1, 1]))
     held = (np.array([0]), np.array([1, 2, 3, 4]), np.array([5]))
-    views = {"ra": TestView(np.arange(4), np.array([0, 0, 1, 1]))}
+    views = {"ra": View(np.arange(4), np.array([0, 0, 1, 1]))}
     scenario = Scenario(held, held, labels, views, "")  # type: ignore[arg-type]
     assert client_accuracies(data, scenario, np.array([0, 0, 1, 0])) == {0: 1, 1: (1 * 1 + 3 * 0.5) / 4}
 
