@@ -51,9 +51,22 @@ def rounds(config: Settings) -> dict[str, int]:
     return {phase: count for phase, count in counts.items() if count}
 
 
+def anew(config: Settings, retrains: bool) -> int:
+    """The rounds of training and forgetting once more, for an audit, with or without retraining."""
+    again = (config.retrain_rounds or config.pretrain.rounds) if retrains else 0
+    return config.pretrain.rounds + sum(config.method.phases(config).values()) + again
+
+
+def audit_rounds(config: Settings) -> dict[str, tuple[int, int]]:
+    """For each audit that trains anew, how often that is, and the rounds of each time; those not asked for left out."""
+    wanted = {"swap": config.audit.swap, "klom": config.audit.klom, "ruli": config.audit.ruli}
+    return {name: (times, anew(config, name == "klom")) for name, times in wanted.items() if times}
+
+
 def cost(config: Settings) -> dict[str, float]:
     """What a round of each phase takes against one of pre-training, as long as none of them has been measured."""
-    return {**dict.fromkeys(rounds(config), 1.0), **COST, **config.method.cost}
+    more = sum(times * each for times, each in audit_rounds(config).values())
+    return {**dict.fromkeys(rounds(config), 1.0), "audit": COST["audit"] + more, **config.method.cost}
 
 
 def on_shared(config: Settings) -> dict[str, int]:

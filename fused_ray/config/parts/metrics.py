@@ -56,7 +56,14 @@ METRICS: dict[str, Metric] = {
         better="higher",
         meaning="share of the test images of each view that it and the retrained model call the same",
     ),
+    "giveaway": Metric(
+        name="giveaway",
+        measure="fused_ray.audit.metrics.giveaway:measure",
+        meaning="what an attacker learns of the forgotten data from the models before and after and from gradients",
+    ),
 }
+FULL = ("giveaway",)
+"""Those that `fused-ray audit --full` takes anyway."""
 METRIC = Door("metric", "fused_ray.metrics", METRICS, Metric, "a fused_ray.api.Metric")
 
 
