@@ -100,11 +100,27 @@ def scores(space: Workspace, payload: Payload, chosen: Canaries) -> Vector:
     return features(logits(space, payload, "train", chosen.indices), chosen.labels)[:, CONFIDENCE]
 
 
-def likelihood(score: float, unlearned: Vector, out: Vector) -> float:
-    """L_unlearn / (L_unlearn + L_out) of a score by kernel densities around the two kinds' scores, bandwidth 1."""
-    ours, theirs = (np.exp(-((score - centres) ** 2) / 2).mean() for centres in (unlearned, out))
-    # far from all centres neither density has digits left; then nothing is known
-    return float(ours / (ours + theirs)) if ours + theirs > 0 else 0.5
+def likelihood(scores: Vector, unlearned: Vector, out: Vector, kinds: Sequence[NDArray[np.bool_]]) -> Vector:
+    """L_unlearn / (L_unlearn + L_out) of scores [N, k] by kernel densities of bandwidth 1 around other shadows' scores.
+
+    `unlearned` and `out` are what is compared with [N, k], and `kinds` where it is of the one kind and of the other.
+    A shadow is left out of its own kind, and one of the other kind with it: a density of fewer centres is lower as a
+    rule, so that chance would look like something. NaN where nothing is left.
+    """
+    rank = np.where(kinds[0] | kinds[1], np.where(kinds[0], *(np.cumsum(kind, axis=0) for kind in kinds)), -1)
+    ours, theirs = (_density(scores, *part, rank) for part in zip((unlearned, out), kinds, strict=True))
+    # far from all centres neither density has digits left; then either is as likely
+    total = ours + theirs
+    result: Vector = np.where(total == 0, 0.5, ours / np.where(total == 0, 1.0, total))
+    return result
+
+
+def _density(scores: Vector, centres: Vector, kind: NDArray[np.bool_], rank: IntVector) -> Vector:
+    """Mean kernel [N, k] over the shadows of a kind with another rank in it; NaN where there are none."""
+    counted = kind[None] & (rank[:, None] != rank[None])  # [own, other, canary]
+    kernels = np.exp(-((scores[:, None] - centres[None]) ** 2) / 2)
+    count = counted.sum(1)
+    return np.where(count > 0, (kernels * counted).sum(1) / np.maximum(count, 1), np.nan)
 
 
 def ruli(before: Vector, after: Vector, role: IntVector, seed: int) -> Ruli:
@@ -123,30 +139,16 @@ def ruli(before: Vector, after: Vector, role: IntVector, seed: int) -> Ruli:
 
 
 def _parted(out: NDArray[np.bool_], seed: int, draw: int) -> Sequence[NDArray[np.bool_]]:
-    """The OUT shadows of every canary in two random halves [N, k]: one stands for UNLEARN."""
-    first = np.zeros_like(out)
-    for canary, column in enumerate(out.T):
-        shadows = np.flatnonzero(column)
-        first[shadows[permutation(len(shadows), seed, "ruli/floor", draw, canary)[: len(shadows) // 2]], canary] = True
-    return first, out & ~first
+    """Two random halves of the OUT shadows of every canary [N, k]: one stands for UNLEARN."""
+    drawn = np.where(out, bits(out.size, seed, "ruli/floor", draw).reshape(out.shape) >> np.uint64(1), 2**63)
+    rank, half = drawn.argsort(0).argsort(0), out.sum(0) // 2
+    return rank < half, (rank >= half) & (rank < 2 * half)
 
 
 def _auc(of_unlearn: Vector, of_out: Vector, unlearn: NDArray[np.bool_], out: NDArray[np.bool_]) -> float:
-    """AUC over all shadows and canaries, each shadow attacked with what the others say; [N, k] each.
-
-    Where no other shadow has a kind of the canary, nothing is known of it and it is left out.
-    """
+    """AUC over all shadows and canaries, each shadow attacked with what the others say; [N, k] each."""
     scale = float(np.concatenate([of_unlearn[unlearn], of_out[out]]).std()) or 1.0
-    found, truth = [], []
-    for shadow, canary in zip(*np.nonzero(unlearn | out), strict=True):
-        others = np.arange(len(unlearn)) != shadow
-        centres = (
-            of_unlearn[others & unlearn[:, canary], canary] / scale,
-            of_out[others & out[:, canary], canary] / scale,
-        )
-        if min(map(len, centres)) == 0:
-            continue
-        own = bool(unlearn[shadow, canary])
-        found.append(likelihood((of_unlearn if own else of_out)[shadow, canary] / scale, *centres))
-        truth.append(own)
-    return attack(np.array(found), np.array(truth)).auc
+    own = np.where(unlearn, of_unlearn, of_out) / scale
+    found = likelihood(own, of_unlearn / scale, of_out / scale, (unlearn, out))
+    known = (unlearn | out) & ~np.isnan(found)
+    return attack(found[known], unlearn[known]).auc

@@ -41,7 +41,7 @@ class AuditConfig(Section):
     klom: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
     """KLoM: how many more models are trained, unlearned and retrained; 0: none, else 3 or more, and 20 tell much."""
     ruli: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
-    """RULI with canaries, of a sample request: how many shadows are trained and unlearned; a multiple of 3 from 6."""
+    """RULI with canaries, of a sample request: how many shadows are trained and unlearned; a multiple of 3, from 12."""
 
     @field_validator("metrics")
     @classmethod
@@ -53,8 +53,8 @@ class AuditConfig(Section):
     def _enough(self) -> AuditConfig:
         if 0 < self.klom < 3:
             raise ValueError(f"klom: {self.klom} more models have no halves to compare; take 3 or more")
-        if self.ruli % 3 or self.ruli == 3:
-            raise ValueError(f"ruli: {self.ruli} shadows are not three roles of two or more; take 6, 9, 12, ...")
+        if self.ruli % 3 or 0 < self.ruli < 12:
+            raise ValueError(f"ruli: {self.ruli} shadows are not three roles of four or more; take 12, 15, 18, ...")
         return self
 
     @property
