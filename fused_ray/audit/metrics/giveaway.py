@@ -44,7 +44,7 @@ from fused_ray.core.numerics import dot
 from fused_ray.core.state import Arrays, asking, flatten
 from fused_ray.core.workspace import Workspace
 from fused_ray.seeding import permutation
-from fused_ray.types import IntVector
+from fused_ray.types import IntVector, Payload
 
 PUBLIC = 100
 """Most test images of each class that the attacker has."""
@@ -67,34 +67,39 @@ def measure(evidence: Evidence) -> Mapping[str, float]:
 
 def _examples(evidence: Evidence) -> dict[str, float]:
     space, sample = evidence.space, draw(evidence.space)
-    forgot, kept = _alike(space)
+    trained_on = _alike(space)
     models = {"before": evidence.before, "after": evidence.after, "retrained": evidence.retrained}
     losses: dict[str, tuple[Vector, Vector]] = {}
     for name, known in models.items():
         if known is not None:
             payload = flatten(known.weights)
-            rows = np.concatenate([forgot, kept])
-            on_train = features(logits(space, payload, "train", rows), space.scenario.train_labels[rows])[:, LOSS]
-            losses[name] = answers(space, payload, sample)[:, LOSS], on_train
+            losses[name] = answers(space, payload, sample)[:, LOSS], _losses(space, payload, trained_on)
     before = losses["before"]
     found = {name: _auc(-losses[name][0]) for name in ("before", "after")}
     for name, model in (("both", "after"), ("retrained", "retrained")):
         if model in losses:
             unseen, trained = (now - then for now, then in zip(losses[model], before, strict=True))
             found[name] = _auc(unseen)
-            if len(forgot):
+            if len(trained):
                 found[f"{name}_kept"] = _auc(trained)
     return found
 
 
-def _alike(space: Workspace) -> tuple[IntVector, IntVector]:
-    """Examples of D_u, and as many of D_r of the same classes and labels; none where there are none."""
+def _losses(space: Workspace, payload: Payload, indices: IntVector) -> Vector:
+    """Of training examples [n]."""
+    if not len(indices):
+        return np.zeros(0)
+    return features(logits(space, payload, "train", indices), space.scenario.train_labels[indices])[:, LOSS]
+
+
+def _alike(space: Workspace) -> IntVector:
+    """Examples of D_u, then as many of D_r of the same classes and labels; none where there are none."""
     scenario, seed = space.scenario, space.config.seed
     sides = forgotten(scenario), retained(scenario)
     kinds = [space.data.train_labels[rows] * space.data.classes + scenario.train_labels[rows] for rows in sides]
     found = pairs(kinds[0], kinds[1], seed)
     found = found[np.sort(permutation(len(found), seed, "giveaway/kept")[:MOST])]
-    return sides[0][found[:, 0]], sides[1][found[:, 1]]
+    return np.concatenate([rows[part] for rows, part in zip(sides, found.T, strict=True)])
 
 
 def _auc(scores: Vector) -> float:

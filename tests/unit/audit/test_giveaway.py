@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from fused_ray.audit.evidence import measured
 from fused_ray.audit.metrics.giveaway import flat, mixture, public_gradients, shares
 from fused_ray.config.parts.metrics import METRICS
 from fused_ray.core.gradient import mean_gradient
-from fused_ray.core.state import flatten
+from fused_ray.core.methods import fedavg
+from fused_ray.core.state import flatten, unflatten
 
 
 def test_shares_by_hand() -> None:
@@ -32,58 +34,60 @@ def test_shares_are_never_negative_and_equal_where_nothing_is_explained() -> Non
     assert mixture(public, np.array([-1.0, -1.0])).tolist() == [0.5, 0.5]
 
 
+def figures_of(yardstick: Any, model: Any) -> dict[str, float]:
+    """Of a model as if it had unlearned."""
+    found = measured([METRICS["giveaway"]], yardstick, model, yardstick.see(model))
+    assert not found["audit_metrics_failed"]
+    return {figure["name"].removeprefix("giveaway_"): figure["value"] for figure in found["audit_metrics"]}
+
+
 @pytest.fixture(scope="module")
 def of(yardstick: Any) -> Any:
-    """`of(model)`: the figures of a model as if it had unlearned."""
-
-    def figures(model: Any) -> dict[str, float]:
-        found = measured([METRICS["giveaway"]], yardstick, model, yardstick.see(model))
-        assert not found["audit_metrics_failed"]
-        return {figure["name"].removeprefix("giveaway_"): figure["value"] for figure in found["audit_metrics"]}
-
-    return figures
+    """`of(model)`: its figures; each model is looked at once."""
+    return cache(
+        lambda name: figures_of(yardstick, {"other": yardstick.others[0]}.get(name) or getattr(yardstick, name))
+    )
 
 
-def test_doing_nothing_gives_nothing_more_away(yardstick: Any, of: Any) -> None:
-    found = of(yardstick.before)
+def test_doing_nothing_gives_nothing_more_away(of: Any) -> None:
+    found = of("before")
     assert found["both"] == 0.5  # no loss rose
     assert found["before"] == found["after"]
     assert "class_weights" not in found
     assert "gradient_error" not in found  # no layer changed, so that no gradient was sent
 
 
-def test_a_retrained_model_gives_as_much_away_as_the_control(yardstick: Any, of: Any) -> None:
-    found = of(yardstick.retrained)
+def test_a_retrained_model_gives_as_much_away_as_the_control(of: Any) -> None:
+    found = of("retrained")
     assert found["both"] == found["retrained"]
     assert found["class_outputs"] == 1  # a whole class is gone
-    other = of(yardstick.others[0])
+    other = of("other")
     assert other["retrained"] == found["retrained"]
     assert abs(other["both"] - found["both"]) < 0.1
 
 
-def test_a_class_to_forget_is_read_from_a_gradient(yardstick: Any, of: Any) -> None:
-    found = of(yardstick.retrained)
+def test_a_class_to_forget_is_read_from_a_gradient(of: Any) -> None:
+    found = of("retrained")
     assert found["gradient_label"] == 1
-    assert found["gradient_error"] < 0.1 < 0.8 < found["gradient_guess"]
+    assert found["gradient_error"] < 0.6 < 0.8 < found["gradient_guess"]
 
 
-def test_a_mark_on_the_deleted_is_found_by_both_models(yardstick: Any, of: Any, world: Any) -> None:
-    """The examples to forget are half of all, of every class; the model after is one that was trained on the rest."""
-    from fused_ray.core.methods import fedavg
-    from fused_ray.core.state import unflatten
-
-    made = world("forget.scenario=sample", "forget.poison=false", "forget.examples_share=0.5", "train.local_epochs=10")
+def test_two_models_tell_which_of_the_training_data_was_forgotten(yardstick: Any, world: Any) -> None:
+    """Half of 300 examples, of every class: M_r knows them by heart, and the retrained model does not."""
+    how = ("data.limit=300", "train.local_epochs=30", "pretrain.rounds=1", "federation.clients=1")
+    made = world("forget.scenario=sample", "forget.poison=false", "forget.share=1", "forget.examples_share=0.5", *how)
     federation = made.federation
     start = fedavg.initial(federation, "pretrain")
-    before = unflatten(fedavg.pretrain(federation, flatten(start)).payload, start)
-    without = unflatten(fedavg.fedavg(federation, flatten(before), "without", "retained", 4).payload, start)
+    before, without = (
+        unflatten(fedavg.fedavg(federation, flatten(start), on, on, 1).payload, start) for on in ("held", "retained")
+    )
     there = replace(yardstick, space=made.space, before=before, retrained=without)
-    found = {
-        figure["name"].removeprefix("giveaway_"): figure["value"]
-        for figure in measured([METRICS["giveaway"]], there, without, there.see(without))["audit_metrics"]
-    }
-    assert found["before"] > 0.55
-    assert found["both_kept"] > 0.6
+    found = figures_of(there, without)
+    print(found)
+    assert found["before"] > 0.6
+    assert found["after"] == pytest.approx(0.5, abs=0.1)
+    assert min(found["both"], found["both_kept"]) > 0.65
+    assert found["both_kept"] == found["retrained_kept"]
     assert "class_outputs" not in found  # D_u has examples of every class
 
 

@@ -113,11 +113,11 @@ def test_efficacy_compares_with_models_before_and_privacy_with_models_after() ->
 
 def test_chance_comes_to_one_half_though_shadows_are_left_out_of_their_own_kind() -> None:
     found = [
-        ruli(*2 * [generator(seed, "chance").normal(size=(12, 60))], roles(60, 12, seed), seed) for seed in range(8)
+        ruli(*2 * [generator(seed, "chance").normal(size=(12, 60))], roles(60, 12, seed), seed) for seed in range(5)
     ]
     for name in ("privacy", "floor"):
         aucs = [getattr(each, name) for each in found]
-        assert np.mean(aucs) == pytest.approx(0.5, abs=4 * np.std(aucs) / np.sqrt(8))
+        assert np.mean(aucs) == pytest.approx(0.5, abs=4 * np.std(aucs) / np.sqrt(5))
         assert np.mean(aucs) == pytest.approx(0.5, abs=0.03)
 
 
