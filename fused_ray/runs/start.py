@@ -125,7 +125,7 @@ def _to_audit(config: RunConfig, full: bool, overrides: Sequence[str]) -> RunCon
 def _anew(config: RunConfig) -> Iterator[str]:
     """What the audit will train beside shadow models and retrained ones, a line each."""
     for name, (times, rounds) in schedule.audit_rounds(config).items():
-        yield f"audit.{name}: trains anew {times} times, {times * rounds} rounds in all; what is done already is kept"
+        yield f"audit.{name}: trains anew, {times} x {rounds} rounds; what is done already is kept"
 
 
 def load_run(path: str | Path) -> RunDirectory:

