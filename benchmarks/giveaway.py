@@ -3,8 +3,8 @@
     python benchmarks/giveaway.py models [--scenarios class ...] [--seeds 200 ...] [--set KEY=VALUE]
     python benchmarks/giveaway.py inversion [--trials 5] [--steps 300] [--seed 200]
 
-`models` makes a run with the defaults for each scenario and seed, in runs/giveaway, with the metric `giveaway`, and
-prints its figures. A run that is there is not made again.
+`models` makes a run with the defaults for each scenario and seed, in runs/giveaway, and prints what the metric
+`giveaway` comes to. A run that is there is not made again.
 
 `inversion` takes the model before of the run for the scenario `class`, and the gradient of a mean loss of one or few
 training examples of a client over some layers: those that the run adapted, the output layer, or all. From these alone
@@ -32,11 +32,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from fused_ray import RunConfig, load_run, run
+from fused_ray.audit.evidence import measured
+from fused_ray.audit.yardstick import Yardstick
+from fused_ray.config.parts.metrics import METRICS
 from fused_ray.core.layers import layer_parameters
 from fused_ray.core.standard import standard
 from fused_ray.core.state import flatten
 from fused_ray.core.workspace import Workspace
 from fused_ray.data import datasets, scenarios
+from fused_ray.runs.handles import model_that_forgot
 from fused_ray.seeding import derive, permutation
 from fused_ray.storage.files import read_state
 from fused_ray.types import IntVector
@@ -76,23 +80,41 @@ def made(scenario: str, seed: int, fields: Sequence[str]) -> Path:
     path = FOLDER / f"{scenario}-{seed}"
     if not (path / "result.json").exists():
         own = [f"forget.scenario={scenario}", f"seed={seed}", f"output.dir={path}", "output.plots=none"]
-        own += ["audit.metrics=[giveaway]", "engine.backend=local"]
+        own += ["engine.backend=local"]
         run(RunConfig.from_dict({}, [*own, *fields]), overwrite=path.exists(), progress=True)
     return path
 
 
 def report(paths: Sequence[Path]) -> None:
     """A column per run, a row per figure."""
-    found = []
-    for path in paths:
-        result = load_run(path).result
-        figures = {f["name"].removeprefix("giveaway_"): f["value"] for f in result["audit_metrics"]}
-        found.append({"verdict": result["verdict"], "layers": "+".join(result["layers"]["chosen"]), **figures})
+    found = [figures(path) for path in paths]
     names = list(dict.fromkeys(name for column in found for name in column))
     print("| figure | " + " | ".join(path.name for path in paths) + " |")
     print("|---|" + "---|" * len(paths))
     for name in names:
         print(f"| {name} | " + " | ".join(_told(column.get(name)) for column in found) + " |")
+
+
+def figures(path: Path) -> dict[str, Any]:
+    """Of a finished run: its verdict, its adapted layers, and what the metric comes to."""
+    result = load_run(path).result
+    retrained = read_state(path / "retrained.safetensors")
+    with standard():
+        space = space_of(path)
+        yardstick = Yardstick(space=space, before=read_state(path / "base.safetensors"), retrained=retrained)
+        model = model_that_forgot(path)
+        found = measured([METRICS["giveaway"]], yardstick, model, yardstick.see(model))
+    assert not found["audit_metrics_failed"], found
+    named = {f["name"].removeprefix("giveaway_"): f["value"] for f in found["audit_metrics"]}
+    return {"verdict": result["verdict"], "layers": "+".join(result["layers"]["chosen"]), **named}
+
+
+def space_of(path: Path) -> Workspace:
+    """A working model with the data and the clients of a run."""
+    config = load_run(path).config
+    data = datasets.load(config.data, config.seed)
+    scenario = scenarios.build(config, data)
+    return Workspace(config, scenarios.extended(config, data, scenario), scenario)
 
 
 def _told(value: Any) -> str:
@@ -104,11 +126,7 @@ def _told(value: Any) -> str:
 
 def invert_all(path: Path, trials: int, steps: int) -> None:
     """Every number of examples and set of layers, a line each."""
-    directory = load_run(path)
-    config, chosen = directory.config, directory.result["layers"]["chosen"]
-    data = datasets.load(config.data, config.seed)
-    scenario = scenarios.build(config, data)
-    space = Workspace(config, scenarios.extended(config, data, scenario), scenario)
+    chosen, space = load_run(path).result["layers"]["chosen"], space_of(path)
     space.load(flatten(read_state(path / "base.safetensors")))
     space.model.eval()
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in space.model.named_parameters()))

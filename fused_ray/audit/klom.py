@@ -49,6 +49,8 @@ class Klom:
     """Mean, otherwise like `after`."""
     mean_floor: float
     """Mean, otherwise like `floor`."""
+    mean_before: float
+    """Mean, otherwise like `before`."""
     models: int
     """N."""
 
@@ -93,14 +95,15 @@ def klom(unlearned: Vector, retrained: Vector, before: Vector) -> Klom:
     """The figures of a set from margins [N, n]; each row of the three is of one training."""
     half = len(retrained) // 2
     standard = retrained[half:]
-    after, floor = (divergence(part[:half], standard) for part in (unlearned, retrained))
+    after, floor, undone = (divergence(part[:half], standard) for part in (unlearned, retrained, before))
     return Klom(
         all=_high(divergence(unlearned, retrained)),
         after=_high(after),
         floor=_high(floor),
-        before=_high(divergence(before[:half], standard)),
+        before=_high(undone),
         mean=float(after.mean()),
         mean_floor=float(floor.mean()),
+        mean_before=float(undone.mean()),
         models=len(retrained),
     )
 

@@ -115,8 +115,9 @@ def figures(found: Found) -> dict[str, float]:
         **{
             name: value
             for part, of_klom in (found.klom or {}).items()
-            for name, value in _named(f"klom_{part}", of_klom, ("after", "floor", "before")).items()
+            for name, value in _named(f"klom_{part}", of_klom, ("mean", "mean_floor", "mean_before")).items()
         },
+        **({} if found.klom is None else _named("klom_forget", found.klom["forget"], ("after", "floor", "before"))),
         **({} if of_ruli is None else _named("ruli", of_ruli, ("privacy", "efficacy", "before", "floor", "spread"))),
     }
 
@@ -130,12 +131,15 @@ MEANINGS = {
     "swap_before": "the same where nothing is done to forget",
     "swap_retrained": "the same by chance, between two retrained models",
     **{
-        f"klom_{name}_{kind}": f"95th percentile over {of} of the divergence of margins from retrained models', {what}"
+        f"klom_{name}_{kind}": f"divergence of margins on {of} from retrained models', nats, mean over examples{what}"
         for name, of in (("forget", "what is forgotten"), ("retain", "what stays"), ("test", "the test set"))
         for kind, what in (
-            ("after", "nats"), ("floor", "of one half of them from the other"), ("before", "where nothing is done")
+            ("mean", ""), ("mean_floor", ": of half of them from the rest"), ("mean_before", ": where nothing is done")
         )
     },
+    "klom_forget_after": "the same on what is forgotten, 95th percentile over examples",
+    "klom_forget_floor": "the same, of half of the retrained models from the others",
+    "klom_forget_before": "the same, where nothing is done",
     "ruli_privacy": "AUC of telling forgotten canaries from ones that were never there; .5 is guessing",
     "ruli_efficacy": "AUC of telling forgotten canaries from ones as a retrained model has them; .5 is guessing",
     "ruli_before": "the same where nothing is done to forget; near .5 the attack can find nothing",

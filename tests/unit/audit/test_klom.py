@@ -57,6 +57,7 @@ def test_like_models_are_at_the_floor_and_shifted_ones_far_above() -> None:
     assert bad.floor == good.floor
     assert min(bad.after, bad.all, good.before) > 9
     assert good.floor < 6
+    assert good.mean_before > good.mean_floor + 5
     assert good.models == 40
 
 
