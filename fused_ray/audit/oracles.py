@@ -83,9 +83,10 @@ def train(federation: Federation, anew: Anew) -> Arrays:
     federation.pool.install(flatten(base))
     found = {"before": flatten(base), "after": flatten(methods.unlearn(federation, base).state)}
     if anew.retrains:
-        fresh, config = flatten(fedavg.initial(federation, "retrain")), federation.config
+        name, config = "retrain-2", federation.config  # the method may have a phase `retrain` of its own
         rounds = config.retrain_rounds or config.pretrain.rounds
-        found["retrained"] = fedavg.fedavg(federation, fresh, "retrain", "retained", rounds).payload
+        fresh = flatten(fedavg.initial(federation, name))
+        found["retrained"] = fedavg.fedavg(federation, fresh, name, "retained", rounds).payload
     return {f"{kind}.{name}": array for kind, model in found.items() for name, array in anew.answers(model).items()}
 
 

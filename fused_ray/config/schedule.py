@@ -53,7 +53,8 @@ def rounds(config: Settings) -> dict[str, int]:
 
 def anew(config: Settings, retrains: bool) -> int:
     """The rounds of training and forgetting once more, for an audit, with or without retraining."""
-    again = (config.retrain_rounds or config.pretrain.rounds) if retrains else 0
+    times = int(retrains) + (config.unlearn.method == "retrain")
+    again = times * (config.retrain_rounds or config.pretrain.rounds)
     return config.pretrain.rounds + sum(config.method.phases(config).values()) + again
 
 
