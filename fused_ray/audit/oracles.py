@@ -87,7 +87,11 @@ def train(federation: Federation, anew: Anew) -> Arrays:
         rounds = config.retrain_rounds or config.pretrain.rounds
         fresh = flatten(fedavg.initial(federation, name))
         found["retrained"] = fedavg.fedavg(federation, fresh, name, "retained", rounds).payload
-    return {f"{kind}.{name}": array for kind, model in found.items() for name, array in anew.answers(model).items()}
+    return {
+        f"{kind}.{name}": np.ascontiguousarray(array)  # safetensors would write a column's memory, not its values
+        for kind, model in found.items()
+        for name, array in anew.answers(model).items()
+    }
 
 
 @dataclass(frozen=True)

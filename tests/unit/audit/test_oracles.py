@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from fused_ray.audit import oracles
 from fused_ray.audit.klom import SETS
@@ -75,6 +76,12 @@ def test_a_training_is_that_of_its_configuration(made: Any, kept: dict[str, Any]
     pool = LocalPool(anew.config, anew.data, anew.scenario)
     again = train(Federation(anew.config, anew.data, anew.scenario, pool, MemoryRecorder()), anew)
     assert all(np.array_equal(again[key], array) for key, array in kept["swap-1"].items())
+
+
+def test_what_is_kept_can_be_kept_in_a_file(kept: dict[str, Any]) -> None:
+    for arrays in kept.values():
+        back = load(save(arrays))
+        assert all(np.array_equal(back[key], array) for key, array in arrays.items())
 
 
 def test_what_the_audits_come_to(made: Any, kept: dict[str, Any], yardstick_of: Yardstick) -> None:
