@@ -21,7 +21,6 @@ def check(config: Settings) -> None:
     _what_is_forgotten(config)
     _layers(config)
     _adapter(config)
-    config.audit.check_fits(config.kind, config.forget.scenario)
     if config.deployment.decides and config.federation.on_failure == "skip":
         raise ValueError(
             "federation.on_failure: with deployment.participation=available, who counts follows from the clock alone; "
