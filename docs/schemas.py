@@ -55,7 +55,7 @@ RESULT = {
     "failures": "how often a client was left out of a round because it had failed (`federation.on_failure=skip`); "
     "unless it is 0, the run is not bit-reproducible",
     "retries": "how often clients' work was done again because its actor had died",
-    "audit_metrics": "figures of `audit.metrics`, each with `name`, `value`, `better` and `meaning`",
+    "audit_metrics": "of `audit.metrics` and of docs/anew.md, each with `name`, `value`, `better` and `meaning`",
     "audit_metrics_failed": "metrics that could not be taken, each with the reason in one line",
     "audit_answers": "what further metrics that ask a question found: `name`, `passes` (null: it cannot tell), and "
     "`said`, one sentence (docs/audit.md)",

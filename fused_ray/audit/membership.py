@@ -98,17 +98,18 @@ class Adversary:
 
     def attack(self, space: Workspace, payload: Payload) -> Membership:
         """The attacks on a model."""
-        seen = _features(space, payload, self.sample)
+        seen = answers(space, payload, self.sample)
         n = len(self.sample.members)
         shadow = gaussian = None
         if self.classifier is not None:
             shadow = _judge(self.classifier.decision_function(seen), n)
         if self.usual is not None and not np.isnan(self.usual[:n]).all():
-            gaussian = _judge(seen[:, _CONFIDENCE] - self.usual, n)
-        return Membership(n, _judge(-seen[:, _LOSS], n), shadow, gaussian)
+            gaussian = _judge(seen[:, CONFIDENCE] - self.usual, n)
+        return Membership(n, _judge(-seen[:, LOSS], n), shadow, gaussian)
 
 
-_LOSS, _CONFIDENCE = 0, 1
+LOSS, CONFIDENCE = 0, 1
+"""Columns of `features`."""
 
 
 def features(scores: Logits, labels: IntVector) -> Vector:
@@ -131,22 +132,22 @@ def prepare(space: Workspace, shadows: Sequence[Shadow] = ()) -> Adversary:
     return Adversary(sample, _learn(space, shadows), _usual(space, shadows, sample))
 
 
-def draw(space: Workspace) -> Sample:
+def draw(space: Workspace, number: int = 0) -> Sample:
     """The examples to attack: as many as there are on both sides of each class and label, MOST at the most.
 
-    Raises DataError if there are none.
+    Every number draws other ones. Raises DataError if there are none.
     """
     scenario, data, seed = space.scenario, space.data, space.config.seed
     view = scenario.views["ra" if len(scenario.shown) else "fa"]
     gone = forgotten(scenario)
     kinds = data.train_labels[gone] * data.classes + scenario.train_labels[gone]
     other_kinds = data.test_labels[view.indices] * data.classes + view.labels
-    pairs = _pairs(kinds, other_kinds, seed)
-    if not len(pairs):
+    found = pairs(kinds, other_kinds, seed, number)
+    if not len(found):
         raise DataError("no test image is like the forgotten ones, so membership cannot be audited; raise data.limit")
-    pairs = pairs[np.sort(permutation(len(pairs), seed, "membership/sample")[:MOST])]
-    members, others = gone[pairs[:, 0]], view.indices[pairs[:, 1]]
-    return Sample(members, scenario.train_labels[members], others, view.labels[pairs[:, 1]])
+    found = found[np.sort(permutation(len(found), seed, "membership/sample", number)[:MOST])]
+    members, others = gone[found[:, 0]], view.indices[found[:, 1]]
+    return Sample(members, scenario.train_labels[members], others, view.labels[found[:, 1]])
 
 
 def attack(scores: Vector, member: NDArray[np.bool_]) -> Attack:
@@ -165,20 +166,20 @@ def _judge(scores: Vector, n: int) -> Attack:
     return attack(scores[known], (np.arange(2 * n) < n)[known])
 
 
-def _pairs(left: IntVector, right: IntVector, seed: int) -> IntVector:
+def pairs(left: IntVector, right: IntVector, seed: int, number: int = 0) -> IntVector:
     """Positions [k, 2] of random pairs of the same kind, each used once, as many as there are."""
-    pairs = [np.zeros((0, 2), np.int64)]
+    found = [np.zeros((0, 2), np.int64)]
     for kind in np.intersect1d(left, right).tolist():
         a, b = np.flatnonzero(left == kind), np.flatnonzero(right == kind)
         count = min(len(a), len(b))
-        a = a[permutation(len(a), seed, "membership/members", client=kind)[:count]]
-        b = b[permutation(len(b), seed, "membership/others", client=kind)[:count]]
-        pairs.append(np.column_stack([a, b]))
-    return np.concatenate(pairs)
+        a = a[permutation(len(a), seed, "membership/members", number, kind)[:count]]
+        b = b[permutation(len(b), seed, "membership/others", number, kind)[:count]]
+        found.append(np.column_stack([a, b]))
+    return np.concatenate(found)
 
 
-def _features(space: Workspace, payload: Payload, sample: Sample) -> Vector:
-    """Features [2n, F] of the members, then of the others."""
+def answers(space: Workspace, payload: Payload, sample: Sample) -> Vector:
+    """Features [2n, F] of a model's answers about the members, then about the others."""
     inside = features(logits(space, payload, "train", sample.members), sample.member_labels)
     return np.concatenate([inside, features(logits(space, payload, "test", sample.others), sample.other_labels)])
 
@@ -217,7 +218,7 @@ def _learn(space: Workspace, shadows: Sequence[Shadow]) -> Any:
 
 
 def _usual(space: Workspace, shadows: Sequence[Shadow], sample: Sample) -> Vector:
-    said = np.stack([_features(space, shadow.payload, sample)[:, _CONFIDENCE] for shadow in shadows])
+    said = np.stack([answers(space, shadow.payload, sample)[:, CONFIDENCE] for shadow in shadows])
     return usual(said, np.stack([np.isin(sample.members, shadow.members) for shadow in shadows]))
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fused_ray.audit import relearning, verdict
+from fused_ray.audit import oracles, relearning, verdict
 from fused_ray.audit.accuracy import client_accuracies
 from fused_ray.audit.control import is_trivial
 from fused_ray.audit.distance import Distance
@@ -21,6 +21,7 @@ from fused_ray.audit.membership import Membership
 from fused_ray.audit.relearning import Ratio, Relearning
 from fused_ray.audit.verdict import Figures
 from fused_ray.audit.yardstick import Seen, Yardstick
+from fused_ray.config import AuditConfig
 from fused_ray.config.parts.metrics import Metric
 from fused_ray.core.adapter import Masks
 from fused_ray.core.standard import standard
@@ -57,6 +58,9 @@ class Subject:
     """Further figures to take, which change no verdict."""
     means: Means = NO_MEANS
     """What these may use."""
+    settings: AuditConfig = field(default_factory=AuditConfig)
+    """How often all was trained anew, for what `oracles` keep."""
+    oracles: oracles.Kept = field(default_factory=dict)
 
 
 def audit(subject: Subject) -> dict[str, Any]:
@@ -79,6 +83,12 @@ def _report(subject: Subject) -> dict[str, Any]:
     inside = yardstick.index(subject.after)
     figures = _figures(subject, after, relearned, membership, recovery.accuracy, inside and inside[0])
     judged = verdict.judge(figures)
+    found = oracles.concluded(yardstick, subject.after, subject.settings, subject.oracles)
+    further = measured(subject.metrics, yardstick, subject.after, after, subject.means)
+    further["audit_metrics"] += [
+        {"name": n, "value": v, "better": "none", "meaning": oracles.MEANINGS[n]}
+        for n, v in oracles.figures(found).items()
+    ]
     return {
         "method": subject.method,
         "scenario": yardstick.space.config.forget.scenario,
@@ -111,7 +121,8 @@ def _report(subject: Subject) -> dict[str, Any]:
         "head_only": figures.head_only,
         "restored": figures.restored,
         "trivial": figures.trivial,
-        **measured(subject.metrics, yardstick, subject.after, after, subject.means),
+        **asdict(found),
+        **further,
     }
 
 

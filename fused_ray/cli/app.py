@@ -122,22 +122,26 @@ def _show_run(folder: Path, as_json: bool) -> None:
         print(json.dumps(directory.result))
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def audit(
     run: RunFolder,
     full: Annotated[
         bool, typer.Option(help="Also train shadow models and two more retrained ones, and ask docs/audit.md.")
     ] = False,
+    set_: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a finished run's model once more: inside its features, too, and with --full against chance."""
+    """Judge a finished run's model once more: inside its features, too, and with --full against chance.
+
+    What trains most is asked for by number: --set audit.swap=1, audit.klom=20, audit.ruli=12.
+    """
     from fused_ray.runs.display import show_progress
     from fused_ray.runs.report import show_result
     from fused_ray.runs.start import audit_run, load_to_audit
 
     directory = load_to_audit(run)
     with show_progress(directory.path) as listener:
-        result = audit_run(run, full=full, listener=listener)
+        result = audit_run(run, full=full, overrides=set_ or (), listener=listener)
     show_result(directory.path, directory.config, result, to_error=as_json)
     if as_json:
         print(json.dumps(result))

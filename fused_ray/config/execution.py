@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fused_ray.config.fields import Count, Drawn, Names, Real, Results, Section
 from fused_ray.config.parts.callbacks import CALLBACK
@@ -35,13 +35,27 @@ class AuditConfig(Section):
     relearn_repeats: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
     """How often that is done, with other batches; the mean counts."""
     metrics: Names = ()
-    """Further figures, which change no verdict: of docs/audit.md, agreement; or your own, package.module:object."""
+    """Further figures, which change no verdict: of docs/audit.md, giveaway; or your own, package.module:object."""
+    swap: Annotated[int, Field(strict=True, ge=0, le=16)] = 0
+    """SWAP test of a sample request: how often all is trained anew, with forgotten and unseen examples exchanged."""
+    klom: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
+    """KLoM: how many more models are trained, unlearned and retrained; 0: none, else 3 or more, and 20 tell much."""
+    ruli: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
+    """RULI with canaries, of a sample request: how many shadows are trained and unlearned; a multiple of 3, from 12."""
 
     @field_validator("metrics")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         further_metrics(names)
         return names
+
+    @model_validator(mode="after")
+    def _enough(self) -> AuditConfig:
+        if 0 < self.klom < 3:
+            raise ValueError(f"klom: {self.klom} more models have no halves to compare; take 3 or more")
+        if self.ruli % 3 or 0 < self.ruli < 12:
+            raise ValueError(f"ruli: {self.ruli} shadows are not three roles of four or more; take 12, 15, 18, ...")
+        return self
 
     @property
     def further(self) -> tuple[Metric, ...]:
@@ -56,9 +70,28 @@ class AuditConfig(Section):
         """Whether models that others are compared with are trained for the audit alone."""
         return self.shadows > 0 or self.retrained > 1
 
+    @property
+    def anew(self) -> bool:
+        """Whether the run's method is trained anew, for audits of how it comes out elsewhere."""
+        return bool(self.swap or self.klom or self.ruli)
+
+    def check_fits(self, kind: str, scenario: str) -> None:
+        """Raises ValueError where an audit cannot be made of a scenario, which is of this kind."""
+        for key, why in (("swap", "has unseen examples like the forgotten ones"), ("ruli", "forgets single examples")):
+            if getattr(self, key) and kind != "sample":
+                raise ValueError(f"audit.{key}: only forget.scenario=sample {why}, not {scenario}; leave it at 0")
+
+    def check_shared(self, key: str) -> None:
+        """Raises ValueError where a study's audits, which share what is trained for them, were to train anew."""
+        if self.anew:
+            raise ValueError(
+                f"{key}: swap, klom and ruli train each method anew, which a study does not; audit a single run: "
+                "fused-ray audit RUN --set audit.klom=20"
+            )
+
     def needs_workers(self, config: Any) -> bool:
         """Whether the audit of a run of this configuration trains anything by rounds."""
-        return self.trains or self.further_rounds(config) > 0
+        return self.trains or self.anew or self.further_rounds(config) > 0
 
     def further_rounds(self, config: Any) -> int:
         """How many rounds the further metrics of a run of this configuration train, at most."""

@@ -29,6 +29,7 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         consistency.check(self)
+        self.audit.check_fits(self.kind, self.forget.scenario)
         return self
 
     def located(self) -> RunConfig:

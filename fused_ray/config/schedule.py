@@ -51,9 +51,23 @@ def rounds(config: Settings) -> dict[str, int]:
     return {phase: count for phase, count in counts.items() if count}
 
 
+def anew(config: Settings, retrains: bool) -> int:
+    """The rounds of training and forgetting once more, for an audit, with or without retraining."""
+    times = int(retrains) + (config.unlearn.method == "retrain")
+    again = times * (config.retrain_rounds or config.pretrain.rounds)
+    return config.pretrain.rounds + sum(config.method.phases(config).values()) + again
+
+
+def audit_rounds(config: Settings) -> dict[str, tuple[int, int]]:
+    """For each audit that trains anew, how often that is, and the rounds of each time; those not asked for left out."""
+    wanted = {"swap": config.audit.swap, "klom": config.audit.klom, "ruli": config.audit.ruli}
+    return {name: (times, anew(config, name == "klom")) for name, times in wanted.items() if times}
+
+
 def cost(config: Settings) -> dict[str, float]:
     """What a round of each phase takes against one of pre-training, as long as none of them has been measured."""
-    audit = {"audit": COST["audit"] + config.audit.further_rounds(config)}
+    anew = sum(times * each for times, each in audit_rounds(config).values())
+    audit = {"audit": COST["audit"] + config.audit.further_rounds(config) + anew}
     return {**dict.fromkeys(rounds(config), 1.0), **COST, **audit, **config.method.cost}
 
 

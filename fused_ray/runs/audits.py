@@ -15,6 +15,7 @@ from typing import Any
 
 from fused_ray.audit import rules
 from fused_ray.audit.evidence import Means
+from fused_ray.audit.oracles import Kept
 from fused_ray.audit.report import Restored, Subject, audit
 from fused_ray.audit.shadow import Shadow, train_shadows
 from fused_ray.audit.yardstick import Yardstick
@@ -42,6 +43,8 @@ FAILED = "the audit failed: "
 """What the sentence of a verdict begins with where an audit came to none."""
 
 
+ANEW = ("swap", "klom", "ruli")
+"""Settings that an audit of an earlier version lacks, and that are as if they were not there where they are 0."""
 FURTHER = ("audit_metrics", "audit_metrics_failed", "audit_answers")
 """What a report says of further metrics: their figures, in one line each why one has none, and what was asked."""
 METRICS = "metrics"
@@ -209,6 +212,8 @@ class Standard:
     files: Sequence[Path]
     """Of M_r and of retrained models; those that do not exist count as absent."""
     yardstick: Callable[[], Yardstick]
+    oracles: Callable[[], Kept] = dict
+    """What all trained anew came to, where the audit asks for it; after the yardstick."""
 
     @property
     def digests(self) -> list[str | None]:
@@ -249,6 +254,8 @@ def examine(
     report = audit(
         Subject(
             yardstick=standard.yardstick(),
+            settings=settings,
+            oracles=standard.oracles(),
             method=label,
             before=result["metrics"]["before"],
             after=model_that_forgot(run.path),
@@ -280,7 +287,9 @@ def _about(result: Mapping[str, Any], standard: Standard, settings: AuditConfig)
     """What an audit rests on."""
     return {
         "rules": rules.RULES,
-        "settings": settings.model_dump(mode="json"),
+        "settings": {
+            name: value for name, value in settings.model_dump(mode="json").items() if name not in ANEW or value
+        },
         "sha256": result["hash"]["unlearned"],
         "standard": standard.digests,
     }

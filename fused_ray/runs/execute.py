@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fused_ray.audit.oracles import Kept
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config import DataConfig, RunConfig, schedule
 from fused_ray.config.fields import Plots
@@ -36,6 +37,7 @@ from fused_ray.runs.earlier import earlier_run, made_elsewhere
 from fused_ray.runs.events import AuditOver, RunEnds
 from fused_ray.runs.faults import told
 from fused_ray.runs.given import adopt_ranking, given_model
+from fused_ray.runs.oracles import trained_anew
 from fused_ray.runs.progress import Progress, Teller
 from fused_ray.runs.recorder import DirectoryRecorder, check_same_data, facts_of
 from fused_ray.runs.result import content, now
@@ -338,7 +340,12 @@ def _judged(
         known = retrained if retrained.exists() else None
         return audits.yardstick(config, directory.path, data, scenario, config.audit, trained, known)
 
-    yardstick = audits.Standard([directory.path / "base.safetensors", retrained], measure)
+    def anew() -> Kept:
+        if not config.audit.anew or pool is None:
+            return {}
+        return trained_anew(config, data, scenario, pool, directory, listener, stopped)
+
+    yardstick = audits.Standard([directory.path / "base.safetensors", retrained], measure, anew)
     return audits.judged(directory, result, yardstick, config.audit, federation)
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fused_ray.config import DataConfig, RunConfig
+from fused_ray.config import DataConfig, RunConfig, schedule
 from fused_ray.config.kinds import COMMANDS
 from fused_ray.config.older_names import present_name
 from fused_ray.config.parts.callbacks import NEEDED, hears
@@ -75,23 +75,26 @@ def resume(
     return execute(directory, config, listener, callbacks=callbacks)
 
 
-def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None = None) -> dict[str, Any]:
+def audit_run(
+    path: str | Path, *, full: bool = False, overrides: Sequence[str] = (), listener: Listener | None = None
+) -> dict[str, Any]:
     """Judge the model of a finished run again, inside as well (`audit.probes`); returns the content of result.json.
 
-    `full` also trains what tells chance from difference: two shadow models and two more retrained models, or as many
-    as the run's `audit` section asks for. Nothing of the run is trained again, no model changes. Raises
-    RunDirectoryError for a run of a comparison or a sweep, which judges it against models beyond the run's folder.
+    `full` also trains what tells chance from difference, two shadow models and two more retrained models or as many as
+    the run's `audit` section asks for, and measures what the models give away. `overrides` are of that section alone.
+    Nothing of the run is trained again, no model changes. Raises RunDirectoryError for a run of a comparison or a
+    sweep, which judges it against models beyond the run's folder.
     """
+    from fused_ray.runs.progress import Progress
+
     directory = load_to_audit(path)
-    config = directory.config
-    settings = config.audit.model_copy(update={"enabled": True, "probes": True})
-    if full:
-        more = {"shadows": max(2, settings.shadows), "retrained": max(3, settings.retrained)}
-        metrics = tuple(dict.fromkeys((*settings.metrics, *FULL)))
-        settings = settings.model_copy(update={**more, "metrics": metrics})
-    config = config.model_copy(update={"audit": settings})
+    config = _to_audit(directory.config, full, overrides)
+    settings = config.audit
     hear: Listener = listener or (lambda progress: None)
-    again = f"fused-ray audit {shlex.quote(str(directory.path))}{' --full' if full else ''}"
+    if notes := tuple(_anew(config)):
+        hear(Progress(notes=notes))
+    words = [*(["--full"] if full else []), *(word for override in overrides for word in ("--set", override))]
+    again = shlex.join(["fused-ray", "audit", str(directory.path), *words])
     with untouched(), directory.attempt(again):
         if config.engine.backend == "ray" and settings.needs_workers(config):
             from fused_ray.engine.submit import execute_on_ray
@@ -102,6 +105,27 @@ def audit_run(path: str | Path, *, full: bool = False, listener: Listener | None
         from fused_ray.runs.execute import audit
 
         return audit(directory, config, LocalPool, hear, requested)
+
+
+def _to_audit(config: RunConfig, full: bool, overrides: Sequence[str]) -> RunConfig:
+    """A run's configuration as its model is to be judged. Raises ConfigError."""
+    for override in overrides:
+        if not override.strip().startswith("audit."):
+            raise ConfigError(f"--set {override!r}: a finished run is only judged; set a field of audit")
+    settings = config.audit
+    if overrides:
+        settings = validated(RunConfig, config.model_dump(mode="json", by_alias=True), overrides).audit
+    changes: dict[str, Any] = {"enabled": True, "probes": True}
+    if full:
+        changes |= {"shadows": max(2, settings.shadows), "retrained": max(3, settings.retrained)}
+        changes["metrics"] = tuple(dict.fromkeys([*settings.metrics, *FULL]))
+    return config.model_copy(update={"audit": settings.model_copy(update=changes)})
+
+
+def _anew(config: RunConfig) -> Iterator[str]:
+    """What the audit will train beside shadow models and retrained ones, a line each."""
+    for name, (times, rounds) in schedule.audit_rounds(config).items():
+        yield f"audit.{name}: trains anew, {times} x {rounds} rounds; what is done already is kept"
 
 
 def load_run(path: str | Path) -> RunDirectory:

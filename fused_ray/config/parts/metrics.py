@@ -118,8 +118,13 @@ METRICS: dict[str, Metric] = {
         meaning="RA of the client that is served worst, and who pays for the forgetting",
         headline=ANSWER,
     ),
+    "giveaway": Metric(
+        name="giveaway",
+        measure="fused_ray.audit.metrics.giveaway:measure",
+        meaning="what an attacker learns of the forgotten data from the models before and after and from gradients",
+    ),
 }
-FULL = ("resurfacing", "quantised", "memorised", "residual", "worst_client")
+FULL = ("resurfacing", "quantised", "memorised", "residual", "worst_client", "giveaway")
 """Those that `fused-ray audit --full` takes."""
 METRIC = Door("metric", "fused_ray.metrics", METRICS, Metric, "a fused_ray.api.Metric")
 

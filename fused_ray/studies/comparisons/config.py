@@ -188,6 +188,7 @@ class CompareConfig(StudySettings):
             goes_back = cell.config is not None and cell.config.method.needs_history
             if cell.config and goes_back and cell.config.pretrain_key() != cell.base.pretrain_key():
                 raise ValueError(f"methods: {cell.method} goes back over pre-training and cannot set train.*")
+        self.audit.check_shared("audit")
         places: dict[str, Cell] = {}
         for cell in self.cells:
             if cell.config and not cell.is_base and (other := places.setdefault(cell.name, cell)) is not cell:

@@ -81,6 +81,7 @@ class SweepConfig(SweepSettings):
             raise ValueError(f"samples: say how many trials {self.search} may draw")
         if self.search == "grid" and not drawn and (self.samples or 1) > 1:
             raise ValueError("samples: a grid without drawn dimensions would only repeat its trials; leave it unset")
+        self.base.audit.check_shared("base.audit")
         if not self.objectives:
             raise ValueError("objectives: name at least one")
         for name in self.objectives:

@@ -12,7 +12,8 @@ from fused_ray.audit.accuracy import client_accuracies
 from fused_ray.audit.metrics.worst_client import fairness, most_lost
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config.parts.metrics import METRICS
-from fused_ray.types import ImageData, Scenario, TestView as View
+from fused_ray.types import ImageData, Scenario
+from fused_ray.types import TestView as View
 
 WORST = METRICS["worst_client"]
 

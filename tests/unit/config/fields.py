@@ -170,6 +170,9 @@ OTHER: dict[str, str | None] = {
     "audit.relearn_steps": "10",
     "audit.relearn_repeats": "1",
     "audit.metrics": "[agreement]",
+    "audit.swap": None,  # of the scenario sample alone
+    "audit.klom": "3",
+    "audit.ruli": None,  # of the scenario sample alone
     "engine.backend": "local",
     "engine.address": "10.0.0.1:6379",
     "engine.numerics": "strict",

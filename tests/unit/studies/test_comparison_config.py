@@ -161,6 +161,7 @@ def test_a_preset_lies_under_a_file(tmp_path: Path) -> None:
         ({"base": {"forget": {"classes": [3]}}, "scenarios": ["client"]}, "base.forget.classes: the scenario"),
         ({"audit": 3}, "audit: write true, false or"),
         ({"audit": {"shadows": -1}}, "audit.shadows"),
+        ({"audit": {"klom": 5}}, "audit: swap, klom and ruli train each method anew, which a study does not"),
         ({"method": ["fused"]}, "method: unknown key"),
     ],
 )
