@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from fused_ray.storage.schemas import CLIENTS, ROUNDS, SIMULATED
+from fused_ray.data.summary import MANY_CLIENTS
+from fused_ray.storage.schemas import CLIENTS, HELD, ROUNDS, SIMULATED
 from fused_ray.studies.comparisons.rows import SCHEMA as RESULTS
 from fused_ray.studies.comparisons.rows import TIMES as RESULTS_TIMES
 from fused_ray.studies.scaling.rows import MEASURED, MODEL, PAPER, POINTS
@@ -20,6 +21,7 @@ TABLES = {
         f"deployment (docs/deployment.md) come behind: {', '.join(f'`{name}`' for name in SIMULATED.names)}.",
     ),
     "clients.parquet": (CLIENTS, "In a run's directory, a row per finished round and client. Likewise a folder."),
+    "held.parquet": (HELD, f"In a run's directory, a row per client, for the first {MANY_CLIENTS:,} clients."),
     "results.parquet": (
         RESULTS,
         "In a comparison's directory, a row per method, scenario and seed. Behind these columns comes one for every "

@@ -141,6 +141,8 @@ class OutputConfig(Section):
     """Run directory; an existing one is refused unless told otherwise."""
     plots: Drawn = "png"
     """Format of the plots in the run directory; none: draw none. true and false mean png and none."""
+    report: bool = True
+    """Whether a run writes report.html into its directory when it is finished; a study's runs write none."""
     clients: Literal["all", "sample", "none"] = "all"
     """Rows of clients.parquet, and what callbacks hear of clients: of all, of a sample, or none."""
     clients_sample: Count = 1000

@@ -6,6 +6,9 @@ from typing import TypedDict
 
 from fused_ray.types import ImageData, IntVector, Scenario
 
+MANY_CLIENTS = 1000
+"""Of more clients, tables and pictures have the first ones."""
+
 
 class Row(TypedDict):
     """What one client holds."""

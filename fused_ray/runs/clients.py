@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from fused_ray.data.summary import Row, counts
+from fused_ray.data.summary import MANY_CLIENTS, Row, counts
 from fused_ray.errors import DataError
 from fused_ray.runs import figures
 from fused_ray.runs.screen import fits, make_screen, make_table
@@ -16,8 +16,6 @@ from fused_ray.types import Scenario
 
 MANY_CLASSES = 20
 """With more of them, a table of clients has no column for each."""
-MANY_CLIENTS = 1000
-"""Of more clients, the table and the picture have the first ones; the table sums up the others."""
 MANY_NAMES = 100
 """With more classes, the picture names none of them."""
 

@@ -4,20 +4,22 @@ config.yaml          the full configuration
 environment.json     versions, machine, code revision; every driver and node that it ran on
 starts.json          when it was started, and gone on with
 scenario.json        the hashes of data and partition, examples per client
+held.parquet         who holds how much of which class (schemas.HELD), and how much of it must be forgotten
 rounds.parquet/      one part per finished round (schemas.ROUNDS); read the folder as one table
 clients.parquet/     the same per client (schemas.CLIENTS)
 checkpoints/         per phase, what its next round needs
 base.safetensors, adapter.safetensors, retrained.safetensors
-plots/, result.json, lock, command.lock
+plots/, report.html, result.json, lock, command.lock
 """
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -138,6 +140,23 @@ class RunDirectory(Folder):
         if json.dumps(about) != before:
             written = (self.path / "environment.json").stat().st_mtime_ns  # part of the folder's mark
             self.write("environment.json", json.dumps(about, indent=2).encode(), written)
+
+    def clients_of(self, phase: str, round: int) -> list[dict[str, Any]]:
+        """The rows of clients.parquet of one round; none where none were kept. Raises RunDirectoryError."""
+        found = list(self.path.glob(f"clients.parquet/[!._]*-{glob.escape(phase)}-{round:06d}.parquet"))
+        try:
+            return [row for part in found for row in pq.read_table(part).to_pylist() if row["phase"] == phase]
+        except (OSError, pa.ArrowException) as error:
+            raise RunDirectoryError(f"{found[0]} cannot be read: {error}") from None
+
+    @property
+    def held(self) -> list[dict[str, Any]] | None:
+        """The rows of held.parquet; None of a run of an earlier version, which did not write it."""
+        path = self.path / "held.parquet"
+        try:
+            return pq.read_table(path).to_pylist() if path.exists() else None
+        except (OSError, pa.ArrowException) as error:
+            raise RunDirectoryError(f"{path} cannot be read: {error}") from None
 
     def write_part(self, table: str, part: str, rows: pa.Table) -> None:
         """Replace one part of "rounds" or "clients"."""

@@ -163,6 +163,8 @@ class _Run:
         plots.draw(directory, result, config.output.plots)
         result |= {"started": starts[0], "starts": len(starts), "ended": now()}
         result |= {"wall_seconds": time.monotonic() - began, "notes": list(sinks.notes)}
+        written(directory, result, config.output.report, sinks.note)
+        result["notes"] = list(sinks.notes)
         directory.write_json("result.json", result)  # last: it says that the run is complete
         return result
 
@@ -199,6 +201,20 @@ def audit_over(directory: RunDirectory, result: Mapping[str, Any]) -> AuditOver:
     if not result["verdict_sentence"].startswith(audits.FAILED):
         report = directory.read_json("audit.json")
     return AuditOver(directory=directory.path, report=report)
+
+
+def written(directory: RunDirectory, result: Mapping[str, Any], wanted: bool, note: Callable[[str], None]) -> None:
+    """Write report.html if it is wanted. What cannot be told of a run is no reason to lose it."""
+    if not wanted:
+        return
+    from fused_ray.runs.pages import run as page  # most runs, a study's, have none
+
+    try:
+        page.write(directory, result)
+    except Interrupted:
+        raise
+    except Exception as error:
+        note(f"there is no report.html: {in_one_line(error)}")
 
 
 def redraw(directory: RunDirectory, form: Plots) -> None:
@@ -310,6 +326,7 @@ def audit(
         if judged["verdict_sentence"].startswith(audits.FAILED):  # what was known before stays
             raise RunDirectoryError(f"{directory.path}: {judged['verdict_sentence']}")
         directory.write_json("result.json", judged)
+        written(directory, judged, config.output.report, lambda text: listener(Progress(phase="audit", notes=(text,))))
         Sinks(lambda event: None, callbacks_of(config.output))(audit_over(directory, judged))
         return judged
     finally:

@@ -17,7 +17,7 @@ from fused_ray.errors import ConfigError, Interrupted, RunDirectoryError
 from fused_ray.runs.checkpoints import Checkpoints
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.events import ClientsDone, PhaseBegins, RoundBegins, RunBegins
-from fused_ray.runs.rows import Rows
+from fused_ray.runs.rows import Rows, held
 from fused_ray.runs.sinks import Sinks, Tables
 from fused_ray.types import FloatVector, ImageData, IntVector, PartialSum, Payload, Scenario
 
@@ -79,6 +79,7 @@ class DirectoryRecorder:
         facts = facts_of(data, scenario, clock) | {"mean": list(data.mean), "std": list(data.std)}
         check_same_data(directory, facts)
         directory.write_json("scenario.json", facts)
+        directory.write_table("held", held(data, scenario), later=True)
         self._tables = Tables(directory)
         self._tables.drop_beyond(checkpoints.finished)
         rounds = schedule.rounds(directory.config)

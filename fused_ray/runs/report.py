@@ -42,15 +42,14 @@ def show_result(path: Path, config: RunConfig, result: Mapping[str, Any], *, to_
     screen = make_screen(to_error)
     if result.get("verdict"):
         screen.say(f"Verdict: {result['verdict']}", style=f"bold {COLOURS.get(result['verdict'], '')}".strip())
-        sentence = result["verdict_sentence"]
-        screen.tell(sentence[:1].upper() + sentence[1:])
+    for line in verdict_lines(result):
+        screen.tell(line)
+    if result.get("verdict"):
         for finding in result["findings"]:
             screen.tell(f"- {finding['name']}: {finding['sentence']}")
         if outdated(result):
             screen.say(f"{OUTDATED}fused-ray audit {path}")
     else:
-        for line in _unjudged(result):
-            screen.tell(line)
         if study := study_of(path):
             screen.say(f"what was found out about it, its {study[0]} tells: fused-ray show {study[1]}")
         else:
@@ -59,14 +58,23 @@ def show_result(path: Path, config: RunConfig, result: Mapping[str, Any], *, to_
     classes = result["data"]["class_names"]
     screen.tell(f"Forgetting {what(config, classes)} ({config.data.name}, {config.model.label}, "
                 f"{config.federation.clients} clients, seed {config.seed})")  # fmt: skip
-    head, body = _table(config, result)
+    head, body = model_rows(config, result)
     screen.print(make_table(head, body, left=("model",)))
-    for line in [*_in_words(config, result), *_further(result)]:
+    for line in [*in_words(config, result), *_further(result)]:
         screen.say(line)
     screen.say(f"Everything is in {path}; M_f as a file: fused-ray apply {path} --out model.safetensors")
 
 
-def _table(config: RunConfig, result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def verdict_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """Why the verdict is what it is; without an audit, what can be said all the same."""
+    if result.get("verdict"):
+        sentence = result["verdict_sentence"]
+        yield sentence[:1].upper() + sentence[1:]
+    else:
+        yield from _unjudged(result)
+
+
+def model_rows(config: RunConfig, result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """A model a row: its accuracies, what making it sent, and how long that trained."""
     metrics, sizes, seconds = result["metrics"], result["bytes"], result["seconds"]
     names = [name for name in _COLUMNS if name in metrics["before"]]
@@ -110,7 +118,8 @@ def _unjudged(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"Forgetting: FA went from {before['fa']:.3f} to {after['fa']:.3f}{than}."
 
 
-def _in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
+def in_words(config: RunConfig, result: Mapping[str, Any]) -> Iterator[str]:
+    """What was sent in all, whether it comes off again, and what else holds for the whole run."""
     hashes = result["hash"]
     if not config.retrains:
         yield from totals(result)

@@ -9,12 +9,14 @@ from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from fused_ray.config import RunConfig
 from fused_ray.core.metrics import mixed_accuracies
 from fused_ray.core.process import resident_bytes
 from fused_ray.core.rounds import RoundRecord
+from fused_ray.data.summary import MANY_CLIENTS
 from fused_ray.runs.events import ClientsOver, RoundOver
 from fused_ray.seeding import bits
 from fused_ray.storage import schemas
@@ -30,6 +32,9 @@ class Rows:
 
     def __init__(self, config: RunConfig, data: ImageData, scenario: Scenario) -> None:
         self._config, self._scenario, self._data = config, scenario, data
+        count = len(data.test_labels)
+        self._plain = data.test_labels[: count // 2 if scenario.trigger else count]
+        """True classes of the test images without a trigger."""
         self._lot: NDArray[np.uint64] | None = None
         """By client a random number; the lowest ones are the sample."""
         if config.output.clients == "sample":
@@ -49,6 +54,8 @@ class Rows:
         row["memory"] = resident_bytes()
         row["retries"] = sum(report.attempt - 1 for report in total.reports)
         row["class_accuracy"] = None if predictions is None else self._by_class(predictions)
+        last = record.round == rounds
+        row["confusion"] = self._confusion(predictions) if last and predictions is not None else None
         kept = self._kept(total.reports)
         row["examples_shown"] = self._shown(record, total.reports)
         return RoundOver(
@@ -108,17 +115,38 @@ class Rows:
             found += mixed_accuracies(view, predictions, self._data.test_labels, counts)
         return found
 
+    def _confusion(self, predictions: IntVector) -> list[int] | None:
+        """How many of the test images of `_by_class` are of which class and taken for which [classes * classes]."""
+        classes, true = self._data.classes, self._plain
+        if classes > schemas.MOST_CONFUSED:
+            return None
+        pairs = true * classes + predictions[: len(true)]
+        return [int(count) for count in np.bincount(pairs, minlength=classes**2)]
+
     def _by_class(self, predictions: IntVector) -> list[float | None]:
         """Accuracy on the test images of each class, as they are: copies with a trigger stand behind these."""
-        count = len(self._data.test_labels) // 2 if self._scenario.trigger else len(self._data.test_labels)
-        true = self._data.test_labels[:count]
+        true = self._plain
         size = np.bincount(true, minlength=self._data.classes)
-        right = np.bincount(true, predictions[:count] == true, minlength=self._data.classes)
+        right = np.bincount(true, predictions[: len(true)] == true, minlength=self._data.classes)
         return [float(r / n) if n else None for r, n in zip(right, size, strict=True)]
 
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc)
+
+
+def held(data: ImageData, scenario: Scenario) -> pa.Table:
+    """held.parquet: who holds how many examples of which class, and how many of them must be forgotten."""
+    first = range(min(len(scenario.held), MANY_CLIENTS))
+    labels, names = scenario.train_labels, scenario.client_names
+    own, kept = (parts.take(first).counts(labels, data.classes) for parts in (scenario.held, scenario.retained))
+    columns = {
+        "client": list(first),
+        "client_name": [names[client] if names else None for client in first],
+        "held": own.tolist(),
+        "to_forget": (own - kept).tolist(),
+    }
+    return pa.table(columns, schema=schemas.HELD)
 
 
 def phase_bytes(rounds: list[dict[str, Any]], phase: str) -> dict[str, int]:

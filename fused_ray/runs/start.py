@@ -30,8 +30,8 @@ Listener = Callable[["Progress"], None]
 Look = Callable[[DataConfig], tuple[tuple[int, ...], int] | None]
 
 PLOTS = "output.plots"
-MAY_CHANGE = ("engine.", PLOTS, "output.callbacks", "federation.clients_per_actor", "federation.actor_cpus",
-               "federation.actor_gpus", "federation.actor_labels")  # fmt: skip
+MAY_CHANGE = ("engine.", PLOTS, "output.report", "output.callbacks", "federation.clients_per_actor",
+               "federation.actor_cpus", "federation.actor_gpus", "federation.actor_labels")  # fmt: skip
 """What may differ when a run goes on: nothing that changes a result."""
 
 

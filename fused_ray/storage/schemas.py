@@ -21,6 +21,8 @@ _BOTH = [
 TIME = pa.timestamp("us", tz="UTC")
 """A moment, to the microsecond."""
 _VIEWS = ("ra", "fa", "ca")
+MOST_CONFUSED = 100
+"""Classes of which a table has every pair."""
 METRICS = (*_VIEWS, *(f"{view}_{half}" for half in HALVES for view in _VIEWS))
 """Columns of accuracies."""
 
@@ -47,6 +49,12 @@ ROUNDS = pa.schema(
             "class_accuracy",
             pa.list_(pa.float64()),
             "accuracy on the test images of each class; null where no model is made",
+        ),
+        _field(
+            "confusion",
+            pa.list_(pa.int64()),
+            "in a phase's last round, by true class and then by predicted one, how many test images; null elsewhere, "
+            f"and with more than {MOST_CONFUSED} classes",
         ),
         _field("loss", pa.float64(), "mean training loss an example over the round; null where nobody counted"),
         _field("bytes_up_total", pa.int64(), "protocol bytes that all clients together uploaded, too late or not"),
@@ -93,6 +101,15 @@ CLIENTS = pa.schema(
         _field("bytes_down", pa.int64(), "bytes_down_client by its older name"),
         _field("worker", pa.int64(), "number of the process that computed it, on its node"),
         _field("memory", pa.int64(), "bytes of that process in RAM when the client was done; 0: not told"),
+    ]
+)
+
+HELD = pa.schema(
+    [
+        _field("client", pa.int32(), "client, from 0"),
+        _field("client_name", pa.string(), "what its owner's partition calls it; null where that is its number"),
+        _field("held", pa.list_(pa.int64()), "training examples of each class, by the labels that clients train on"),
+        _field("to_forget", pa.list_(pa.int64()), "those of them that must be forgotten"),
     ]
 )
 

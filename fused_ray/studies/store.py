@@ -40,7 +40,7 @@ def retraining(store: Path, config: RunConfig) -> RunConfig | None:
 
 def _shared(place: Path, config: RunConfig, sections: Mapping[str, Any], fields: Mapping[str, Any]) -> RunConfig:
     values = config.model_dump(mode="json", by_alias=True) | dict(sections)
-    own = {"audit.enabled": False, "output.plots": "none", "output.dir": str(place)}
+    own = {"audit.enabled": False, "output.plots": "none", "output.report": False, "output.dir": str(place)}
     for key, value in {**fields, **own}.items():
         put(values, key, value, place.name)
     return validated(RunConfig, values, source=place.name)

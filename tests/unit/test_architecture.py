@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeding": set(),
     "stopping": {"errors"},
     "types": {"seeding"},
+    "pages": set(),
     "config": {"errors"},
     "data": {"config", "errors", "seeding", "types"},
     "models": {"config", "data", "errors", "seeding"},

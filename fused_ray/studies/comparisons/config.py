@@ -320,6 +320,7 @@ class CompareConfig(StudySettings):
             "seed": seed,
             "audit.enabled": False,
             "output.plots": "none",
+            "output.report": False,
             "output.dir": str(Path(self.output.dir).absolute() / folder),
         }
         for key, value in exchanging(values, {**asked, **settings, **own}).items():

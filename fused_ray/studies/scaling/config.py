@@ -250,6 +250,7 @@ class ScaleConfig(StudySettings):
             "retrain.rounds": 0,
             "audit.enabled": False,
             "output.plots": "none",
+            "output.report": False,
             "output.clients": "all",
         }
         for key, value in exchanging(values, {**payload.settings, **own}).items():

@@ -189,7 +189,13 @@ class SweepConfig(SweepSettings):
         own = {"retrain.rounds": 0, "pretrain.history": False, "pretrain.from": self.model(trial.config).output.dir}
         if trial.config.unlearn.method == "retrain":
             del own["retrain.rounds"]  # what the trial is about
-        own |= {"audit.enabled": False, "output.plots": "none", "output.dir": str(place), **fields}
+        own |= {
+            "audit.enabled": False,
+            "output.plots": "none",
+            "output.report": False,
+            "output.dir": str(place),
+            **fields,
+        }
         for key, value in own.items():
             put(values, key, value, trial.name)
         return validated(RunConfig, values, source=f"trial {trial.name}")

@@ -187,6 +187,7 @@ OTHER: dict[str, str | None] = {
     "engine.prefix_cache_mb": "0",
     "output.dir": "'runs/a: #1 é'",
     "output.plots": "false",
+    "output.report": "false",
     "output.clients": "none",
     "output.clients_sample": None,  # of output.clients=sample alone
     "output.callbacks": None,  # all of them come from elsewhere
