@@ -15,6 +15,7 @@ import typer
 
 from fused_ray import __version__
 from fused_ray.cli import comparisons as cli_compare
+from fused_ray.cli import reports as cli_reports
 from fused_ray.cli import scaling as cli_scale
 from fused_ray.cli import sweeps as cli_sweep
 from fused_ray.cli.options import AsJson, Overrides, Preset
@@ -208,6 +209,7 @@ def data(
         print(f"drew {picture}")
 
 
+app.command()(cli_reports.report)
 app.command(cls=SettingsCommand)(cli_sweep.plan)
 app.add_typer(cli_sweep.app, name="sweep")
 app.add_typer(cli_compare.app, name="compare")

@@ -96,6 +96,15 @@ def model_rows(config: RunConfig, result: Mapping[str, Any]) -> tuple[tuple[str,
     return head, body
 
 
+def summary(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """RA and FA of the model after and of the retrained one, and what all clients sent up for it."""
+    metrics = result["metrics"]
+    retrained = metrics["retrained"] or {"ra": None, "fa": None}
+    own = [sums for phase, sums in result["bytes"].items() if phase not in ("pretrain", "retrain")]
+    accuracies = (metrics["after"]["ra"], metrics["after"]["fa"], retrained["ra"], retrained["fa"])
+    return (*map(number, accuracies), size(sum(sums["up_total"] for sums in own)))
+
+
 def _after(result: Mapping[str, Any]) -> str:
     if not result["adapter"]:
         return f"after: {brief(result['method'])} changed {changed(result['method'])}"

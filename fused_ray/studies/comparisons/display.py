@@ -20,11 +20,12 @@ def show_comparison(directory: ComparisonDirectory, *, to_error: bool = False) -
     """The tables as far as the comparison has come, and what it took."""
     screen, rows = make_screen(to_error), directory.rows
     tables.show(screen, rows, directory.config)
-    for line in _in_words(directory, rows):
+    for line in told(directory, rows):
         screen.say(line)
 
 
-def _in_words(directory: ComparisonDirectory, rows: list[dict[str, Any]]) -> Iterator[str]:
+def told(directory: ComparisonDirectory, rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What is left, what it took, what failed, and where everything is."""
     if older := sum(map(outdated, rows)):
         yield f"{older} of {len(rows)} rows: {OUTDATED}{directory.RESUME} {directory.path}"
     yield from failures(rows)

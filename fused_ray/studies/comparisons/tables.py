@@ -103,7 +103,7 @@ def _rounds(values: Sequence[int]) -> str:
     return f"{statistics.fmean(values):.1f}"
 
 
-def _words(values: Sequence[str]) -> str:
+def words(values: Sequence[str]) -> str:
     """The verdict, and on how many seeds where it is not the same on all; worst first."""
     counts = {word: values.count(word) for word in WORDS if word in values}
     return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{word} {count}" for word, count in counts.items())
@@ -114,7 +114,7 @@ _RA, _FA = _Column("RA", "ra", "ra", spread), _Column("FA", "fa", "fa", spread)
 _IDI = _Column("IDI", "index", "", spread)
 _CA = _Column("CA", "ca", "ca", spread)
 _REST = (
-    _Column("verdict", "verdict", "", _words),
+    _Column("verdict", "verdict", "", words),
     _Column("ReA", "rea", "rea", spread),
     _IDI,
     _Column("MIA (AUC)", "mia_auc", "mia", spread),
@@ -253,7 +253,7 @@ def show(screen: Screen, rows: Rows, config: CompareConfig) -> None:
         for note in layout.notes:
             screen.tell(note)
         screen.say("")
-    for meaning in _meanings(tables, config):
+    for meaning in meanings(tables, config):
         screen.tell(meaning)
 
 
@@ -266,7 +266,7 @@ def _halves(layout: Layout) -> Iterator[Table]:
         yield make_table([layout.head[i] for i in kept], body, _LEFT)
 
 
-def _meanings(tables: Sequence[Layout], config: CompareConfig) -> Iterator[str]:
+def meanings(tables: Sequence[Layout], config: CompareConfig) -> Iterator[str]:
     """A line for each column of the tables."""
     heads = dict.fromkeys(name for layout in tables for name in layout.head)
     for name in heads:
@@ -291,8 +291,8 @@ def markdown(rows: Rows, config: CompareConfig) -> str:
         parts.append("\n".join(lines).rstrip())
     seeds = ", ".join(map(str, config.seeds))
     about = f"Mean and standard deviation over the seeds {seeds}." if len(config.seeds) > 1 else f"Seed {seeds}."
-    meanings = "\n".join(f"- {meaning}" for meaning in _meanings(tables, config))
-    return "\n\n".join([about, *([meanings] if meanings else []), *parts]) + "\n"
+    told = "\n".join(f"- {meaning}" for meaning in meanings(tables, config))
+    return "\n\n".join([about, *([told] if told else []), *parts]) + "\n"
 
 
 def latex(rows: Rows, config: CompareConfig) -> str:
@@ -303,7 +303,7 @@ def latex(rows: Rows, config: CompareConfig) -> str:
         lines += [rf"\begin{{tabular}}{{l{'r' * (len(layout.head) - 1)}}}", r"\toprule"]
         lines += [_ampersands(layout.head), r"\midrule", *map(_ampersands, layout.body)]
         lines += [r"\bottomrule", r"\end{tabular}"]
-        told = (*layout.notes, *(_meanings(tables, config) if layout is tables[0] else ()))
+        told = (*layout.notes, *(meanings(tables, config) if layout is tables[0] else ()))
         lines += [rf"\par {_tex(line)}" for line in told]
         parts.append("\n".join([*lines, r"\end{table}"]))
     return "\n\n".join(parts) + "\n"

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from fused_ray.runs.screen import make_screen
 from fused_ray.studies.scaling import rows, tables
 from fused_ray.studies.scaling.directory import ScalingDirectory
 from fused_ray.studies.status import failed
 
+Rows = list[dict[str, Any]]
+
 
 def show_scaling(directory: ScalingDirectory, *, to_error: bool = False) -> None:
     """The tables of a finished study; of another one its points so far."""
-    screen, config = make_screen(to_error), directory.config
-    if directory.finished:
-        made = [directory.made(name) for name in ("points", "model", "paper")]
-    else:
-        made = [rows.table(rows.by_point(directory.rows, config.held_out), rows.POINTS).to_pylist(), [], []]
-    if made[0]:
-        tables.show(screen, tables.layouts(made[0], made[1], made[2], config))
-    for line in _in_words(directory):
+    screen, (points, model, paper) = make_screen(to_error), made_tables(directory)
+    if points:
+        tables.show(screen, tables.layouts(points, model, paper, directory.config))
+    for line in told(directory):
         screen.say(line)
 
 
-def _in_words(directory: ScalingDirectory) -> Iterator[str]:
+def made_tables(directory: ScalingDirectory) -> tuple[Rows, Rows, Rows]:
+    """The rows of points.parquet, model.parquet and paper.parquet; of an unfinished study its points so far."""
+    if directory.finished:
+        return directory.made("points"), directory.made("model"), directory.made("paper")
+    return rows.table(rows.by_point(directory.rows, directory.config.held_out), rows.POINTS).to_pylist(), [], []
+
+
+def told(directory: ScalingDirectory) -> Iterator[str]:
+    """What failed, what is left, and where everything is."""
     statuses = {(rows.point_of(row).name, row["repeat"]): row["status"] for row in directory.rows}
     for (name, repeat), status in statuses.items():
         if failed(status):

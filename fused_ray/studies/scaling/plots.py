@@ -34,7 +34,7 @@ def draw(directory: ScalingDirectory, points: Rows, form: Plots) -> None:
     figures.draw(directory, pictures, form)
 
 
-def _lines(points: Rows, names: Sequence[str]) -> list[tuple[str, Rows]]:
+def lines(points: Rows, names: Sequence[str]) -> list[tuple[str, Rows]]:
     """The points that have the same of these columns, by what they have."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in points:
@@ -47,7 +47,7 @@ def _seconds(points: Rows) -> Figure:
     """Seconds of a round over clients, with their range: a line per payload, actors and nodes."""
     figure = figures.new(7.0, 5.0)
     axes = figure.subplots()
-    for number, (title, group) in enumerate(_lines(points, ("payload", "actors", "nodes"))):
+    for number, (title, group) in enumerate(lines(points, ("payload", "actors", "nodes"))):
         group = sorted(group, key=lambda row: row["clients"])
         middle = [row["seconds"] for row in group]
         below = [row["seconds"] - row["least"] for row in group]
@@ -70,7 +70,7 @@ def _efficiency(points: Rows) -> Figure | None:
     numbers = count()  # all lines are in one legend
     for axes, (kind, fixed) in zip(panels, kinds.items(), strict=True):
         compared = [row for row in rows if row[kind] is not None]
-        for title, group in _lines(compared, (fixed, "payload")):
+        for title, group in lines(compared, (fixed, "payload")):
             group = sorted(group, key=lambda row: (row["actors"], row["nodes"]))
             axes.plot(
                 [row["actors"] for row in group],

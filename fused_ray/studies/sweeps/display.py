@@ -10,7 +10,7 @@ from fused_ray.runs.screen import make_screen
 from fused_ray.studies.display import failures
 from fused_ray.studies.sweeps import tables
 from fused_ray.studies.sweeps.directory import SweepDirectory
-from fused_ray.studies.sweeps.front import cases, settled
+from fused_ray.studies.sweeps.front import Case, cases, settled
 
 if TYPE_CHECKING:
     pass
@@ -23,16 +23,20 @@ def show_sweep(directory: SweepDirectory, *, to_error: bool = False) -> None:
         table = directory.path / "table.md"
         screen.say(table.read_text(encoding="utf-8") if table.exists() else f"Not finished: {directory.how_to_go_on}")
         return
-    rows, config = directory.rows, directory.config
-    found = cases(rows, config.ra_margin, config.fa_margin, config.draws)
-    if directory.finished:
-        found = [settled(case, directory.result["cases"]) for case in found]
-    tables.show(screen, found, config.base)
-    for line in (*tables.failures(rows), *_in_words(directory)):
+    tables.show(screen, found_cases(directory), directory.config.base)
+    for line in (*tables.failures(directory.rows), *told(directory)):
         screen.say(line)
 
 
-def _in_words(directory: SweepDirectory) -> Iterator[str]:
+def found_cases(directory: SweepDirectory) -> list[Case]:
+    """What the trials say so far, with verdicts and recommendations where the sweep is finished."""
+    config = directory.config
+    found = cases(directory.rows, config.ra_margin, config.fa_margin, config.draws)
+    return [settled(case, directory.result["cases"]) for case in found] if directory.finished else found
+
+
+def told(directory: SweepDirectory) -> Iterator[str]:
+    """What is left, what failed, and where everything is."""
     trials = {row["trial"]: row["status"] for row in directory.rows}
     yield from failures([row for row in directory.rows if row["last"]])
     if not directory.finished:

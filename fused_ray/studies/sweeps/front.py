@@ -16,6 +16,7 @@ from typing import Any
 
 from fused_ray.config.parts.methods import METHOD_SECTIONS
 from fused_ray.runs.screen import size
+from fused_ray.studies.pareto import unbeaten
 from fused_ray.studies.status import DONE
 from fused_ray.studies.sweeps.rows import ACCURACIES
 
@@ -210,11 +211,7 @@ def pareto(settings: Sequence[Setting]) -> list[Setting]:
     def figures(setting: Setting) -> tuple[float, float, float]:
         return -setting.by("ra"), setting.by("fa"), setting["bytes_up_total"]
 
-    front: list[Setting] = []
-    for setting in sorted(settings, key=figures):
-        own = figures(setting)
-        if not any(all(a <= b for a, b in zip(figures(other), own, strict=True)) for other in front):
-            front.append(setting)  # whoever beats it, or equals it, comes before it in this order
+    front = unbeaten(settings, figures)
     return sorted(front, key=lambda setting: (setting["bytes_up_total"], *figures(setting)))
 
 

@@ -61,7 +61,7 @@ def layouts(cases: Sequence[Case], base: RunConfig) -> Iterator[Layout]:
             f"{title}: Pareto front of RA, FA and bytes over all rounds I",
             (*head, *map(further.heading, own)),
             tuple((*_row(setting, keys, clocked), *_further(case.verdict(setting), own)) for setting in case.front),
-            (_recommendation(case), *(_audited(each, base) for each in case.audited), *_meanings(case, base)),
+            (recommendation(case), *(_audited(each, base) for each in case.audited), *_meanings(case, base)),
             len(keys),
         )
 
@@ -100,7 +100,8 @@ def _notes(case: Case) -> Iterator[str]:
         yield f"Retrained without the data: RA {first['ra_retrained']:.3f}, FA {first['fa_retrained']:.3f}."
 
 
-def _recommendation(case: Case) -> str:
+def recommendation(case: Case) -> str:
+    """What a case recommends, or why nothing."""
     best = case.recommended
     if best is None:
         return case.reason

@@ -17,7 +17,7 @@ from fused_ray.core.deployment import drawn
 from fused_ray.errors import ConfigError, FusedRayError, Interrupted, RunDirectoryError
 from fused_ray.models.cost import cost
 from fused_ray.runs.clock import Simulated, imagined
-from fused_ray.runs.report import _in_words as in_words
+from fused_ray.runs.report import in_words
 from fused_ray.studies.status import DONE
 from fused_ray.studies.sweeps.front import cases
 from fused_ray.studies.sweeps.rows import SCHEMA, TIMES, of_trial

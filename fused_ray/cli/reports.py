@@ -1,0 +1,29 @@
+"""`fused-ray report`: results to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Results = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Of runs and studies.", show_default=False)]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Where to write it; unset: report.html in the folder of the only result, of several in this folder.",
+        show_default=False,
+    ),
+]
+
+
+def report(paths: Results, out: Out = None) -> None:
+    """Write results as one HTML file to look at: a run, a comparison, a sweep, a scaling study, or several of them.
+
+    It holds all that it shows and loads nothing. No images are in it. A finished run has one already, unless
+    output.report is false.
+    """
+    from fused_ray.studies.pages import write
+
+    print(f"wrote {write(paths, out)}")
