@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fused_ray.pages.parts import Chart
 from fused_ray.pages.svg import (
+    LETTER,
     WIDTH,
     Scale,
     Show,
@@ -154,7 +155,7 @@ def bars(
         ends = sorted((scale(bar.value), scale(low if log else 0.0)))
         tip = bar.tip or f"{bar.name}: {bar.shown}"
         drawn += [
-            words(shortened(bar.name, int((left - 6) / 5.6)), left - 6, y + 12, "end"),
+            words(shortened(bar.name, int((left - 6) / LETTER)), left - 6, y + 12, "end"),
             element("rect", x=ends[0], y=y, width=max(1.0, ends[1] - ends[0]), height=16.0, rx=2,
                     class_=f"b s{1 if bar.marked else 0}", data_tip=tip),
             words(bar.shown, ends[1] + 5, y + 12),
@@ -184,16 +185,18 @@ def heat(
     left = room_for(rows, 96) + 14
     wide = (WIDTH - left - 4) / len(columns)
     tall = min(26.0, max(9.0, wide)) if len(rows) > 12 else 24.0
-    upright = wide < 5.6 * max(map(len, columns)) + 4
-    top = 20 + (min(90.0, 8 + 5.6 * max(map(len, columns))) if upright else 14)
+    upright = wide < LETTER * max(map(len, columns)) + 4
+    top = 20 + (min(90.0, 8 + LETTER * max(map(len, columns))) if upright else 14)
     drawn = [words(across, (left + WIDTH) / 2, 12, "middle", "axis"), words(down, 2, 12, "start", "axis")]
-    fits = all(5.6 * len(text) <= wide - 2 for line in shown for text in line) and tall >= 12
+    fits = all(LETTER * len(text) <= wide - 2 for line in shown for text in line) and tall >= 12
     edge = set(outlined)
     for number, name in enumerate(columns):
         drawn.append(_column(name, left + wide * (number + 0.5), top - 5, upright))
     for y, (row, line) in enumerate(zip(rows, values, strict=True)):
         if tall >= 9:
-            drawn.append(words(shortened(row, int((left - 18) / 5.6)), left - 6, top + tall * (y + 0.5) + 3.8, "end"))
+            drawn.append(
+                words(shortened(row, int((left - 18) / LETTER)), left - 6, top + tall * (y + 0.5) + 3.8, "end")
+            )
         for x, value in enumerate(line):
             if value is not None:
                 share = (value - low) / (high - low)
@@ -235,7 +238,7 @@ def shares(
     scale = Scale(0.0, 1.0, left, WIDTH - 6)
     for number, (row, line) in enumerate(zip(rows, values, strict=True)):
         y, so_far = 6 + 22.0 * number, 0.0
-        drawn.append(words(shortened(row, int((left - 6) / 5.6)), left - 6, y + 12, "end"))
+        drawn.append(words(shortened(row, int((left - 6) / LETTER)), left - 6, y + 12, "end"))
         for part, (name, value) in enumerate(zip(names, line, strict=True)):
             box = {"x": scale(so_far), "y": y, "width": max(0.0, scale(so_far + value) - scale(so_far)), "height": 16.0}
             drawn.append(element("rect", **box, class_=f"b s{part % 8}", data_tip=f"{row}: {name} {value:.1%}"))

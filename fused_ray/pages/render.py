@@ -15,7 +15,9 @@ from fused_ray.pages.parts import Part, Subject, worth
 GENERATOR = "fused_ray report"
 """What a page says that it is; a file that says so may be replaced by another report."""
 _HERE = Path(__file__).parent
-_TONES = {"forgotten": "good", "shallow": "fair", "not forgotten": "bad", "damaged": "bad"}
+_GOOD, _BAD, _NONE = ("forgotten",), ("not forgotten", "damaged"), ("vacuous", "unjudged")
+_TONES = dict.fromkeys(_GOOD, "good") | {"shallow": "fair"} | dict.fromkeys(_BAD, "bad") | dict.fromkeys(_NONE, "none")
+"""How a verdict is coloured: a class of the style sheet."""
 
 
 def render(title: str, subjects: Sequence[Subject], overview: Sequence[Part] = ()) -> str:
@@ -35,7 +37,7 @@ def render(title: str, subjects: Sequence[Subject], overview: Sequence[Part] = (
 @cache
 def _template() -> Template:
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
-    environment.globals |= {"worth": worth, "grouped": _grouped, "tone": _tone}
+    environment.globals |= {"worth": worth, "grouped": _grouped, "tones": _TONES}
     return environment.get_template("page.html")
 
 
@@ -43,7 +45,3 @@ def _grouped(parts: Sequence[Part]) -> Iterator[tuple[bool, list[Part]]]:
     """Charts that follow each other stand side by side."""
     for charts, group in groupby(parts, key=lambda part: part.KIND == "chart"):
         yield charts, list(group)
-
-
-def _tone(verdict: str) -> str:
-    return _TONES.get(verdict, "none") if verdict else ""

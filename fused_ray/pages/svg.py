@@ -10,8 +10,8 @@ from html import escape
 from markupsafe import Markup
 
 WIDTH = 400.0
-"""Of every chart, in its own units; a letter is some 5.6 wide at the size that text has there."""
-LETTER = 5.6
+"""Of every chart, in its own units; a letter is at most some 6.4 wide at the size that text has there."""
+LETTER = 6.4
 SERIES = 8
 """Colours and markers that the style sheet has."""
 
@@ -100,7 +100,7 @@ class Scale:
     def _steps(self, most: int) -> list[float]:
         whole = (self.high - self.low) / most
         size = 10.0 ** math.floor(math.log10(whole))
-        step = next(size * part for part in (1, 2, 5, 10) if size * part >= whole)
+        step = next(size * part for part in (1, 2, 2.5, 5, 10) if size * part >= whole)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]

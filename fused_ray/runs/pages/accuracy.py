@@ -11,7 +11,7 @@ from fused_ray.pages.charts import Axis, Point, Series
 from fused_ray.pages.parts import Chart, Part, Section, Table, Tile, Tiles, Words
 from fused_ray.runs.pages.known import MODELS, NOT_RECORDED, Known
 from fused_ray.runs.remaining import told
-from fused_ray.runs.report import model_rows, totals
+from fused_ray.runs.report import model_rows
 from fused_ray.runs.screen import number, size
 
 ACCURACIES = {"ra": "kept data (RA)", "fa": "forgotten data (FA)", "ca": "overlap (CA)"}
@@ -52,10 +52,7 @@ def models(known: Known) -> Section:
     head, body = model_rows(known.config, known.result)
     return Section(
         "Before, after, retrained",
-        [
-            Table("The models on the test set", tuple(name.replace("\n", " ") for name in head), body),
-            Words([" ".join(line.split()) for line in totals(known.result)], listed=True),
-        ],
+        [Table("The models on the test set", tuple(name.replace("\n", " ") for name in head), body)],
     )
 
 

@@ -57,8 +57,10 @@ class Known:
 
     @property
     def forgotten_classes(self) -> Sequence[int]:
-        """What is forgotten as whole classes; none in other scenarios."""
-        return self.config.forget.classes or () if self.config.forget.scenario in ("class", "exclusive") else ()
+        """What is forgotten as whole classes; none where the scenario is about something else."""
+        whole = {"class": None, "exclusive": 1}
+        scenario = self.config.forget.scenario
+        return self.config.forget_classes[: whole[scenario]] if scenario in whole else ()
 
     @cached_property
     def last(self) -> dict[str, Row]:

@@ -21,7 +21,8 @@ def price(known: Known) -> Section:
     parts: list[Part] = [*charts.only(_bytes(sent), _seconds(result, sent))]
     parts.append(_table(known, sent))
     parts += list(_forgotten(result))
-    parts.append(Words([" ".join(line.split()) for line in in_words(known.config, result)], listed=True))
+    lines = [line if line[0] != " " else f"The same {line.strip()}" for line in in_words(known.config, result)]
+    parts.append(Words(lines, listed=True))
     return Section("Price against retraining", parts)
 
 

@@ -26,11 +26,11 @@ Rows = Sequence[Mapping[str, Any]]
 def subject(directory: ComparisonDirectory) -> Subject:
     """Everything that is told of a comparison, as far as it has come."""
     rows, config = directory.rows, directory.config
-    about = f"{len(config.methods)} methods, {len(config.scenarios)} scenarios, {len(config.seeds)} seeds"
+    about = f"{len(config.methods)} method(s), {len(config.scenarios)} scenario(s), {len(config.seeds)} seed(s)"
     here = in_words(str(directory.path))
     lines = [in_words(line) for line in told(directory, rows)]
     return Subject(
-        title=f"Comparison of {len(config.methods)} methods",
+        title=f"Comparison of {len(config.methods)} method(s)",
         kind="comparison",
         about=f"{about}; {here}",
         leading=[Tiles(list(_tiles(rows))), Words(lines, listed=True)],

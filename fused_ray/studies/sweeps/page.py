@@ -126,7 +126,7 @@ def _heat(settings: Sequence[Setting], name: str, down: _Swept, across: _Swept) 
     names = {"down": short(down[0]), "across": short(across[0])}
     title = f"{_ACCURACIES[name]} over {names['down']} and {names['across']}"
     about = "Mean over all else that was swept, after the last round."
-    return charts.heat(title, about, rows, columns, means, shown=shown, **names)
+    return charts.heat(title, about, rows, columns, means, shown=shown, across=names["across"], down=names["down"])
 
 
 def _values(settings: Sequence[Setting], key: str) -> list[str]:
