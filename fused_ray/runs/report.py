@@ -186,18 +186,18 @@ def _imagined(deployment: Mapping[str, Any] | None) -> Iterator[str]:
     """How long it would take on the deployment's devices."""
     if deployment is None:
         return
-    seconds, until = map(_imagined_time, (deployment["simulated_seconds"], deployment["seconds_to_forget"]))
+    seconds, until = map(imagined_time, (deployment["simulated_seconds"], deployment["seconds_to_forget"]))
     after = deployment["rounds_to_forget"]
     line = f"On {deployment['profile']} (simulated): {seconds} in all"
     if waited := deployment["waited_seconds"]:
-        line += f", {_imagined_time(waited)} of them waiting for clients"
+        line += f", {imagined_time(waited)} of them waiting for clients"
     if after is None:
         yield f"{line}; not forgotten for three rounds"
     else:
         yield f"{line}; forgotten from round {after} on, after {until}"
 
 
-def _imagined_time(seconds: float | None) -> str:
+def imagined_time(seconds: float | None) -> str:
     """A simulated time for people; some are far below a second."""
     if seconds is None:
         return "a time not known"

@@ -99,7 +99,7 @@ def _timed(clients: int, actors: int, seconds: float) -> dict[str, Any]:
 
 def scaling(place: Path) -> Path:
     """Two numbers of clients on one and on two actors; without a cost model, as before the end."""
-    values = {"points": [{"clients": [4, 8], "actors": [1, 2]}], "base": {"engine": {"backend": "local"}}}
+    values = {"points": [{"clients": [4, 8], "actors": [1, 2]}]}
     directory = ScalingDirectory.create(place, ScaleConfig.from_dict(values))
     measured = [_timed(4, 1, 2.0), _timed(8, 1, 4.0), _timed(4, 2, 1.25), _timed(8, 2, 2.5)]
     return _written(directory, scaling_rows.table(measured, scaling_rows.MEASURED))

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from fused_ray import load_run
+from fused_ray import CompareConfig, RunConfig, ScaleConfig, SweepConfig, load_run
 from fused_ray.cli.app import main
 from fused_ray.pages.parts import Section, Subject, Table, Words, worth
 from fused_ray.pages.render import render
+from fused_ray.runs.directory import RunDirectory
+from fused_ray.runs.execute import written
+from fused_ray.runs.pages import run as pages
 from fused_ray.runs.pages.run import subject
 from fused_ray.runs.screen import number, size
 from tests.pages import results
@@ -129,11 +132,17 @@ def test_every_round_tells_its_figures_on_request(made: Path) -> None:
 
 
 def test_it_is_not_written_where_it_is_not_wanted_nor_for_the_runs_of_a_study(tmp_path: Path) -> None:
-    from fused_ray import CompareConfig, SweepConfig
-
     swept = SweepConfig.from_dict({"space": {"unlearn.layers": {"grid": [1, 2]}}})
     compared = CompareConfig.from_dict({"methods": ["fused"], "scenarios": ["class"], "seeds": [0]})
-    assert not any(config.output.report for config in (*swept.runs, *compared.runs))
+    scaled = ScaleConfig.from_dict({"points": [{"clients": [4, 8]}], "base": {"engine": {"backend": "local"}}})
+    runs = [swept.run(trial) for trial in swept.trials] + [swept.model(swept.base), *scaled.runs]
+    runs += [config for cell in compared.cells for config in (cell.config, cell.base) if config is not None]
+    assert len(runs) > 6
+    assert not any(config.output.report for config in runs)
+    settings = RunConfig.from_dict({"output": {"report": False, "dir": str(tmp_path / "run")}})
+    directory = RunDirectory.create(tmp_path / "run", settings)
+    written(directory, {}, settings.output.report, pytest.fail)
+    assert not (tmp_path / "run" / "report.html").exists()
 
 
 def test_the_same_results_give_the_same_file(made: Path) -> None:
@@ -250,13 +259,10 @@ def test_what_cannot_be_reported_is_one_line(made: Path, tmp_path: Path, capsys:
 
 
 def test_a_page_that_cannot_be_made_does_not_lose_the_run(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fused_ray.runs.execute import written
-    from fused_ray.runs.pages import run as page
-
     def broken(*_: Any) -> None:
         raise KeyError("no such figure")
 
-    monkeypatch.setattr(page, "subject", broken)
+    monkeypatch.setattr(pages, "subject", broken)
     told: list[str] = []
     written(load_run(made), load_run(made).result, True, told.append)
     assert told == ["there is no report.html: KeyError: 'no such figure'"]

@@ -65,13 +65,9 @@ def by_class(known: Known) -> Section:
     rows = [(name, *(number(found[m][c]) for m in shown)) for c, name in enumerate(names)]
     parts: list[Part] = []
     if len(names) <= MOST_CLASSES:
-        series = [
-            Series(m, [
-                Point(c, found[m][c], f"{name}\n{m} {number(found[m][c])}")
-                for c, name in enumerate(names) if found[m][c] is not None
-            ], joined=False, hollow=m == "before")
-            for m in shown
-        ]  # fmt: skip
+        points = {m: [Point(c, value, f"{names[c]}\n{m} {number(value)}") for c, value in enumerate(found[m])
+                      if value is not None] for m in shown}  # fmt: skip
+        series = [Series(m, points[m], joined=False, hollow=m == "before", style=MODELS[m]) for m in shown]
         about = "Accuracy of each model on the test images of each class, by the class's number."
         axes = Axis("class", limits=(-0.5, len(names) - 0.5)), Axis("accuracy", limits=(-0.04, 1.04))
         parts += charts.only(charts.points("Accuracy by class", about, series, *axes))

@@ -9,11 +9,11 @@ from typing import Any
 from fused_ray.pages import charts
 from fused_ray.pages.charts import Axis, Bar, Point, Series
 from fused_ray.pages.parts import Chart, Part, Section, Table, Terms, Words
-from fused_ray.runs.pages.known import Known
+from fused_ray.runs.pages.known import MODELS, Known
 from fused_ray.runs.screen import number, size
 
 _READINGS = {"mean": "change per parameter", "sum": "change in all", "relative": "change / own size"}
-_STYLES = {"before": 2, "after": 0, "retrained": 1, "shuffled": 3}
+_STYLES = {**MODELS, "shuffled": 3}
 
 
 def layers(known: Known) -> Section:

@@ -14,8 +14,8 @@ from fused_ray.runs.earlier import earlier_run
 from fused_ray.runs.rows import rows_of
 
 Row = Mapping[str, Any]
-MODELS = ("before", "after", "retrained")
-"""A run's models, in the order of tables."""
+MODELS = {"before": 2, "after": 0, "retrained": 1}
+"""A run's models in the order of tables, each with its colour and shape in charts."""
 NOT_RECORDED = "not recorded by the version that made this run"
 
 

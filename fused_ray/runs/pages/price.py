@@ -10,7 +10,7 @@ from fused_ray.pages import charts
 from fused_ray.pages.charts import Bar
 from fused_ray.pages.parts import Chart, Part, Section, Table, Words
 from fused_ray.runs.pages.known import Known
-from fused_ray.runs.report import in_words
+from fused_ray.runs.report import imagined_time, in_words
 from fused_ray.runs.screen import size
 
 
@@ -68,23 +68,10 @@ def _forgotten(result: Mapping[str, Any]) -> Iterator[Part]:
     if there is None:
         yield Words(["Seconds to forget on real devices: set deployment.profile, and they are told here."])
         return
-    rows = [
-        (
-            "this method",
-            _told(there["simulated_seconds"]),
-            _told(there["rounds_to_forget"], ""),
-            _told(there["seconds_to_forget"]),
-        ),
-        (
-            "retraining",
-            _told(there.get("retrain_seconds")),
-            _told(there.get("retrain_rounds_to_forget"), ""),
-            _told(there.get("retrain_seconds_to_forget")),
-        ),
-    ]
-    head = ("", "in all", "rounds to forget", "time to forget")
+    rows = []
+    for who, prefix, whole in (("this method", "", "simulated_seconds"), ("retraining", "retrain_", "retrain_seconds")):
+        rounds, until = (there.get(f"{prefix}{name}_to_forget") for name in ("rounds", "seconds"))
+        forgotten = ("-", "-") if rounds is None else (str(rounds), imagined_time(until))
+        rows.append((who, imagined_time(there.get(whole)), *forgotten))
+    head = ("by", "in all", "rounds to forget", "time to forget")
     yield Table(f"On {there['profile']} (simulated)", head, rows)
-
-
-def _told(value: float | None, unit: str = " s") -> str:
-    return "-" if value is None else f"{value:.3g}{unit}" if unit else str(value)
