@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Results = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Of runs and studies.", show_default=False)]
+Results = Annotated[list[Path], typer.Argument(metavar="PATH", help="Directories of runs and studies.", show_default=False)]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -21,8 +21,7 @@ Out = Annotated[
 def report(paths: Results, out: Out = None) -> None:
     """Write results as one HTML file to look at: a run, a comparison, a sweep, a scaling study, or several of them.
 
-    It holds all that it shows and loads nothing. No images are in it. A finished run has one already, unless
-    output.report is false.
+    It holds all that it shows, loads nothing, and has no images of the data. A run has written its own already.
     """
     from fused_ray.studies.pages import write
 

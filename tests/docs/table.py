@@ -136,6 +136,8 @@ ROWS = (
     Row("docs/scaling.md", "fused-ray scale examples/scale.yaml", "checked", "README.md has it, too"),
     Row("docs/scaling.md", "# mine.yaml", "runs"),
     Row("docs/scaling.md", "fused-ray scale mine.yaml", "runs"),
+    Row("docs/report.md", "fused-ray report RUN", "checked", "of results of your own"),
+    Row("docs/report.md", "fused-ray report runs/demo", "checked", "README.md has it, too"),
     Row("docs/participation.md", "# fewer.yaml", "runs"),
     Row("docs/participation.md", "fused-ray run fewer.yaml", "runs"),
     Row("docs/participation.md", "fused-ray compare examples/participation.yaml --set base.unlearn", "checked", _HOURS),
