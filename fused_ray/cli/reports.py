@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-Results = Annotated[list[Path], typer.Argument(metavar="PATH", help="Directories of runs and studies.", show_default=False)]
+Results = Annotated[
+    list[Path], typer.Argument(metavar="PATH", help="Directories of runs and studies.", show_default=False)
+]
 Out = Annotated[
     Path | None,
     typer.Option(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup
 
 from fused_ray.pages.parts import Chart
 from fused_ray.pages.svg import (
@@ -67,12 +69,14 @@ class Axis:
     show: Show = plain
     limits: tuple[float, float] | None = None
     """Its ends; unset: the figures with some room."""
+    whole: bool = False
+    """Whether there is nothing between two whole numbers."""
 
     def scale(self, values: Sequence[float], start: float, end: float) -> Scale:
         """Where figures are on it."""
         if self.limits is not None:
-            return Scale(*self.limits, start, end, self.log)
-        return Scale.over(values, start, end, self.log)
+            return Scale(*self.limits, start, end, self.log, self.whole)
+        return replace(Scale.over(values, start, end, self.log), whole=self.whole)
 
 
 def points(
@@ -91,10 +95,12 @@ def points(
     drawn = [*beside(up, left, right, y.label, y.show), *below(across, _TOP, bottom, x.label, x.show)]
     for place, one in enumerate(shown):
         drawn += _drawn(one, place if one.style is None else one.style, across, up)
-    legend = [(one.name, sign(_style(one, place), one.joined, one.hollow)) for place, one in enumerate(shown)]
+    legend: dict[str, Markup] = {}
+    for place, one in enumerate(shown):
+        legend.setdefault(one.name, sign(_style(one, place), one.joined, one.hollow))
     if rules and against:
-        legend.append((against, dashed()))
-    return Chart(picture(title, description, height, drawn), title, legend)
+        legend[against] = dashed()
+    return Chart(picture(title, description, height, drawn), title, tuple(legend.items()))
 
 
 def _style(one: Series, place: int) -> int:

@@ -74,6 +74,7 @@ class Scale:
     start: float
     end: float
     log: bool = False
+    whole: bool = False
 
     @classmethod
     def over(cls, values: Iterable[float], start: float, end: float, log: bool = False, room: float = 0.05) -> Scale:
@@ -101,6 +102,7 @@ class Scale:
         whole = (self.high - self.low) / most
         size = 10.0 ** math.floor(math.log10(whole))
         step = next(size * part for part in (1, 2, 2.5, 5, 10) if size * part >= whole)
+        step = max(1.0, math.ceil(step)) if self.whole else step
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]

@@ -18,6 +18,7 @@ from tests.pages import results
 from tests.pages.chromium import PROGRAM, Page, in_a_tab
 
 pytestmark = [
+    pytest.mark.timeout(900),
     pytest.mark.slow,
     pytest.mark.skipif(PROGRAM is None, reason="chromium is not installed: apt-get install chromium"),
 ]
@@ -63,7 +64,7 @@ def test_a_page_is_quiet_and_fits_every_window(pages: dict[str, Path], kind: str
                 assert await page.value("document.documentElement.scrollWidth <= innerWidth")
                 background = await page.value("getComputedStyle(document.body).backgroundColor")
                 assert background == ("rgb(16, 21, 27)" if dark else "rgb(244, 246, 249)")
-                if AXE:
+                if AXE and (width, dark) in ((1280, False), (390, True)):
                     await page.value(Path(AXE).read_text() + "; true")
                     rules = "axe.run().then(found => found.violations.map(each => [each.impact, each.id, each.help]))"
                     assert await page.value(rules) == []

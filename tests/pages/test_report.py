@@ -224,7 +224,10 @@ def test_a_scaling_study_has_its_points_and_efficiencies(tmp_path: Path) -> None
     assert efficiency["strong", "8", "2"] == "0.80"  # 4 s / (2 x 2.5 s)
     assert efficiency["weak", "8", "2"] == "0.80"  # 2 s / 2.5 s
     assert "8 clients, 2 actors, lenet\n2.5 s (2.5 to 2.5)" in page.charts["Seconds of a round by clients (log scales)"]
-    assert "8 clients, 2 actors, lenet: train 50.0%" in page.charts["Share of a round's seconds"]
+    assert (
+        "8 / 2 / 1 / lenet: train 50.0%"
+        in page.charts["Share of a round's seconds, by clients / actors / nodes / payload"]
+    )
 
 
 def test_several_results_stand_in_one_file(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def by_class(known: Known) -> Section:
                       if value is not None] for m in shown}  # fmt: skip
         series = [Series(m, points[m], joined=False, hollow=m == "before", style=MODELS[m]) for m in shown]
         about = "Accuracy of each model on the test images of each class, by the class's number."
-        axes = Axis("class", limits=(-0.5, len(names) - 0.5)), Axis("accuracy", limits=(-0.04, 1.04))
+        axes = Axis("class", limits=(-0.5, len(names) - 0.5), whole=True), Axis("accuracy", limits=(-0.04, 1.04))
         parts += charts.only(charts.points("Accuracy by class", about, series, *axes))
     marked = [c for c in known.forgotten_classes if c < len(names)]
     caption = "Accuracy on the test images of each class" + ("; what is forgotten is marked" if marked else "")
@@ -146,7 +146,7 @@ def _rounds(
         series.append(Series(ACCURACIES[name], points, style=style, rule=rule))
     title = f"Accuracy by round: {schedule.title(phase)}"
     about = "Accuracy on the test set after each round" + (", from the model before (round 0)." if own else ".")
-    x = Axis("round (0: before)" if own else "round", limits=_ends(series))
+    x = Axis("round (0: before)" if own else "round", limits=_ends(series), whole=True)
     return charts.points(
         title, about, series, x, Axis("accuracy", limits=(-0.04, 1.04)), against="where retraining ends"
     )

@@ -88,8 +88,8 @@ def _relearning(report: Mapping[str, Any]) -> Chart | None:
     if series and before:
         series[0] = Series(series[0].name, series[0].points, style=series[0].style, rule=before["fa"]["weighted"] / 2)
     about = "FA after each step of training on the forgotten data again; who forgot learns as fast as a retrained one."
-    return charts.points("Relearning: FA by step", about, series, Axis("step"), Axis("FA", limits=(-0.04, 1.04)),
-                         against="half of FA before")  # fmt: skip
+    axes = Axis("step", whole=True), Axis("FA", limits=(-0.04, 1.04))
+    return charts.points("Relearning: FA by step", about, series, *axes, against="half of FA before")
 
 
 def _recovery(report: Mapping[str, Any]) -> Chart | None:
@@ -118,9 +118,8 @@ def _stages(report: Mapping[str, Any]) -> Iterator[Chart | None]:
             ]
             series.append(Series(name, points, style=_STYLES[name]))
     about = "Information that each stage has of what must be forgotten, by linear probes, mean over the draws."
-    yield charts.points("Index by stage: information, nats", about, series,
-                        Axis("stage", show=lambda place: names[int(place)] if place in range(len(names)) else ""),
-                        Axis("nats"))  # fmt: skip
+    stages = Axis("stage", whole=True, show=lambda place: names[int(place)] if place in range(len(names)) else "")
+    yield charts.points("Index by stage: information, nats", about, series, stages, Axis("nats"))
 
 
 def _measures(report: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

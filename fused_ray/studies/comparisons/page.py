@@ -11,6 +11,7 @@ from fused_ray.audit.verdict import WORDS
 from fused_ray.pages import charts
 from fused_ray.pages.charts import Axis, Bar, Point, Series
 from fused_ray.pages.parts import Chart, Part, Section, Subject, Table, Tile, Tiles, Words
+from fused_ray.runs.figures import accuracy_limits
 from fused_ray.runs.pages.setting import machine, repeat
 from fused_ray.runs.screen import number, size
 from fused_ray.storage.mirror import in_words
@@ -119,7 +120,9 @@ def _plane(scenario: str, means: Sequence[_Mean], styles: Mapping[str, int], row
             tip = f"{name}\nRA {number(ra)}, FA {number(fa)}"
             series.append(Series(name, [Point(fa, ra, tip)], joined=False, hollow=True, style=style))
     about = "A point per method, mean over seeds; left is more forgotten, up is more kept."
-    x, y = Axis("forgotten data (FA), lower is better"), Axis("kept data (RA), higher is better")
+    points = [point for one in series for point in one.points]
+    x = Axis("forgotten data (FA), lower is better", limits=accuracy_limits(point.x for point in points))
+    y = Axis("kept data (RA), higher is better", limits=accuracy_limits(point.y for point in points))
     return charts.points(f"{scenario}: kept against forgotten", about, series, x, y)
 
 

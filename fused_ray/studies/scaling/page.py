@@ -59,10 +59,11 @@ def _curves(points: Rows) -> Iterator[Section]:
     yield Section("Seconds of a round" + (", and the fitted model" if fitted else ""), parts)
     if efficiency := charts.only(*(_efficiency(points, kind) for kind in ("strong", "weak"))):
         yield Section("Strong and weak scaling", efficiency)
-    names = [_name(row) for row in points]
+    names = [f"{row['clients']:,} / {row['actors']} / {row['nodes']} / {row['payload']}" for row in points]
     shares = [[row[part] for part in PARTS] for row in points]
+    title = "Share of a round's seconds, by clients / actors / nodes / payload"
     about = "A bar per point, cut into what an average round's seconds went to."
-    yield Section("What the seconds go to", [charts.shares("Share of a round's seconds", about, names, PARTS, shares)])
+    yield Section("What the seconds go to", [charts.shares(title, about, names, PARTS, shares)])
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -77,7 +78,7 @@ def _seconds(points: Rows, fitted: bool) -> Chart | None:
         rows = sorted(group, key=lambda row: row["clients"])
         series.append(Series(title, [_measured(row) for row in rows], style=style))
         known = [_modelled(row) for row in rows if fitted and row["predicted"] is not None]
-        series.append(Series(f"{title}: by the model", known, style=style, joined=False, hollow=True))
+        series.append(Series("by the model", known, style=style, joined=False, hollow=True))
     about = "Median seconds of a round with their range, over clients; hollow: by the fitted model. Log scales."
     axes = Axis("clients", log=True), Axis("seconds", log=True)
     return charts.points("Seconds of a round by clients (log scales)", about, series, *axes, height=300)
@@ -126,6 +127,6 @@ def _efficiency(points: Rows, kind: str) -> Chart | None:
     highest = max(1.05, *(row[kind] for row in rows)) * 1.04
     about, axes = (
         "Efficiency by the number of actors; 1 is perfect.",
-        (Axis("actors"), Axis("efficiency", limits=(0.0, highest))),
+        (Axis("actors", whole=True), Axis("efficiency", limits=(0.0, highest))),
     )
     return charts.points(f"{kind} scaling: efficiency", about, series, *axes)

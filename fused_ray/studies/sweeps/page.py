@@ -10,6 +10,7 @@ from itertools import combinations
 from fused_ray.pages import charts
 from fused_ray.pages.charts import Axis, Point, Series
 from fused_ray.pages.parts import Chart, Code, Section, Subject, Table, Tile, Tiles, Words
+from fused_ray.runs.figures import accuracy_limits
 from fused_ray.runs.pages.setting import machine, repeat
 from fused_ray.runs.screen import number, size
 from fused_ray.storage.mirror import in_words
@@ -39,12 +40,17 @@ def subject(directory: SweepDirectory) -> Subject:
         kind="sweep",
         about=f"{config.base.data.name}, {config.base.model.label}, {config.base.federation.clients:,} clients; {here}",
         leading=[
-            Words([tables.recommendation(case) for case in cases]),
+            Words(list(map(_recommended, cases))),
             Tiles(list(_tiles(directory, cases))),
             Words(lines, listed=True),
         ],
         sections=[*(section for case in cases for section in _case(case, directory)), setting],
     )
+
+
+def _recommended(case: Case) -> str:
+    line = tables.recommendation(case)
+    return f"{case.name}: {line}" if case.name else f"{line[:1].upper()}{line[1:]}"
 
 
 def _tiles(directory: SweepDirectory, cases: Sequence[Case]) -> Iterator[Tile]:
@@ -67,7 +73,9 @@ def _case(case: Case, directory: SweepDirectory) -> Iterator[Section]:
     for layout in tables.layouts([case], directory.config.base):
         title = "Every setting" if layout.head[-1] == "front" else "The front"
         table = Table(layout.title, layout.head, layout.body, left=("adapted",))
-        yield Section(f"{title}{suffix}", [table, Words(list(layout.notes), listed=True)])
+        yield Section(
+            f"{title}{suffix}", [table, Words([note.removeprefix("- ") for note in layout.notes], listed=True)]
+        )
 
 
 def _tip(setting: Setting) -> str:
@@ -91,7 +99,14 @@ def _front(case: Case, name: str) -> Chart | None:
     about = "A point per setting and number of rounds, over the bytes that all clients sent up for it."
     x = Axis("bytes sent up in all (log scale)", log=True, show=_size)
     title, against = f"{_ACCURACIES[name]} against bytes", "retrained without the data"
-    return charts.points(title, about, series, x, Axis(_ACCURACIES[name]), against=against)
+    return charts.points(title, about, series, x, _accuracy(name, series), against=against)
+
+
+def _accuracy(name: str, series: Sequence[Series]) -> Axis:
+    """An axis of accuracies, none of which is below 0."""
+    values = [point.y for one in series for point in one.points]
+    rules = [one.rule for one in series if one.rule is not None]
+    return Axis(_ACCURACIES[name], limits=accuracy_limits([*values, *rules] or [0.0]))
 
 
 def _size(value: float) -> str:
@@ -151,4 +166,5 @@ def _rounds(case: Case, name: str) -> Chart | None:
         points, chosen = [Point(s.round, s[name], _tip(s)) for s in curves[values]], values == best
         series.append(Series("recommended setting" if chosen else "settings", points, style=0 if chosen else 7))
     about = "Accuracy over the rounds of unlearning; round 0 is the adapter as it starts."
-    return charts.points(f"{_ACCURACIES[name]} by round", about, series, Axis("rounds I"), Axis(_ACCURACIES[name]))
+    axes = Axis("rounds I", whole=True), _accuracy(name, series)
+    return charts.points(f"{_ACCURACIES[name]} by round", about, series, *axes)
