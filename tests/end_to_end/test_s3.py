@@ -101,6 +101,19 @@ def test_a_run_killed_at_random_has_the_hashes_of_one_that_never_was(variables: 
     assert reached == sorted(reached), "nothing that was finished was lost"
 
 
+def test_a_report_is_written_where_the_results_are(variables: dict[str, str]) -> None:
+    where = "s3://bucket/reported"
+    few = ["federation.clients=2", "pretrain.rounds=1", "unlearn.rounds=1", "retrain.rounds=1"]
+    done(a_run(where, *few), variables)
+    key = manifest(variables, "reported")["files"]["report.html"]
+    own = client(variables).get_object(Bucket="bucket", Key=f"reported/{key}")["Body"].read()
+    assert f"fused-ray run {where}/config.yaml".encode() in own
+    assert done(command("report", where), variables).stdout == f"wrote {where}/report.html\n"
+    again = manifest(variables, "reported")["files"]["report.html"]
+    assert again != key
+    assert client(variables).get_object(Bucket="bucket", Key=f"reported/{again}")["Body"].read() == own
+
+
 def test_of_two_writers_one_is_refused(variables: dict[str, str]) -> None:
     first = start(a_run("s3://bucket/two"), env=variables)
     try:
