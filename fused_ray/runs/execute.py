@@ -207,7 +207,7 @@ def written(directory: RunDirectory, result: Mapping[str, Any], wanted: bool, no
     """Write report.html if it is wanted. What cannot be told of a run is no reason to lose it."""
     if not wanted:
         return
-    from fused_ray.runs.pages import run as page  # most runs, a study's, have none
+    from fused_ray.runs.pages import whole as page  # most runs, a study's, have none
 
     try:
         page.write(directory, result)

@@ -12,7 +12,7 @@ from fused_ray.errors import FusedRayError, NotWrittenError
 from fused_ray.pages.parts import Part, Subject, Table
 from fused_ray.pages.render import GENERATOR, render
 from fused_ray.runs.directory import RunDirectory
-from fused_ray.runs.pages import run as runs
+from fused_ray.runs.pages import whole as runs
 from fused_ray.runs.report import summary
 from fused_ray.storage.folder import LOCK_WAIT, Folder, kind_of_folder
 from fused_ray.storage.mirror import in_words

@@ -16,8 +16,8 @@ from fused_ray.pages.parts import Section, Subject, Table, Words, worth
 from fused_ray.pages.render import render
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import written
-from fused_ray.runs.pages import run as pages
-from fused_ray.runs.pages.run import subject
+from fused_ray.runs.pages import whole as pages
+from fused_ray.runs.pages.whole import subject
 from fused_ray.runs.screen import number, size
 from tests.pages import results
 from tests.pages.reading import Read
@@ -252,7 +252,7 @@ def test_what_cannot_be_reported_is_one_line(made: Path, tmp_path: Path, capsys:
         ((made, "--out", mine), f"{mine} exists already and is no report; name another file with --out"),
         ((made, "--out", tmp_path / "no" / "x.html"), "cannot be written: No such file or directory"),
         ((made, "--out", "s3://bucket/x.html"), "--out s3://bucket/x.html: name a file of this machine"),
-        ((), "Missing argument 'PATH...'"),
+        ((), "Missing argument 'PATH'"),
     ):
         assert ended(*words) == 2
         error = capsys.readouterr().err
