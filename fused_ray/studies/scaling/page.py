@@ -14,7 +14,7 @@ from fused_ray.studies.scaling import tables
 from fused_ray.studies.scaling.directory import ScalingDirectory
 from fused_ray.studies.scaling.display import made_tables, told
 from fused_ray.studies.scaling.measure import PARTS
-from fused_ray.studies.scaling.model import held_out_error
+from fused_ray.studies.scaling.model import held_out
 from fused_ray.studies.scaling.plots import lines
 
 Rows = Sequence[Mapping[str, Any]]
@@ -49,7 +49,7 @@ def _tiles(points: Rows) -> Iterator[Tile]:
     if points:
         clients, actors = (max(row[name] for row in points) for name in ("clients", "actors"))
         yield Tile("Most clients", f"{clients:,}", f"on at most {actors} actors")
-    if (error := held_out_error(points)) is not None:
+    if (error := held_out(points)["held_out_error"]) is not None:
         yield Tile("Error of the model", f"{error:.0%}", "median over points that it has not seen")
 
 
