@@ -97,8 +97,8 @@ def _modelled(row: Mapping[str, Any]) -> Point:
 def _predicted(points: Rows) -> Chart | None:
     known = [row for row in points if row["predicted"] is not None]
     series = []
-    for style, (held_out, name) in enumerate(((False, "fitted"), (True, "held out"))):
-        found = [_against(row) for row in known if row["held_out"] == held_out]
+    for style, (out, name) in enumerate(((False, "fitted"), (True, "held out"))):
+        found = [_against(row) for row in known if row["held_out"] == out]
         series.append(Series(name, found, joined=False, style=style))
     ends = sorted(row["seconds"] for row in known)
     same = [Point(end, end, f"as measured: {end:.3g} s") for end in (ends[0], ends[-1])] if ends else []
