@@ -313,7 +313,8 @@ def _named_layers(
         raise ValueError("unlearn.layers: name one or more layers, each once")
     chosen = len([name for name in wanted if name != layers[0]])
     moves = config.unlearn.start is not None and START.find(config.unlearn.start).moves
-    if moves and not chosen and not config.unlearn.start_input:
+    partly = config.unlearn.start_input and not config.keeps_all
+    if moves and not chosen and not partly:
         raise ValueError(
             f"unlearn.start: an adapter of the input layer {layers[0]} starts at zero, for nothing would reach the "
             "other layers; set unlearn.start=zero or name other layers"
@@ -357,9 +358,9 @@ def _adapter(config: Settings) -> None:
         name = unlearn.adapter
         if unlearn.start not in (None, "zero"):
             raise ValueError(f"unlearn.start: a {name} adapter has no entries to {unlearn.start}; it starts at zero")
-        if unlearn.mask not in (None, "random") or unlearn.budget is not None or unlearn.heal:
+        if unlearn.mask not in (None, "random") or unlearn.budget or unlearn.heal or unlearn.start_input:
             raise ValueError(
-                f"unlearn.adapter: {name} has no mask; unlearn.mask, budget and heal are for sparse adapters"
+                f"unlearn.adapter: {name} has no mask; unlearn.mask, budget, heal and start_input are for sparse ones"
             )
     if unlearn.selection_part[0].shares:
         if unlearn.budget is None:

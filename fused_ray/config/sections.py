@@ -322,13 +322,13 @@ class UnlearnConfig(Section):
     sparsity: Annotated[Real, Field(ge=0.0, lt=1.0)] | None = None
     """Share of each layer's entries that a sparse adapter leaves alone; unset: 0.9, or 0.5 where it starts at zero."""
     budget: Count | None = None
-    """Number of values of a sparse adapter, over all its layers together, instead of `sparsity`."""
+    """Number of entries that a mask chooses, over all layers together, instead of `sparsity`; `heal` adds to them."""
     mask: Annotated[str, found_by(MASK_RULE)] | None = None
     """Which entries: random, saliency (whose removal hurts what must be forgotten most), or yours; unset: saliency."""
     mask_args: dict[str, Any] = Field(default={})
     """Settings of a mask rule of another package, by name, as its section says."""
     saliency: Literal["forget", "difference", "margin"] = "difference"
-    """Gradient behind a saliency mask: g_u of the forgotten data's loss, g_u - g_r, or that of their log-odds."""
+    """Gradient behind a saliency mask: forget, g_u of what goes; difference, g_u - g_r; margin, that of log-odds."""
     heal: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.0
     """Share of the layers' other entries that a sparse adapter takes in too, at zero, to make up for the damage."""
     draw: Annotated[int, Field(strict=True, ge=0)] = 0

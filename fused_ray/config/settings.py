@@ -206,8 +206,12 @@ class Settings(Section):
     @property
     def keeps_all(self) -> bool:
         """Whether the adapter changes every entry of its layers alike, so that no mask rule has anything to decide."""
-        all_heal = self.unlearn.heal == 1 and not START.find(self.adapter_start).moves
-        return all_heal or (self.unlearn.budget is None and self.adapter_sparsity == 0)
+        return self.all_heal or (self.unlearn.budget is None and self.adapter_sparsity == 0)
+
+    @property
+    def all_heal(self) -> bool:
+        """Whether every entry of the adapted layers takes part and starts at zero, so that none is chosen."""
+        return self.masked and self.unlearn.heal == 1 and not START.find(self.adapter_start).moves
 
     @property
     def gradient_rounds(self) -> int:

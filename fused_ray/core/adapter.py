@@ -253,7 +253,7 @@ def start_values(
     masks: Masks,
     state: Mapping[str, NDArray[np.generic]],
     start: str,
-    at_zero: str,
+    at_zero: str | None,
     args: Mapping[str, Any] = MappingProxyType({}),
 ) -> FloatVector:
     """Where an adapter starts [V], as the start of that name says, with its settings; one layer at zero in any case."""

@@ -6,8 +6,11 @@ make up for what the chosen ones cost: what is negated to forget need not bring 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from fused_ray.config.parts.adapters import START
 from fused_ray.core import adapter, saliency, wire
 from fused_ray.core.adapter import Mask, Masks
 from fused_ray.core.layers import layer_vector
@@ -27,10 +30,15 @@ def sparse(making: Making, settings: None) -> Made:
     whole = [m.layer for m in masks.layers if len(m.positions) == m.entries and m.layer != input_layer]
     check_reset(config, federation.data.shape, federation.data.classes, whole)
     partly = any(mask.layer == input_layer and len(mask.positions) < mask.entries for mask in masks.layers)
-    at_zero = "" if config.unlearn.start_input and partly else input_layer  # without it nothing reaches the others
+    at_zero = None if config.unlearn.start_input and partly else input_layer  # without it nothing reaches the others
     start, args = config.adapter_start, config.unlearn.start_args
+    if config.unlearn.start and START.find(start).moves and {mask.layer for mask in masks.layers} == {at_zero}:
+        raise ConfigError(
+            f"unlearn.start: a mask of all of the input layer {input_layer} starts at zero, for nothing would reach "
+            "the other layers; set unlearn.start=zero, choose fewer of its entries or name other layers"
+        )
     values = adapter.start_values(masks, making.base, start, at_zero, args)
-    told = wire.mask_bytes(masks) if rule.told and not config.keeps_all else 0
+    told = wire.mask_bytes(masks) if rule.told and not config.all_heal else 0
     return Made(*healing(making, masks, values), told)
 
 
@@ -52,8 +60,10 @@ def healing(making: Making, masks: Masks, values: FloatVector) -> tuple[Masks, F
         if layer in chosen:
             full[chosen[layer]], taken[chosen[layer]] = start[layer], True
         others = np.flatnonzero(~taken)
-        order = permutation(len(others), config.seed, f"heal/{layer}/{entries}/{config.unlearn.draw}")
-        taken[others[order[: round(share * len(others))]]] = True
+        if share < 1:
+            order = permutation(len(others), config.seed, f"heal/{layer}/{entries}/{config.unlearn.draw}")
+            others = others[order[: math.floor(share * len(others) + 0.5)]]
+        taken[others] = True
         if taken.any():
             wider.append(Mask(layer, entries, np.flatnonzero(taken)))
             parts.append(full[taken])

@@ -180,11 +180,13 @@ def script(tmp_path: Path, text: str, bench: Any) -> Any:
 
 def test_a_process_is_followed_and_its_memory_watched(bench: Any, tmp_path: Path) -> None:
     """A child's 64 MiB count as well; the words that a library prints do not matter."""
-    child = "import time; held = bytearray(64 << 20); held[::4096] = bytes([1]) * len(held[::4096]); time.sleep(20)"
+    child = "import time; held = bytearray(64 << 20); held[::4096] = bytes([1]) * len(held[::4096])"
+    child += "; print(flush=True); time.sleep(20)"
     system = script(
         tmp_path,
         "import json, subprocess, sys, time\nprint('a library speaks')\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
         "for number in (1, 2):\n    time.sleep(0.8)\n"
         "    print(json.dumps({'round': number, 'seconds': number * int(sys.argv[1])}), flush=True)\nchild.kill()\n",
         bench,

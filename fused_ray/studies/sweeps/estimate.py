@@ -105,7 +105,8 @@ def key(config: RunConfig, layers: tuple[str, ...] | None) -> object:
         *(config.train.optimiser, str(config.train.optimiser_part[1])),
         _visit(config),
         unlearn.method,
-        unlearn.method == "fused" and (layers, unlearn.adapter, config.adapter_mask, unlearn.wire),
+        unlearn.method == "fused"
+        and (layers, unlearn.adapter, config.adapter_mask, unlearn.wire, unlearn.heal, config.all_heal),
         config.kind == "client",
     )
 
@@ -177,7 +178,8 @@ def _miniature(config: RunConfig, layers: tuple[str, ...] | None, examples: int)
                 "method": "finetune" if unlearn.method == "retrain" else unlearn.method,
                 "rounds": _ROUNDS,
                 "lr": _RATE,
-                "start": "zero",  # no cost depends on it either
+                # no cost depends on it either, but that nobody sends gradients where all heals from zero
+                "start": unlearn.start if unlearn.heal == 1 else "zero",
                 "layers": unlearn.layers if unlearn.selection_part[0].shares else layers or unlearn.layers,
             }
         ),

@@ -205,6 +205,8 @@ unlearn.start          unlearn.adapter=lora unlearn.start=reset
 unlearn.start          unlearn.adapter=lora unlearn.start=negate
 unlearn.adapter        unlearn.adapter=lora unlearn.mask=saliency
 unlearn.adapter        unlearn.adapter=lora unlearn.heal=0.5
+unlearn.adapter        unlearn.adapter=lora unlearn.start_input=true
+unlearn.start          unlearn.layers=[conv1] unlearn.start=negate unlearn.start_input=true unlearn.sparsity=0
 unlearn.adapter        unlearn.adapter=lora unlearn.budget=85
 unlearn.budget         unlearn.selection=budget
 unlearn.layers         unlearn.selection=budget unlearn.budget=85 unlearn.layers=[fc3]

@@ -180,6 +180,12 @@ def test_the_deep_preset_is_what_it_says() -> None:
     assert not deep.keeps_all
 
 
+def test_the_example_that_judges_the_deep_preset_says_what_it_says() -> None:
+    example = read_yaml(Path(__file__).parents[3] / "examples" / "compare-deep.yaml")
+    (deep,) = [method for method in example["methods"] if isinstance(method, dict)]
+    assert deep["set"] == {f"unlearn.{name}": value for name, value in read_preset("deep")["unlearn"].items()}
+
+
 @pytest.mark.parametrize("name", presets("run"))
 def test_presets_are_valid_and_say_where_they_differ(name: str) -> None:
     assert RunConfig.from_yaml(None, preset=name) != RunConfig()

@@ -23,6 +23,7 @@ from fused_ray.core.rounds import Federation
 from fused_ray.core.saliency import Gradient, choose
 from fused_ray.core.wire import Delivery
 from fused_ray.core.workspace import Workspace
+from fused_ray.errors import ConfigError
 from fused_ray.types import Payload
 
 LAYERS = ("conv2", "fc3")
@@ -154,12 +155,12 @@ def test_what_heals_starts_at_zero_beside_what_was_chosen(federate, start):
         at = 0
         for before, after in zip(chosen.adapter.layers, made.adapter.layers, strict=True):
             others = after.entries - len(before.positions)
-            assert len(after.positions) == len(before.positions) + round(share * others)
+            assert len(after.positions) == len(before.positions) + int(share * others + 0.5)
             values = made.values[at : at + len(after.positions)]
             at += len(values)
             healing = ~np.isin(after.positions, before.positions)
             assert not values[healing].any()
-            assert healing.sum() == round(share * others)
+            assert healing.sum() == int(share * others + 0.5)
             assert np.array_equal(values[~healing], -2 * layer_vector(start, before.layer)[before.positions])
         assert at == made.values.size == made.adapter.size
         assert made.values.any()
@@ -182,6 +183,14 @@ def test_a_part_of_the_input_layer_may_start_as_the_others_do(federate, start, f
     expected = 0 * weights if starts_at_zero else -2 * weights
     assert np.array_equal(made.values[: len(weights)], expected)
     assert np.count_nonzero(made.values[len(weights) :])
+
+
+def test_a_mask_of_all_of_the_input_layer_cannot_start_as_it_is_told(federate, start):
+    federation = federate(
+        "unlearn.start=negate", "unlearn.layers=[conv1]", "unlearn.start_input=true", "unlearn.budget=999"
+    )
+    with pytest.raises(ConfigError, match=r"unlearn.start: a mask of all of the input layer conv1 starts at zero"):
+        masks.sparse(Making(federation, start, dict.fromkeys(["conv1"]), Delivery(0)), None)
 
 
 def test_where_all_heals_and_nothing_is_negated_nobody_is_asked(federate, start):

@@ -92,6 +92,7 @@ def test_the_papers_preset_is_what_it_says() -> None:
     config = CompareConfig.from_yaml(None, preset="paper-fashion-mnist")
     assert {cell.algorithm for cell in config.cells} == {
         "fused", "retrain", "finetune", "federaser", "eraseclient", "exactfun", "not", "puf",
+        "fedquit", "fedmemprune", "hessian-reset", "ridge", "fedosd",
     }  # fmt: skip
     assert {cell.base.forget.scenario for cell in config.cells} == {"class", "client", "sample", "exclusive"}
     assert config.seeds == (0, 1, 2)
