@@ -8,10 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from beside import tasks
-from beside.systems import BLAZEFL, FLOWER, OURS, PLAIN, RELEASED, SYSTEMS, BenchError, Outcome, System, run
+from beside.systems import (
+    BLAZEFL,
+    FLOWER,
+    OURS,
+    PLAIN,
+    RELEASED,
+    SYSTEMS,
+    BenchError,
+    Outcome,
+    System,
+    TooLateError,
+    run,
+)
 
 LENET = 44_426
 """Values of a LeNet on Fashion-MNIST."""
+PATIENCE = 600
+"""Seconds after which a system's empty rounds of many clients are given up."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,12 @@ def empty(setting: Setting) -> list[Row]:
             if slow and clients == 10_000 and repeat:
                 continue  # minutes a round; said on the page
             rounds = 2 if slow and clients > 50 else 4
-            outcome = run(system, setting.cache, ["empty", clients, LENET, rounds])
+            try:
+                outcome = run(system, setting.cache, ["empty", clients, LENET, rounds], longest=PATIENCE)
+            except TooLateError as error:
+                print(f"  {error}", flush=True)
+                add(found, (case, system.name, f"{rounds} rounds, at least", "s"), PATIENCE)
+                continue
             add(found, (case, system.name, "round", "s"), middle(outcome.rounds[1:]))
             if clients == 50:
                 add(found, (case, system.name, "start", "s"), outcome.first)

@@ -32,6 +32,10 @@ class BenchError(Exception):
     """A system cannot be measured."""
 
 
+class TooLateError(BenchError):
+    """A system took too long."""
+
+
 @dataclass(frozen=True)
 class System:
     """One that is compared: its name in tables, its script, and what its environment holds."""
@@ -110,10 +114,13 @@ class Outcome:
         self.rounds = [line["seconds"] for line in self.lines if "seconds" in line]
 
 
-def run(system: System, cache: Path, arguments: Sequence[object], watched: int | None = None) -> Outcome:
+def run(
+    system: System, cache: Path, arguments: Sequence[object], watched: int | None = None, longest: float = LONGEST
+) -> Outcome:
     """One process of a system from its start to its end. In round `watched` its memory is looked at, if given.
 
-    Raises BenchError with the end of what it said where it fails.
+    Raises TooLateError where that takes longer than `longest`, seconds, and BenchError with the end of what it said
+    where it fails.
     """
     python = system.interpreter(cache)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, open(Path(folder) / "errors", "w+") as errors:
@@ -126,7 +133,7 @@ def run(system: System, cache: Path, arguments: Sequence[object], watched: int |
         process = subprocess.Popen(
             command, env=told, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
         )
-        late = threading.Timer(LONGEST, _end, [process.pid])
+        late = threading.Timer(longest, _end, [process.pid])
         late.start()
         try:
             lines, first, memory = _follow(process, began, watched)
@@ -135,6 +142,8 @@ def run(system: System, cache: Path, arguments: Sequence[object], watched: int |
             late.cancel()
             _end(process.pid)
             process.wait()
+        if code and time.perf_counter() - began > longest:
+            raise TooLateError(f"{' '.join(command)} was not over after {longest:g} s")
         if code or not lines:
             errors.seek(0)
             said = "\n".join(errors.read().strip().splitlines()[-15:])

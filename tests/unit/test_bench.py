@@ -204,6 +204,12 @@ def test_a_system_that_fails_says_why(bench: Any, tmp_path: Path) -> None:
         bench.systems.run(system, tmp_path, [])
 
 
+def test_a_system_that_takes_too_long_is_given_up(bench: Any, tmp_path: Path) -> None:
+    system = script(tmp_path, "import time\nprint('{}', flush=True)\ntime.sleep(30)", bench)
+    with pytest.raises(bench.systems.TooLateError, match=r"was not over after 0.5 s"):
+        bench.systems.run(system, tmp_path, [], longest=0.5)
+
+
 def test_a_peer_without_its_python_is_left_out(bench: Any, tmp_path: Path) -> None:
     later = bench.systems.System("Later", Path("later.py"), "blazefl", (3, 99))
     setting = bench.measure.Setting(1, tmp_path, tmp_path)
