@@ -33,6 +33,7 @@ def copied(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_by_number_is_told_trained_and_kept(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Progress] = []
     before = load_run(copied).result
@@ -58,6 +59,7 @@ def test_what_is_asked_for_by_number_is_told_trained_and_kept(copied: Path, monk
     assert audit_run(copied, overrides=["audit.swap=1", "audit.klom=3"])["audit_metrics"] == result["audit_metrics"]
 
 
+@pytest.mark.slow
 def test_an_audit_that_was_stopped_goes_on_with_the_next_training(copied: Path) -> None:
     asked = ["audit.swap=2"]
 

@@ -41,7 +41,10 @@ def asked(federation: Any) -> dict[tuple[str, int], list[int]]:
     return {(record.phase, record.round): record.clients_used for record in records}
 
 
-@pytest.mark.parametrize("method", METHODS)
+SLOW = "fedsgt"  # it trains a module of every group in every sequence
+
+
+@pytest.mark.parametrize("method", [pytest.param(m, marks=pytest.mark.slow) if m == SLOW else m for m in METHODS])
 def test_a_method_goes_on_to_the_same_bits(run: Any, method: str) -> None:
     fields = ("federation.participation=0.6", "federation.sampling=weighted", "seed=4")
     federation, expected = run(method, *fields)
