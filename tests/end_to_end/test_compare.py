@@ -290,6 +290,7 @@ def test_a_comparison_on_ray_killed_and_resumed(finished: Path, tmp_path: Path, 
     finish_and_compare(path, finished)
 
 
+@pytest.mark.slow
 def test_the_quick_preset_on_ray(cluster: Any, tmp_path: Path) -> None:
     path = tmp_path / "quick"
     changes = ["--set", f"output.dir={path}", "--set", f"base.engine.address={cluster.address}"]
