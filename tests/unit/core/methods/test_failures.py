@@ -52,19 +52,19 @@ def test_the_run_ends_and_keeps_nothing_of_the_round(
     assert ("unlearn", 1) not in federation.recorder.rounds
 
 
-def test_one_of_the_others_is_left_out_of_pufs_first_round(federate: Any, pretrained: Any, gone: Any) -> None:
-    federation = federate("unlearn.method=puf", "puf.eta=0.5", "federation.on_failure=skip", "unlearn.rounds=0")
+@pytest.mark.parametrize(
+    ("fields", "used"),
+    [
+        (("unlearn.method=puf", "puf.eta=0.5", "unlearn.rounds=0"), [4]),
+        (("unlearn.method=fedosd", "fedosd.rounds=1", "unlearn.rounds=1"), [4, 2]),
+    ],
+)
+def test_one_of_the_others_is_left_out(
+    federate: Any, pretrained: Any, gone: Any, fields: tuple[str, ...], used: list[int]
+) -> None:
+    federation = federate("federation.on_failure=skip", *fields)
     pool = Failing(federation.config, federation.data, gone)
     pool.fail = (0,)
     federation = dataclasses.replace(federation, pool=pool)
     methods.unlearn(federation, pretrained(federation))
-    assert [r.clients_used for r in federation.recorder.records if r.phase == "unlearn"] == [4]
-
-
-def test_one_of_the_others_is_left_out(federate: Any, pretrained: Any, gone: Any) -> None:
-    federation = federate("unlearn.method=fedosd", "federation.on_failure=skip", "unlearn.rounds=1", "fedosd.rounds=1")
-    pool = Failing(federation.config, federation.data, gone)
-    pool.fail = (0,)
-    federation = dataclasses.replace(federation, pool=pool)
-    methods.unlearn(federation, pretrained(federation))
-    assert [r.clients_used for r in federation.recorder.records if r.phase == "unlearn"] == [4, 2]
+    assert [r.clients_used for r in federation.recorder.records if r.phase == "unlearn"] == used
