@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from kept import DOCS, Rows, between
 
-DOCS = Path(__file__).parents[1] / "docs"
 KEPT, PAGE = DOCS / "deep.parquet", DOCS / "depth.md"
-BEGIN, END = "<!-- deep: begin -->", "<!-- deep: end -->"
 COLUMNS = ["scenario", "method", "seed", "ra", "fa", "ra_before", "fa_before", "ra_retrained", "fa_retrained", "index"]
 COLUMNS += ["head_recovery", "head_recovery_retrained", "relearn_ratio", "verdict", "bytes_up_client"]
 COLUMNS += ["bytes_down_client", "values", "seconds_train"]
-Rows = Sequence[Mapping[str, Any]]
 
 
 def keep(folders: Sequence[Path]) -> None:
@@ -55,9 +52,7 @@ def listed(rows: Rows, name: str) -> str:
 
 def page(text: str) -> str:
     """The page with its tables anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return "\n".join([f"{before}{BEGIN}", "", *tables(pq.read_table(KEPT).to_pylist()), f"{END}{after}"])
+    return between(text, "deep", tables(pq.read_table(KEPT).to_pylist()))
 
 
 def main() -> None:

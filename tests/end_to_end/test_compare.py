@@ -309,6 +309,23 @@ def test_the_quick_preset_on_ray(cluster: Any, tmp_path: Path) -> None:
     assert not any(row["vacuous"] for row in rows if row["scenario"] in ("class", "client"))
 
 
+@pytest.mark.slow
+def test_the_preset_for_a_gpu_at_toy_size(tmp_path: Path) -> None:
+    path = tmp_path / "quick"
+    changes = ["--set", f"output.dir={path}", "--set", "base.engine.backend=local"]
+    done = subprocess.run(
+        command("--preset", "cifar10-resnet18", "--quick", *changes),
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = load_comparison(path).rows
+    assert [(row["method"], row["status"]) for row in rows] == [
+        ("retrain", "done"), ("finetune", "done"), ("fused-paper", "done"), ("fused", "done"),
+    ]  # fmt: skip
+    assert all(row["reversible"] == row["method"].startswith("fused") for row in rows)
+    assert all(row["bytes_up_client"] < 1_200_000 for row in rows if row["method"].startswith("fused"))
+
+
 # -- bad input
 
 

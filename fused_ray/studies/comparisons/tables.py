@@ -281,10 +281,7 @@ def markdown(rows: Rows, config: CompareConfig) -> str:
     """The tables with the paper's figures in brackets, and the reasons for differences."""
     parts, tables = [], layouts(rows, config)
     for layout in tables:
-        lines = [f"## {layout.title}", "", _pipes(layout.head), _pipes(["---"] * len(layout.head))]
-        for ours, theirs in zip(layout.body, layout.paper, strict=True):
-            lines.append(_pipes(f"{a} [{b}]" if b else a for a, b in zip(ours, theirs, strict=True)))
-        lines += ["", *(f"- {note}" for note in layout.notes)]
+        lines = [f"## {layout.title}", "", *piped(layout), "", *(f"- {note}" for note in layout.notes)]
         if layout.why:
             lines += ["", "In square brackets: the paper's figure. Why ours may differ:", ""]
             lines += [f"- {reason}" for reason in layout.why]
@@ -293,6 +290,14 @@ def markdown(rows: Rows, config: CompareConfig) -> str:
     about = f"Mean and standard deviation over the seeds {seeds}." if len(config.seeds) > 1 else f"Seed {seeds}."
     told = "\n".join(f"- {meaning}" for meaning in meanings(tables, config))
     return "\n\n".join([about, *([told] if told else []), *parts]) + "\n"
+
+
+def piped(layout: Layout) -> Iterator[str]:
+    """A table's lines in Markdown, the paper's figures in brackets."""
+    yield _pipes(layout.head)
+    yield _pipes(["---"] * len(layout.head))
+    for ours, theirs in zip(layout.body, layout.paper, strict=True):
+        yield _pipes(f"{a} [{b}]" if b else a for a, b in zip(ours, theirs, strict=True))
 
 
 def latex(rows: Rows, config: CompareConfig) -> str:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from fused_ray import CompareConfig, RunConfig
-from fused_ray.config.preset import presets
+from fused_ray.config.preset import presets, read_preset
 from fused_ray.errors import ConfigError
 
 SALIENCY = {"label": "fused-saliency", "set": {"unlearn.method": "fused", "unlearn.mask": "saliency"}}
@@ -95,13 +95,23 @@ def test_the_papers_preset_is_what_it_says() -> None:
         "fedquit", "fedmemprune", "hessian-reset", "ridge", "fedosd",
     }  # fmt: skip
     assert {cell.base.forget.scenario for cell in config.cells} == {"class", "client", "sample", "exclusive"}
-    assert config.seeds == (0, 1, 2)
+    assert config.seeds == (300, 301, 302)
     for cell in config.cells:
         assert (cell.base.data.name, cell.base.data.limit, cell.base.data.alpha) == ("fashion-mnist", None, 1.0)
         assert (cell.base.federation.clients, cell.base.pretrain.rounds, cell.base.retrain_rounds) == (50, 20, 20)
         if cell.config is not None and not cell.is_base:
             assert cell.config.unlearn.rounds <= 10
             assert cell.config.exactfun_rounds <= 10
+
+
+@pytest.mark.parametrize("name", presets("compare"))
+@pytest.mark.parametrize(("method", "preset"), [("fused-paper", "paper"), ("fused-deep", "deep")])
+def test_methods_named_after_a_runs_preset_are_that_preset(name: str, method: str, preset: str) -> None:
+    config = CompareConfig.from_yaml(None, preset=name)
+    cell = next(cell for cell in config.cells if cell.method == method)
+    assert cell.config is not None
+    same = config.base.unlearn.model_dump() | read_preset(preset)["unlearn"]
+    assert cell.config.unlearn.model_dump() == same | {"rounds": config.base.unlearn.rounds}
 
 
 def test_a_preset_lies_under_a_file(tmp_path: Path) -> None:
@@ -177,7 +187,7 @@ def test_quick_needs_its_section_and_presets_their_names(tmp_path: Path) -> None
     (tmp_path / "c.yaml").write_text("methods: [fused]\nscenarios: [class]\n")
     with pytest.raises(ConfigError, match="no section `quick`"):
         CompareConfig.from_yaml(tmp_path / "c.yaml", quick=True)
-    with pytest.raises(ConfigError, match="there is no preset 'nope'; choose one of deep, paper, paper-fashion-mnist"):
+    with pytest.raises(ConfigError, match="there is no preset 'nope'; choose one of deep, paper, cifar10-resnet18"):
         CompareConfig.from_yaml(None, preset="nope")
     with pytest.raises(ConfigError, match=r"^the preset paper: methods: field required"):
         CompareConfig.from_yaml(None, preset="paper")
