@@ -9,23 +9,12 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from kept import DOCS, Rows, between
+from kept import DOCS, Rows, between, keep, read
 
 KEPT, PAGE = DOCS / "deep.parquet", DOCS / "depth.md"
-COLUMNS = ["scenario", "method", "seed", "ra", "fa", "ra_before", "fa_before", "ra_retrained", "fa_retrained", "index"]
-COLUMNS += ["head_recovery", "head_recovery_retrained", "relearn_ratio", "verdict", "bytes_up_client"]
-COLUMNS += ["bytes_down_client", "values", "seconds_train"]
-
-
-def keep(folders: Sequence[Path]) -> None:
-    """The rows of one comparison, or of several that were made scenario by scenario."""
-    tables = [pq.read_table(folder / "results.parquet", columns=COLUMNS) for folder in folders]
-    pq.write_table(pa.concat_tables(tables).sort_by([("scenario", "ascending"), ("seed", "ascending")]), KEPT)
 
 
 def tables(rows: Rows) -> Iterator[str]:
@@ -52,14 +41,14 @@ def listed(rows: Rows, name: str) -> str:
 
 def page(text: str) -> str:
     """The page with its tables anew."""
-    return between(text, "deep", tables(pq.read_table(KEPT).to_pylist()))
+    return between(text, "deep", tables(read(KEPT)[0]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path, help="finished comparisons; none: the rows that are kept")
     if folders := parser.parse_args().folders:
-        keep(folders)
+        keep(KEPT, folders, "fused-ray compare examples/compare-deep.yaml")
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 

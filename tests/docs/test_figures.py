@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import runpy
 
+import pytest
+
 from tests.docs.blocks import ROOT
 
 
-def test_the_tables_of_depth_are_those_of_the_kept_results() -> None:
-    page = (ROOT / "docs/depth.md").read_text(encoding="utf-8")
-    assert runpy.run_path(str(ROOT / "benchmarks/deep.py"))["page"](page) == page
+@pytest.mark.parametrize(("script", "page"), [("deep", "depth"), ("leaderboard", "comparison")])
+def test_the_tables_are_those_of_the_kept_results(script: str, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    assert runpy.run_path(str(ROOT / f"benchmarks/{script}.py"))["page"](text) == text
