@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from kept import DOCS, Rows, between, keep, read
+from kept import DOCS, Rows, between, keep, listed, read
 
 KEPT, PAGE = DOCS / "deep.parquet", DOCS / "depth.md"
 
@@ -32,11 +32,6 @@ def tables(rows: Rows) -> Iterator[str]:
             verdicts = ", ".join(f"{word} {count}" for word, count in Counter(r["verdict"] for r in some).most_common())
             yield f"| {method} | {sent} | {' | '.join(figures)} | {verdicts} |"
         yield ""
-
-
-def listed(rows: Rows, name: str) -> str:
-    """A figure by seed; `-` where it cannot be told."""
-    return ", ".join("-" if row[name] is None else f"{row[name]:.3f}".replace("0.", ".", 1) for row in rows)
 
 
 def page(text: str) -> str:

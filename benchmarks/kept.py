@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fused_ray.runs import figures
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
 from fused_ray.studies.comparisons.rows import SCHEMA, TIMES
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 DOCS = Path(__file__).parents[1] / "docs"
 Rows = Sequence[Mapping[str, Any]]
+COLOURS = (figures.VERMILION, figures.BLUE, figures.GREEN, figures.PURPLE, figures.ORANGE, figures.BLACK)
 _LEFT_OUT = {"config", "directory", "started_at", "ended_at", "verdict_sentence"}
 """Columns that are long, or mean something in the comparison's own folder alone."""
 _SCHEMA = pa.schema([field.remove_metadata() for field in (*SCHEMA, *TIMES) if field.name not in _LEFT_OUT])
@@ -29,6 +36,11 @@ def read(path: Path) -> tuple[Rows, Mapping[str, Any]]:
         return [], {}
     table = pq.read_table(path)
     return table.to_pylist(), json.loads((table.schema.metadata or {}).get(_MADE, b"{}"))
+
+
+def by_scenario(rows: Rows) -> Iterator[tuple[str, Rows]]:
+    """Scenarios in the order of the rows, with theirs."""
+    return ((name, list(own)) for name, own in groupby(rows, key=lambda row: str(row["scenario"])))
 
 
 def keep(path: Path, folders: Iterable[Path], command: str) -> None:
@@ -77,3 +89,45 @@ def between(text: str, name: str, lines: Iterable[str]) -> str:
     _, found, after = rest.partition(end)
     assert found, f"{begin} ... {end} is not there"
     return "\n".join([f"{before}{begin}", "", *lines, f"{end}{after}"])
+
+
+def listed(rows: Rows, name: str) -> str:
+    """A figure by seed; `-` where it cannot be told."""
+    return ", ".join("-" if row[name] is None else f"{row[name]:.3f}".replace("0.", ".", 1) for row in rows)
+
+
+def piped(cells: Iterable[str]) -> str:
+    """A row of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
+
+
+def pictured(rows: Rows) -> Rows:
+    """Those with an index, of a method that sends something."""
+    return [row for row in rows if row.get("index") is not None and row["bytes_up"]]
+
+
+def picture(rows: Rows, family: Callable[[str], str]) -> Figure:
+    """Depth against bytes: the index, and what a client sends up in a round.
+
+    A colour a family of methods; small marks are seeds, large ones a method's mean.
+    """
+    figures.load()
+    figure = figures.new(7.0, 4.4)
+    axes = figure.subplots()
+    told = pictured(rows)
+    families = list(dict.fromkeys(family(row["method"]) for row in told))
+    for method in dict.fromkeys(row["method"] for row in told):
+        own = [row for row in told if row["method"] == method]
+        sent, indices = own[0]["bytes_up"], [row["index"] for row in own]
+        place, colour = (sent, statistics.fmean(indices)), COLOURS[families.index(family(method)) % len(COLOURS)]
+        axes.plot([sent] * len(indices), indices, ".", color=colour, markersize=3)
+        axes.plot(*place, "o", color=colour, markersize=7, label=family(method))
+        axes.annotate(method, place, xytext=(6, 3), textcoords="offset points", fontsize="x-small")
+    axes.axhline(0.0, color="black", linestyle="--", linewidth=1, label="the retrained model")
+    axes.axhline(1.0, color="black", linestyle=":", linewidth=1, label="the model before")
+    figures.bytes_axis(axes, [row["bytes_up"] for row in told])
+    axes.set_xlabel("bytes that a client sends up in a round")
+    axes.set_ylabel("information difference index")
+    axes.grid(alpha=0.3)
+    figures.legend_below(figure, figures.entries_of([axes]))
+    return figure
