@@ -91,6 +91,20 @@ def test_a_run_writes_its_report_whose_figures_are_those_of_result_json(made: Pa
     assert f"fused-ray run {made}/config.yaml --set output.dir={made}-again" in page.said
 
 
+def test_what_a_full_audit_asks_is_answered(made: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(made, tmp_path / "run")
+    audit = json.loads((copied / "audit.json").read_text())
+    found = {"resurfacing": False, "quantised": True, "residual": None}
+    audit["audit_answers"] = [{"name": name, "passes": passes, "said": f"of {name}"} for name, passes in found.items()]
+    (copied / "audit.json").write_text(json.dumps(audit))
+    reported(copied)
+    assert read(copied / "report.html").tables["Questions of the full audit"][1:] == [
+        ["resurfacing", "FAILS", "of resurfacing"],
+        ["quantised", "passes", "of quantised"],
+        ["residual", "untold", "of residual"],
+    ]
+
+
 def test_classes_clients_and_confusion_are_those_of_the_tables(made: Path) -> None:
     run, page = load_run(made), read(made / "report.html")
     rounds = {(row["phase"], row["round"]): row for row in run.rounds.to_pylist()}

@@ -10,6 +10,7 @@ from fused_ray.pages import charts
 from fused_ray.pages.charts import Axis, Bar, Point, Series
 from fused_ray.pages.parts import Chart, Part, Section, Table, Terms, Words
 from fused_ray.runs.pages.known import MODELS, Known
+from fused_ray.runs.report import PASSES
 from fused_ray.runs.screen import number, size
 
 _READINGS = {"mean": "change per parameter", "sum": "change in all", "relative": "change / own size"}
@@ -69,6 +70,10 @@ def depth(known: Known) -> Section:
         parts.append(Words([f"The index by stage was not measured: fused-ray audit {known.directory.path}"]))
     elif index.get("why"):
         parts.append(Words([f"Index: {index['why']}."]))
+    if answers := report.get("audit_answers"):
+        rows = [(each["name"], PASSES[each["passes"]], each["said"]) for each in answers]
+        left = ("answer", "figures")
+        parts.append(Table("Questions of the full audit", ("question", *left), rows, left=left))
     if metrics := report.get("audit_metrics"):
         body = [(each["name"], f"{each['value']:.4g}", each["meaning"]) for each in metrics]
         parts.append(Table("Further metrics", ("metric", "value", "meaning"), body, left=("meaning",)))
