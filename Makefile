@@ -87,7 +87,7 @@ docs: $(VENV)/.installed  ## Write docs/configuration.yaml anew from the fields'
 	rm -f docs/configuration.yaml
 	$(BIN)/fused-ray init docs/configuration.yaml
 
-bench: $(VENV)/.installed-dev  ## Time rounds, starts and memory beside the peers (45 minutes; see BENCH_ARGS)
+bench: $(VENV)/.installed-dev  ## Time rounds, starts and memory beside the peers (nearly two hours; see BENCH_ARGS)
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 
 # --- tidy up ------------------------------------------------------------------------------------------
