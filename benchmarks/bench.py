@@ -7,7 +7,7 @@ Every system runs in processes of its own, one system at a time, in turns: A B C
 their own, which are made when they are first wanted (peers/*.txt; variable PIP_ARGS: further arguments for pip). A part
 that was measured replaces its rows in docs/benchmarks.parquet, and docs/benchmarks.md and its plot are written anew.
 `published` needs CIFAR-10 as Parquet, `released` a checkout of the code that was released with the FUSED paper: both
-are left out unless their folders are named. It takes about an hour and three quarters on two cores that do nothing else.
+are left out unless their folders are named. It takes nearly two hours on two idle cores.
 """
 
 from __future__ import annotations
