@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fused_ray.core.workspace import BLOCK, Workspace
 from fused_ray.models.anatomy import anatomy
-from fused_ray.types import IntVector, Remaining
+from fused_ray.types import IntVector, Remaining, Scenario
 
 
 def chosen(space: Workspace, some: Remaining, client: int) -> IntVector:
@@ -32,6 +32,13 @@ def _chosen(space: Workspace, some: Remaining, client: int) -> IntVector:
     if len(kept):
         few = kept[herd(features(space, layer, kept), scenario.train_labels[kept], some.count(len(kept)))]
     return np.union1d(few, scenario.forgotten(client)) if some.forgotten else few
+
+
+def counts(scenario: Scenario, some: Remaining, classes: int) -> IntVector:
+    """Of how many examples of each class each client's choice is [clients, classes]: no features are asked for."""
+    kept = scenario.retained.counts(scenario.train_labels, classes)
+    few = np.array([apportioned(sizes, some.count(sizes.sum())) if sizes.any() else sizes for sizes in kept])
+    return few + scenario.gone.counts(scenario.train_labels, classes) if some.forgotten else few
 
 
 def features(space: Workspace, layer: str, rows: IntVector) -> NDArray[np.float64]:

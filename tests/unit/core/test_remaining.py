@@ -13,7 +13,7 @@ import pytest
 from fused_ray.config import RunConfig
 from fused_ray.config.parts.methods import METHODS
 from fused_ray.core import herding, state
-from fused_ray.core.methods import fedavg
+from fused_ray.core.methods import fedavg, fedup
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation
@@ -103,6 +103,11 @@ def test_as_many_are_herded_as_are_drawn(make_config: Any, data: Any, scenario: 
         assert {*rows.tolist()} <= {*scenario.examples(on, 3).tolist()}  # type: ignore[arg-type]
         assert {*scenario.forgotten(3).tolist()} <= {*rows.tolist()} or on == "retained"
         assert (np.diff(rows) > 0).all()
+        each = [scenario.train_labels[work.rows(space, client)] for client in range(5)]
+        # of each class its share, as it is not where they are drawn
+        assert herding.counts(scenario, some, 4).tolist() == [np.bincount(own, minlength=4).tolist() for own in each]
+        sent = [int(np.ceil(0.8 * np.bincount(own)).sum()) for own in each if len(own)]
+        assert fedup.numbers(scenario, some, 4, 0.8).tolist() == sent
     # another base has other features
     other = dataclasses.replace(start, values=-start.values)
     space.install(other)
