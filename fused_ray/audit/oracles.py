@@ -59,8 +59,8 @@ def planned(space: Workspace) -> Iterator[Anew]:
         sample, name = draw(space, number), f"swap-{number}"
         if len(sample.members) < 2:
             raise DataError(
-                "audit.swap: an attack found on half of the pairs is tried on the others, and there is one pair; forget "
-                "more examples"
+                "audit.swap: an attack found on half of the pairs is tried on the others, and there is one pair; "
+                "forget more examples"
             )
 
         def of_pairs(payload: Payload, sample: Sample = sample) -> Arrays:
