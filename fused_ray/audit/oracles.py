@@ -24,6 +24,7 @@ from fused_ray.core.rounds import Federation
 from fused_ray.core.standard import standard
 from fused_ray.core.state import Arrays, flatten, unflatten
 from fused_ray.core.workspace import Workspace
+from fused_ray.errors import DataError
 from fused_ray.seeding import derive
 from fused_ray.types import ImageData, Payload, Scenario
 
@@ -56,6 +57,11 @@ def planned(space: Workspace) -> Iterator[Anew]:
 
     for number in range(1, settings.swap + 1):
         sample, name = draw(space, number), f"swap-{number}"
+        if len(sample.members) < 2:
+            raise DataError(
+                "audit.swap: an attack found on half of the pairs is tried on the others, and there is one pair; "
+                "forget more examples"
+            )
 
         def of_pairs(payload: Payload, sample: Sample = sample) -> Arrays:
             return {"answers": answers(space, payload, sample)}

@@ -95,8 +95,7 @@ def head_recovery(space: Workspace, payload: Payload, draws: int = 5) -> Recover
 
 def output_layer(space: Workspace) -> str:
     """The name of the last layer that the logits depend on."""
-    known = anatomy.anatomy(space.config.model, space.data.shape, space.data.classes)
-    return next(name for name in reversed(known.layers) if name not in known.idle)
+    return anatomy.anatomy(space.config.model, space.data.shape, space.data.classes).output
 
 
 def below(space: Workspace) -> list[Stage]:

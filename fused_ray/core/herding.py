@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from fused_ray.core.workspace import BLOCK, Workspace
+from fused_ray.errors import ConfigError
 from fused_ray.models.anatomy import anatomy
-from fused_ray.types import IntVector, Remaining
+from fused_ray.types import IntVector, Remaining, Scenario
 
 
 def chosen(space: Workspace, some: Remaining, client: int) -> IntVector:
@@ -27,17 +28,25 @@ def chosen(space: Workspace, some: Remaining, client: int) -> IntVector:
 def _chosen(space: Workspace, some: Remaining, client: int) -> IntVector:
     scenario = space.scenario
     kept = scenario.examples("retained", client)
-    layer = anatomy(space.config.model, space.data.shape, space.data.classes).layers[-1]
+    layer = anatomy(space.config.model, space.data.shape, space.data.classes).output
     few = kept[:0]
     if len(kept):
         few = kept[herd(features(space, layer, kept), scenario.train_labels[kept], some.count(len(kept)))]
     return np.union1d(few, scenario.forgotten(client)) if some.forgotten else few
 
 
+def counts(scenario: Scenario, some: Remaining, classes: int) -> IntVector:
+    """Of how many examples of each class each client's choice is [clients, classes]: no features are asked for."""
+    kept = scenario.retained.counts(scenario.train_labels, classes)
+    few = np.array([apportioned(sizes, some.count(sizes.sum())) if sizes.any() else sizes for sizes in kept])
+    return few + scenario.gone.counts(scenario.train_labels, classes) if some.forgotten else few
+
+
 def features(space: Workspace, layer: str, rows: IntVector) -> NDArray[np.float64]:
     """What a layer is given for training examples, in evaluation mode [n, d]. The model is at its base.
 
-    A few rows alone would have other bits, and an example must have the same features in whatever message it is.
+    A few rows alone would have other bits, and an example must have the same features in whatever message it is. Raises
+    ConfigError where the layer is not given a row for each example.
     """
     parts = [_given(space, layer, rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
     return np.concatenate(parts)
@@ -45,12 +54,18 @@ def features(space: Workspace, layer: str, rows: IntVector) -> NDArray[np.float6
 
 def _given(space: Workspace, layer: str, rows: IntVector) -> NDArray[np.float64]:
     given: list[torch.Tensor] = []
-    hook = space.model.get_submodule(layer).register_forward_pre_hook(lambda module, args: given.append(args[0]))
+    hook = space.model.get_submodule(layer).register_forward_pre_hook(lambda module, args: given.extend(args[:1]))
+    x = space.padded(space.images("train", rows))
     try:
         with torch.no_grad():
-            space.suffix(0, space.padded(space.images("train", rows)))
+            space.suffix(0, x)
     finally:
         hook.remove()
+    if not given or len(given[-1]) != len(x):
+        raise ConfigError(
+            f"examples are known by what the layer {layer} is given, and {space.config.model.label} does not give it a "
+            "row for each: take unlearn.retain_by=random, and another method than ridge"
+        )
     return given[-1][: len(rows)].flatten(1).double().cpu().numpy()
 
 

@@ -58,6 +58,11 @@ class Anatomy:
         """The layers that may be critical."""
         return tuple(name for name in self.layers if name not in {*self.norms, *self.idle, *self.frozen})
 
+    @property
+    def output(self) -> str:
+        """The last layer that the logits depend on."""
+        return next(name for name in reversed(self.layers) if name not in self.idle)
+
     def barred(self, label: str) -> dict[str, str]:
         """Why modules with a weight cannot be adapted, by name; `label` is the model's."""
         idle = (

@@ -103,7 +103,7 @@ def trained_anew(
 ) -> Kept:
     """What all trainings came to that `config.audit` asks for; those that are there already are not done again.
 
-    The pool has other clients afterwards. Raises what training raises.
+    The pool has the run's own clients again afterwards. Raises what training raises.
     """
     kept: dict[str, Arrays] = {}
     todo: list[Anew] = []
@@ -120,6 +120,8 @@ def trained_anew(
         tell.name = anew.name
         kept[anew.name] = _trained(anew, pool, _Recorder(tell))
         directory.write(f"{FOLDER}/{anew.name}.safetensors", save(kept[anew.name]))
+    if todo:
+        pool.assign(config, data, scenario)  # further metrics train with it
     return kept
 
 

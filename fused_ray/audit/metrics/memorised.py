@@ -3,12 +3,15 @@
 mem(x) = max(0, p_y(x | M_r) - mean over retrained models of p_y(x)): what only training on x explains. D_u is sorted
 into fifths by it. In the lowest fifth any method passes: there M_r and the retrained model agree. In the highest one
 the retrained model is wrong by construction, and another retrained model is right more often than it: so that one,
-put through the same, is the control.
+put through the same, is the control. It takes no part in that mean: else it would be wrong there by construction too,
+and a model that never saw D_u would be held against less than it can do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,29 +58,41 @@ def measure(evidence: Evidence) -> Answer:
         raise DataError("there is no retrained model to tell what was memorised")
     rows = forgotten(evidence.space.scenario)
     y = evidence.space.scenario.train_labels[rows]
-    memories, standard, others = evidence.remembered("groups", lambda: _standard(evidence, rows, y))
+    memories, standard, other = evidence.remembered("groups", lambda: _standard(evidence, rows, y))
     groups = grouped(memories, _right(evidence, evidence.after, rows, y), standard)
-    controls = [grouped(memories, other, standard) for other in others]
-    top = next(group for group in reversed(groups) if group)
-    bottom = next(group for group in groups if group)
-    expected = max([0.0, *(next(g for g in reversed(each) if g).gap for each in controls)])
-    margin = of_share(top.retrained, top.examples)
-    if top.memorisation <= FA_MARGIN:
-        passes, why = None, f"cannot tell: nothing was memorised (at most {top.memorisation:.3f})"
-    elif top.gap > expected + margin and not controls:
-        passes, why = None, "cannot tell without another retrained model"
-    else:
-        passes, why = top.gap <= expected + margin, ""
-    said = why or ("the most memorised fifth is forgotten" if passes else "the most memorised fifth is known still")
-    said += (
-        f": {top.after:.3f} of {top.examples} right, retrained {top.retrained:.3f}, "
+    control = None if other is None else grouped(memories, other, standard)
+    top, bottom = _highest(groups), next(group for group in groups if group)
+    usual = max(top.retrained, _highest(control).after) if control else top.retrained
+    expected, margin = usual - top.retrained, of_share(usual, top.examples)
+    passes, word = judge(top, expected + margin, control is not None)
+    said = (
+        f"{word}: {top.after:.3f} of {top.examples} right, retrained {top.retrained:.3f}, "
         f"{margin:.3f} above that and another retrained model's {expected:+.3f} are allowed; in the least memorised "
         f"fifth {bottom.gap:+.3f}"
     )
     figures = {"gap_most": top.gap, "gap_least": bottom.gap, "not_unlearned": top.not_unlearned}
-    figures |= {"gap_control": expected} if controls else {}
-    plain = [[group and asdict(group) for group in each] for each in (groups, *controls)]
-    return Answer(figures, passes, said, {"groups": plain[0], "others": plain[1:]})
+    figures |= {"gap_control": expected} if control else {}
+    return Answer(figures, passes, said, {"groups": _plain(groups), "control": control and _plain(control)})
+
+
+def _highest(groups: Sequence[Group | None]) -> Group:
+    return next(group for group in reversed(groups) if group)
+
+
+def _plain(groups: Sequence[Group | None]) -> list[dict[str, Any] | None]:
+    return [group and asdict(group) for group in groups]
+
+
+def judge(top: Group, allowed: float, controlled: bool) -> tuple[bool | None, str]:
+    """Whether the model passes by the most memorised fifth, and in words."""
+    if top.memorisation <= FA_MARGIN:
+        return None, f"cannot tell: nothing was memorised (at most {top.memorisation:.3f})"
+    if top.gap > allowed:
+        known = "the most memorised fifth is known still"
+        return (False, known) if controlled else (None, "cannot tell without another retrained model")
+    if top.retrained + allowed >= 1:
+        return None, "cannot tell: who knows all of so few examples would pass too"
+    return True, "the most memorised fifth is forgotten"
 
 
 def memorisation(with_it: Vector, without: Vector) -> Vector:
@@ -107,18 +122,19 @@ def grouped(memories: Vector, after: Right, retrained: Right) -> list[Group | No
     return found
 
 
-def _standard(evidence: Evidence, rows: IntVector, y: IntVector) -> tuple[Vector, Right, list[Right]]:
-    """mem of D_u, and where each retrained model is right there."""
+def _standard(evidence: Evidence, rows: IntVector, y: IntVector) -> tuple[Vector, Right, Right | None]:
+    """mem of D_u, and where the retrained model and the control are right there."""
     assert evidence.retrained is not None
-    without = [_logits(evidence, model, rows) for model in (evidence.retrained, *evidence.others)]
+    said = [_logits(evidence, model, rows) for model in (evidence.retrained, *evidence.others)]
+    without = [said[0], *said[2:]]  # the second one is the control
 
     def p(scores: Logits) -> Vector:
         found: Vector = np.exp(log_probabilities(scores))[np.arange(len(y)), y]
         return found
 
     memories = memorisation(p(_logits(evidence, evidence.before, rows)), np.array([p(scores) for scores in without]))
-    right = [scores.argmax(1) == y for scores in without]
-    return memories, right[0], right[1:]
+    right = [scores.argmax(1) == y for scores in said]
+    return memories, right[0], right[1] if evidence.others else None
 
 
 def _right(evidence: Evidence, model: Known, rows: IntVector, y: IntVector) -> Right:

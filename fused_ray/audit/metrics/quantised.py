@@ -9,6 +9,7 @@ from -8 to 7. Tensors of two axes and more are rounded; biases, norms and buffer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
@@ -48,7 +49,8 @@ def measure(evidence: Evidence) -> Answer:
     for bits in ALL_BITS:
         after, width = rounded(evidence, evidence.after, bits), f"int{bits}"
         before, retrained, others = evidence.remembered(width, partial(_standard, evidence, bits))
-        words[width] = word(after, retrained)
+        standards = [retrained, *others] if retrained else []
+        words[width] = word(after, standards)
         share = rounded_back(evidence.after.weights, evidence.before.weights, bits)
         details[width] = {
             "word": words[width],
@@ -56,7 +58,7 @@ def measure(evidence: Evidence) -> Answer:
             "before": asdict(before),
             "retrained": retrained and asdict(retrained),
             "others": [asdict(other) for other in others],
-            "others_words": [word(other, retrained) for other in others],
+            "others_words": [word(other, standards[:1]) for other in others],
             "rounded_back": share,
         }
         figures |= {f"{width}_fa": after.fa, f"{width}_ra": after.ra, f"{width}_fa_rise": after.fa_rise}
@@ -72,13 +74,14 @@ def _standard(evidence: Evidence, bits: Bits) -> tuple[Rounded, Rounded | None, 
     return rounded(evidence, evidence.before, bits), retrained, others
 
 
-def word(after: Rounded, retrained: Rounded | None) -> Word:
-    """What a rounding did: `recovered` is what was forgotten where the retrained model gains nothing by it."""
+def word(after: Rounded, retrained: Sequence[Rounded]) -> Word:
+    """What a rounding did: `recovered` is what was forgotten where no retrained model gains anything by it."""
     if after.ra_lost > RA_LOST:
         return "broken"
     if after.fa_rise <= FA_MARGIN:
         return "held"
-    return "recovered" if retrained is not None and retrained.fa_rise <= FA_MARGIN else "cannot tell"
+    rises = [each.fa_rise for each in retrained]
+    return "recovered" if rises and max(rises) <= FA_MARGIN else "cannot tell"
 
 
 def rounded(evidence: Evidence, model: Known, bits: Bits) -> Rounded:

@@ -52,7 +52,9 @@ def measure(evidence: Evidence) -> Answer:
     if retrained is None:
         raise DataError("there is no retrained model to go on beside")
     federation = replace(evidence.federation, clock=None)  # nobody is away: models differ by where they begin alone
-    taking_part = federation.config.participation(PHASE)
+    config = federation.config
+    # a comparison's methods may train otherwise: then retrained models go on in that way as well
+    alike = config.train, config.participation(PHASE), config.deployment.decides
 
     def going_on(model: Known) -> Curve:
         return whole(federation, flatten(model.weights), max(rounds))
@@ -62,7 +64,7 @@ def measure(evidence: Evidence) -> Answer:
         base = flatten(evidence.before.weights)
         curves["adapter"] = adapter_on(federation, base, *evidence.adapter, max(rounds))
     for name, model in zip(("retrained", "second"), (retrained, *others), strict=False):
-        curves[name] = evidence.remembered(f"{name} {taking_part}", partial(going_on, model))
+        curves[name] = evidence.remembered(f"{name} {alike}", partial(going_on, model))
     return _answer(evidence, curves, rounds, evidence.accuracy(retrained)["fa"])
 
 

@@ -48,8 +48,10 @@ def measure(evidence: Evidence) -> Answer:
         + (f" (another retrained model {control:.3f})" if evidence.others else "")
         + f"; {allowed:.3f} are allowed"
     )
-    passes = lost <= allowed
+    passes: bool | None = lost <= allowed
     word = "nobody is left behind" if passes else "a client pays for it"
+    if not passes and not evidence.others:  # of many clients one may differ by so much by chance
+        passes, word = None, "cannot tell without another retrained model"
     return Answer(figures, passes, f"{word}: {said}", details | {"retrained": _listed(retrained)})
 
 

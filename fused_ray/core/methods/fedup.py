@@ -44,7 +44,7 @@ from fused_ray.core.workspace import Workspace
 from fused_ray.errors import ConfigError
 from fused_ray.models.bottleneck import Head, passed
 from fused_ray.seeding import bits, derive, permutation
-from fused_ray.types import FloatVector, IntVector, On, PartialSum, Payload, Scenario
+from fused_ray.types import FloatVector, IntVector, On, PartialSum, Payload, Remaining, Scenario
 
 STARTS, STEPS, TOLERANCE = 5, 100, 1e-4
 """Of k-means. It ends when the squares by which centroids moved sum to at most the tolerance x the mean variance."""
@@ -155,7 +155,10 @@ def asking(federation: Federation, base: Arrays, layer: str) -> Centroids:
 
 def numbers(scenario: Scenario, on: On, classes: int, share: float) -> IntVector:
     """How many centroids each client sends that has any examples."""
-    counts = scenario.parts(on).counts(scenario.train_labels, classes)
+    if isinstance(on, Remaining) and on.herding:
+        counts = herding.counts(scenario, on, classes)
+    else:
+        counts = scenario.parts(on).counts(scenario.train_labels, classes)
     sent: IntVector = np.ceil(share * counts).astype(np.int64).sum(1)
     return sent[sent > 0]
 

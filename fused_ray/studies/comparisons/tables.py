@@ -177,7 +177,8 @@ def _cell(rows: Rows, column: _Column) -> str:
     if column is _IDI:
         return _index(rows)
     values = [row[column.key] for row in rows if row.get(column.key) is not None]
-    partly = column in _TIMES and values and len(values) < len(rows)
+    some = column in _TIMES or column.key.startswith(further.PREFIX)  # what a seed may have no figure of
+    partly = some and values and len(values) < len(rows)
     return (column.show(values) if values else "-") + (f" ({len(values)} of {len(rows)} seeds)" if partly else "")
 
 

@@ -101,6 +101,14 @@ def yardstick(forgetting: World) -> Yardstick:
     )
 
 
+@pytest.fixture(scope="session")
+def third(forgetting: World, yardstick: Yardstick) -> Arrays:
+    """One more that never saw class 0, and that nobody is measured against."""
+    federation = forgetting.federation
+    start = flatten(fedavg.initial(federation, "third"))
+    return unflatten(fedavg.fedavg(federation, start, "third", "retained", 4).payload, yardstick.before)
+
+
 @dataclass(frozen=True)
 class Asked:
     """What an audit says of one model by one metric."""

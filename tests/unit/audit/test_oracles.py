@@ -17,6 +17,7 @@ from fused_ray.core.methods import fedavg
 from fused_ray.core.pools import LocalPool
 from fused_ray.core.rounds import Federation
 from fused_ray.core.state import flatten, unflatten
+from fused_ray.errors import DataError
 
 ASKED = ("audit.swap=2", "audit.klom=3", "audit.ruli=12")
 SMALL = (
@@ -62,6 +63,12 @@ def test_what_is_planned(made: Any, world: Any) -> None:
     assert all(anew.scenario is made.scenario for anew in all_of_them[:5])
     assert all(anew.data is made.data for anew in all_of_them[2:])
     assert list(planned(world(*SMALL).space)) == []
+
+
+def test_one_pair_has_no_halves(world: Any) -> None:
+    space = world(*SMALL, "forget.examples=[3]", "forget.poison=false", "audit.swap=1").space
+    with pytest.raises(DataError, match=r"audit\.swap: an attack found on half of the pairs .* there is one pair"):
+        next(iter(planned(space)))
 
 
 def test_a_training_is_that_of_its_configuration(made: Any, kept: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from fused_ray.audit.metrics.residual import EXAMPLES, TAU, measure, ratios, share
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config.parts.metrics import METRICS
+from fused_ray.core.state import Arrays
 
 RESIDUAL = replace(METRICS["residual"], measure=partial(measure, draws=8))
 
@@ -24,7 +25,7 @@ def test_by_hand() -> None:
     assert share(r) == 0.25
 
 
-def test_who_remembers_fails_and_who_never_knew_passes(yardstick: Yardstick, ask: Any) -> None:
+def test_who_remembers_fails_and_who_never_knew_passes(yardstick: Yardstick, third: Arrays, ask: Any) -> None:
     idle = ask(RESIDUAL, yardstick, yardstick.before)
     assert idle.passes is False
     assert idle.figures["share"] == idle.figures["share_before"] > 0.5
@@ -34,6 +35,7 @@ def test_who_remembers_fails_and_who_never_knew_passes(yardstick: Yardstick, ask
     control = ask(RESIDUAL, yardstick, yardstick.others[0])
     assert control.passes is True
     assert control.figures["share"] == control.figures["null"]  # the same draws around the same examples
+    assert ask(RESIDUAL, yardstick, third).passes is True
     same = ask(RESIDUAL, yardstick, yardstick.retrained)
     assert (same.passes, same.figures["share"]) == (True, 0)
 

@@ -68,6 +68,19 @@ def test_models_differ_by_where_they_begin_alone(short: Yardstick, federation: F
     assert any(np.array_equal(kept.payload.values, end.payload.values) for kept in recorder.saved.values())
 
 
+def test_who_trains_otherwise_goes_on_beside_retrained_models_that_do(short: Yardstick, world: Any, ask: Any) -> None:
+    """Whichever of a comparison's methods is judged first: a rate of its own holds for all models that go on."""
+    space = world("forget.scenario=class", "pretrain.rounds=1").space
+    found = []
+    for rates in ((0.0005, 0.001), (0.001,)):
+        fresh = replace(short, space=space)
+        for rate in rates:
+            means = Means(None, world(*SLOWLY, f"train.lr={rate}").federation)
+            asked = ask(RESURFACING, fresh, short.before, means)
+        found.append(asked)
+    assert found[0] == found[1]
+
+
 def test_with_the_adapter_on_its_values_alone_learn(short: Yardstick, federation: Federation, ask: Any) -> None:
     """An adapter that is zero is M_r: it comes back at once, and all below it stays as it was."""
     masks = random_masks(0, short.before, ["fc3"], 1.0)

@@ -12,6 +12,7 @@ from fused_ray.audit.accuracy import client_accuracies
 from fused_ray.audit.metrics.worst_client import fairness, most_lost
 from fused_ray.audit.yardstick import Yardstick
 from fused_ray.config.parts.metrics import METRICS
+from fused_ray.core.state import Arrays
 from fused_ray.types import ImageData, Scenario
 from fused_ray.types import TestView as View
 
@@ -35,14 +36,19 @@ def test_fairness_and_who_lost_most_by_hand() -> None:
     assert most_lost({0: 0.9, 4: 0.5}, {0: 0.8, 4: 0.75}) == (4, 0.25)
 
 
-def test_a_model_that_lost_a_class_fails_and_retraining_passes(yardstick: Yardstick, ask: Any) -> None:
+def test_a_model_that_lost_a_class_fails_and_retraining_passes(yardstick: Yardstick, third: Arrays, ask: Any) -> None:
     silent = yardstick.before["fc3.bias"] - 100 * (np.arange(10) == 1)
-    found = ask(WORST, yardstick, {**yardstick.before, "fc3.bias": silent.astype(np.float32)})
+    after = {**yardstick.before, "fc3.bias": silent.astype(np.float32)}
+    found = ask(WORST, yardstick, after)
     assert found.passes is False
     assert found.figures["ra"] < found.figures["ra_retrained"] - 0.05
     assert found.said.startswith("a client pays for it: client ")
     control = ask(WORST, yardstick, yardstick.others[0])
     assert control.passes is True
     assert control.figures["lost"] == control.figures["lost_control"] or control.figures["lost_control"] == 0
+    assert ask(WORST, yardstick, third).passes is True
     alone = ask(WORST, replace(yardstick, retrained=None, others=()), yardstick.before)
     assert (alone.passes, alone.figures["fairness"]) == (None, 0)
+    uncontrolled = ask(WORST, replace(yardstick, others=()), after)
+    assert (uncontrolled.passes, "lost_control" in uncontrolled.figures) == (None, False)
+    assert uncontrolled.said.startswith("cannot tell without another retrained model: client ")

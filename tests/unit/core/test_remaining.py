@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from fused_ray.config import RunConfig
 from fused_ray.config.parts.methods import METHODS
 from fused_ray.core import herding, state
-from fused_ray.core.methods import fedavg
+from fused_ray.core.methods import fedavg, fedup
 from fused_ray.core.methods.fedavg import FullTraining
 from fused_ray.core.remaining import used
 from fused_ray.core.rounds import Federation
 from fused_ray.core.work import round_bits
 from fused_ray.core.workspace import Workspace
-from fused_ray.errors import FusedRayError
+from fused_ray.errors import ConfigError, FusedRayError
 from fused_ray.types import Remaining, Scenario
 
 # --- who has what ----------------------------------------------------------------------------------------
@@ -103,10 +107,53 @@ def test_as_many_are_herded_as_are_drawn(make_config: Any, data: Any, scenario: 
         assert {*rows.tolist()} <= {*scenario.examples(on, 3).tolist()}  # type: ignore[arg-type]
         assert {*scenario.forgotten(3).tolist()} <= {*rows.tolist()} or on == "retained"
         assert (np.diff(rows) > 0).all()
+        each = [scenario.train_labels[work.rows(space, client)] for client in range(5)]
+        # of each class its share, as it is not where they are drawn
+        assert herding.counts(scenario, some, 4).tolist() == [np.bincount(own, minlength=4).tolist() for own in each]
+        sent = [int(np.ceil(0.8 * np.bincount(own)).sum()) for own in each if len(own)]
+        assert fedup.numbers(scenario, some, 4, 0.8).tolist() == sent
     # another base has other features
     other = dataclasses.replace(start, values=-start.values)
     space.install(other)
     assert not np.array_equal(rows, work.rows(space, 3))
+
+
+class Reading(nn.Module):
+    """Reads its output layer's weight, and has a layer behind it that nothing depends on."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, called: bool) -> None:
+        super().__init__()
+        self.called, self.out, self.idle = called, nn.Linear(784, classes), nn.Linear(classes, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = x.flatten(1)
+        found: torch.Tensor = self.out(z) if self.called else nn.functional.linear(z, self.out.weight, self.out.bias)
+        self.idle(found)
+        return found
+
+
+def test_features_are_what_the_logits_come_from(
+    make_config: Any, data: Any, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("reading_model")
+    module.__dict__["Reading"] = Reading
+    monkeypatch.setitem(sys.modules, "reading_model", module)
+
+    def chosen(called: bool) -> Any:
+        own = ("model.factory=reading_model:Reading", f"model.args={{called: {str(called).lower()}}}")
+        config = make_config("unlearn.retain=0.2", "unlearn.retain_by=herding", *own)
+        space = Workspace(config, data, scenario)
+        space.install(state.read(space.model))
+        return herding.chosen(space, used(config, "retained"), 3)  # type: ignore[arg-type]
+
+    kept = scenario.retained[3]
+    pixels = data.train_images[kept].reshape(len(kept), -1)
+    expected = herding.herd(pixels.astype(np.float64), scenario.train_labels[kept], len(chosen(called=True)))
+    assert np.array_equal(chosen(called=True), kept[expected])
+    with pytest.raises(
+        ConfigError, match=r"the layer out is given, and .* does not .*: take unlearn\.retain_by=random"
+    ):
+        chosen(called=False)
 
 
 # --- which methods ---------------------------------------------------------------------------------------

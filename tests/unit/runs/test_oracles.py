@@ -6,13 +6,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fused_ray import audit_run, load_run, run
-from fused_ray.config import RunConfig
+from fused_ray.config import AuditConfig, RunConfig
+from fused_ray.core.pools import LocalPool
+from fused_ray.core.state import flatten
+from fused_ray.core.work import ModelEvaluation
 from fused_ray.errors import ConfigError, Interrupted
 from fused_ray.runs import oracles
+from fused_ray.runs.execute import as_trained, prepared
 from fused_ray.runs.progress import Progress
+from fused_ray.storage.files import read_state
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +63,20 @@ def test_what_is_asked_for_by_number_is_told_trained_and_kept(copied: Path, monk
     monkeypatch.setattr(oracles, "_trained", again)
     (copied / "audit.json").unlink()  # all is measured again, from what was kept
     assert audit_run(copied, overrides=["audit.swap=1", "audit.klom=3"])["audit_metrics"] == result["audit_metrics"]
+
+
+def test_the_pool_has_the_runs_own_clients_and_data_again(copied: Path) -> None:
+    """Further metrics train with it when all is trained anew: images were exchanged, and seeds were others."""
+    run = load_run(copied)
+    config = run.config.model_copy(update={"audit": AuditConfig(swap=1)})
+    data, scenario = as_trained(run, config, prepared)
+    pool = LocalPool(config, data, scenario)
+    base = flatten(read_state(copied / "base.safetensors"))
+    before = pool.evaluate(ModelEvaluation(), base)
+    run.lock(0)
+    oracles.trained_anew(config, data, scenario, pool, run, lambda progress: None, lambda: False)
+    run.unlock()
+    assert np.array_equal(pool.evaluate(ModelEvaluation(), base), before)
 
 
 @pytest.mark.slow

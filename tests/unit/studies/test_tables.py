@@ -25,6 +25,10 @@ CONFIG = CompareConfig.from_dict(
     }
 )
 
+ASKING = CompareConfig.from_dict(
+    {"methods": ["fused"], "scenarios": ["class"], "audit": {"metrics": ["residual"]}},
+)
+
 
 def compared(scenario: str, method: str, seed: int, **more: Any) -> dict[str, Any]:
     return {
@@ -103,6 +107,15 @@ def test_an_index_says_on_how_many_seeds_it_is_told_or_why_not(first: Any, secon
     rows = [compared("class", "fused", seed, **changes) for seed, changes in enumerate((first, second))]
     line = next(line for line in comparison.markdown(rows, CONFIG).splitlines() if line.startswith("| fused |"))
     assert f"| {cell} |" in line
+
+
+def test_an_answer_says_on_how_many_seeds_it_could_be_told() -> None:
+    answers = [{"metric_residual_passes": 1.0}, {"metric_residual_passes": None}]
+    rows = [compared("class", "fused", seed, **answer) for seed, answer in enumerate(answers)]
+    line = next(line for line in comparison.markdown(rows, ASKING).splitlines() if line.startswith("| fused |"))
+    assert line.endswith("| 1.000 (1 of 2 seeds) |")
+    both = comparison.markdown([row | answers[0] for row in rows], ASKING)
+    assert "| 1.000 ± 0.000 |" in both
 
 
 def test_verdicts_are_counted_where_seeds_differ() -> None:
