@@ -36,7 +36,7 @@ def start(
         typer.Option(
             metavar="NAME",
             help=f"Put it under the file's: a comparison, which needs no file ({_WHOLE}), or {_FIELDS}.",
-            shell_complete=of_presets("compare", "run"),
+            autocompletion=of_presets("compare", "run"),
         ),
     ] = None,
     quick: Annotated[bool, typer.Option(help="Cut it down as its section `quick` says.")] = False,

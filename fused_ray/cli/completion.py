@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any
+
+import typer
 
 from fused_ray.config import describe
 from fused_ray.config.parts.models import MODEL
@@ -17,35 +18,35 @@ from fused_ray.config.settings import PARTS
 
 ASKED = "_FUSED_RAY_COMPLETE"
 """The variable that says that a shell asks, and which."""
+_BEHIND = "_FUSED_RAY_COMPLETE_BEHIND"
+"""The variable that holds what bash took off the word that is to be completed, `KEY=`."""
 _STUDIES = {"sweep", "compare", "scale", "plan"}
 """Commands whose configurations have a run's below `base`."""
 _TYPES = {"int", "float", "str", "bool", "mapping"}
-Complete = Callable[[Any, Any, str], list[str]]
 
 
-def of_presets(*kinds: str) -> Complete:
+def of_presets(*kinds: str) -> Callable[[str], list[str]]:
     """Completes the names of presets of some kinds."""
 
-    def complete(ctx: Any, param: Any, incomplete: str) -> list[str]:
+    def complete(incomplete: str) -> list[str]:
         return [name for name in presets(*kinds) if name.startswith(incomplete)]
 
     return complete
 
 
-def settings(ctx: Any, param: Any, incomplete: str) -> list[str]:
+def of_settings(ctx: typer.Context, incomplete: str) -> list[str]:
     """Completes KEY=VALUE: first the field, then what it may be, as far as that is known."""
-    words = set(ctx.command_path.split())
+    behind, words = os.environ.get(_BEHIND, ""), set(ctx.command_path.split())
     prefix = "base." if words & _STUDIES else ""
     only = "audit." if "audit" in words else ""
     fields = {prefix + key: about for key, *about, _ in describe() if key.startswith(only)}
-    field, equals, _ = incomplete.partition("=")
+    field, equals, _ = (whole := behind + incomplete).partition("=")
     near = [name for name in fields if (name == field if equals else name.startswith(field))]
     if len(near) != 1:
         return near
     (name,) = near
     found = [f"{name}={value}" for value in _values(name.removeprefix(prefix), *fields[name])] or [f"{name}="]
-    shown = incomplete.rpartition("=")[0] + "=" if equals and _of_bash(os.environ) else ""
-    return [text.removeprefix(shown) for text in found if text.startswith(incomplete)]
+    return [text.removeprefix(behind) for text in found if text.startswith(whole)]
 
 
 def _values(key: str, kind: str, default: str) -> Iterator[str]:
@@ -61,21 +62,17 @@ def _values(key: str, kind: str, default: str) -> Iterator[str]:
 
 
 def glue(environment: MutableMapping[str, str]) -> None:
-    """bash takes KEY=VALUE apart at the `=`: put the words together again, where it is bash that asks."""
-    if not _of_bash(environment):
+    """bash takes words apart at `=` and wants the last part alone: leave that, and keep what stands before it."""
+    if not environment.get(ASKED, "").endswith("complete_bash"):
         return
     words, at = environment["COMP_WORDS"].split("\n"), int(environment["COMP_CWORD"])
-    whole: list[str] = []
-    place = 0
-    for number, word in enumerate(words):
-        if whole and (word == "=" or whole[-1].endswith("=")) and whole[-1] != "=":
-            whole[-1] += word
+    kept: list[str] = []
+    behind, cut = "", False
+    for word in words[: at + 1]:
+        if word == "=" and kept:
+            behind, cut = ("" if kept[-1].startswith("-") else f"{kept.pop()}="), True
         else:
-            whole.append(word)
-        if number == at:
-            place = len(whole) - 1
-    environment["COMP_WORDS"], environment["COMP_CWORD"] = "\n".join(whole), str(place)
-
-
-def _of_bash(environment: MutableMapping[str, str]) -> bool:
-    return environment.get(ASKED, "").endswith("complete_bash")
+            behind, cut = (behind if cut else ""), False
+            kept.append(word)
+    kept += [""] if cut else []
+    environment.update({"COMP_WORDS": "\n".join(kept), "COMP_CWORD": str(len(kept) - 1), _BEHIND: behind})

@@ -25,7 +25,7 @@ Overrides = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Override a config field, such as unlearn.layers=2.",
-        shell_complete=completion.settings,
+        autocompletion=completion.of_settings,
     ),
 ]
 Preset = Annotated[
@@ -33,7 +33,7 @@ Preset = Annotated[
     typer.Option(
         metavar="NAME",
         help=f"Put these fields under the file's: {', '.join(presets('run'))}.",
-        shell_complete=completion.of_presets("run"),
+        autocompletion=completion.of_presets("run"),
     ),
 ]
 AsJson = Annotated[

@@ -94,6 +94,11 @@ def holder(folder: Path) -> str | None:
     return None
 
 
+def in_use(folder: Path, owner: str) -> str:
+    """What is said where a process has a folder that another one wants."""
+    return f"{folder} is being written by another run (process {owner}); wait for it or end it"
+
+
 def _owner(handle: int) -> str:
     """Which process an open lock file says that it holds it."""
     return os.pread(handle, 200, 0).decode(errors="replace").split(" ")[0] or "unknown"
@@ -112,9 +117,7 @@ def _wait(handle: int, folder: Path, deadline: float, waiting: Callable[[str], N
                 ) from None
         owner = _owner(handle)
         if time.monotonic() > deadline:
-            raise RunDirectoryError(
-                f"{folder} is being written by another run (process {owner}); wait for it or end it"
-            )
+            raise RunDirectoryError(in_use(folder, owner))
         waiting(owner)
         time.sleep(0.1)
 

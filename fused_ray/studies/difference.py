@@ -53,7 +53,8 @@ def _figures(study: StudyDirectory[Any]) -> Iterator[tuple[str, Figure]]:
     """The figures of a study's runs so far, each under the name of its run."""
     if isinstance(study, ScalingDirectory):
         for row in points.by_point(study.rows, study.config.held_out):
-            yield f"{points.point_of(row).name}: a round", Figure(row["seconds"], "s")
+            point = f"{row['clients']} clients, {row['actors']} actors, {row['nodes']} nodes, {row['payload']}"
+            yield f"{point}: a round", Figure(row["seconds"], "s")
         return
     for row in study.rows:
         if isinstance(study, SweepDirectory) and not row["last"]:

@@ -119,7 +119,7 @@ def _told(found: Found, inside: bool) -> Row:
         raise RunDirectoryError("its environment.json does not say what it is")
     result = found.json("result.json") if "result.json" in found.files else None
     state, reason = _state(found, result)
-    verdict, ra, fa = _figures(kind, result or {})
+    verdict, ra, fa = (None, None, None) if result is None else _figures(kind, result)
     return Row(
         place=found.place,
         kind=kind,
@@ -151,10 +151,10 @@ def _state(found: Found, result: _Values | None) -> tuple[str, str]:
 
 def _figures(kind: str, result: _Values) -> tuple[str | None, float | None, float | None]:
     """Verdict, RA and FA, where there is one of each."""
-    if kind == RUN and result:
+    if kind == RUN:
         after = result["metrics"]["after"]
         return result.get("verdict"), after["ra"], after["fa"]
-    if kind == SWEEP and result and len(result["cases"]) == 1:
+    if kind == SWEEP and len(result["cases"]) == 1:
         recommended = result["cases"][0]["recommended"] or {}
         return recommended.get("verdict"), recommended.get("ra"), recommended.get("fa")
     return None, None, None

@@ -45,8 +45,8 @@ def look(path: str | Path) -> Tidied:
     """What a run or a study no longer needs. Raises RunDirectoryError if it is neither."""
     folder = opened(path)
     place = in_words(str(folder.path))
-    if reason := _in_use(folder):
-        return Tidied(place, [], [reason])
+    if owner := lock.holder(folder.path):
+        return Tidied(place, [], [in_words(lock.in_use(folder.path, owner))])
     left: list[str] = []
     return Tidied(place, [each for _, files in _parts(folder, left) for each in files], left)
 
@@ -66,13 +66,8 @@ def clear(path: str | Path) -> Tidied:
             finally:
                 folder.unlock()
     except RunDirectoryError as error:
-        left.append(str(error))
+        left.append(in_words(str(error)))
     return Tidied(place, gone, left)
-
-
-def _in_use(folder: Folder) -> str:
-    owner = lock.holder(folder.path)
-    return f"{in_words(str(folder.path))} is being written by another run (process {owner})" if owner else ""
 
 
 def _removed(part: Folder, files: Sequence[Spare], left: list[str]) -> list[Spare]:
@@ -83,7 +78,7 @@ def _removed(part: Folder, files: Sequence[Spare], left: list[str]) -> list[Spar
             part.lock(0)
         part.remove([each.name for each in files])
     except FusedRayError as error:
-        left.append(str(error))
+        left.append(in_words(str(error)))
     finally:
         if inner:
             part.unlock()
@@ -118,7 +113,7 @@ def _of_study(study: Folder, left: list[str]) -> Iterator[_Part]:
                 yield from _of_run(run, kinds)
             unfinished += not run.finished
         except RunDirectoryError as error:
-            left.append(str(error))
+            left.append(in_words(str(error)))
     if unfinished:
         left.append(f"{unfinished} run(s) in {in_words(str(study.path))} that are not finished")
     if AUDITS in kinds:
