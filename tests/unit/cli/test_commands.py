@@ -51,8 +51,10 @@ def test_every_command_that_prints_figures_takes_json() -> None:
     assert without == NO_FIGURES
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of every kind, and a sweep's file; nobody changes them."""
+    tmp_path = tmp_path_factory.mktemp("results")
     shutil.copytree(OLD / "old_run", tmp_path / "run")
     shutil.copytree(OLD / "old_run", tmp_path / "half")
     (tmp_path / "half" / "result.json").unlink()
@@ -130,13 +132,17 @@ def test_the_documented_exit_codes_are_the_real_ones() -> None:
     assert documented == [0, 1, FusedRayError.exit_code, RUNS_FAILED, Interrupted.exit_code, TERMINATED]
 
 
-def test_commands_end_with_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """3, 130 and 143 take a study or a signal: tests/end_to_end has them."""
     assert ended("ls", OLD) == 0
     assert ended("ls", tmp_path / "none") == 2
     assert ended("ls", "--none") == 2
     assert ended("none") == 2
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_a_fault_of_the_program_is_a_traceback(tmp_path: Path) -> None:
     broken = tmp_path / "safetensors"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise RuntimeError('a broken installation')")
@@ -160,7 +166,10 @@ def test_commands_end_with_them(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ("fused-ray sweep ", ["start", "show"]),
         ("fused-ray sweep --pre", ["--preset"]),
         ("fused-ray run --set unlearn.mask", ["unlearn.mask", "unlearn.mask_args"]),
-        ("fused-ray run --set unlearn.wi", [f"unlearn.wire={name}" for name in ("float32", "float16", "bfloat16", "int8")]),
+        (
+            "fused-ray run --set unlearn.wi",
+            [f"unlearn.wire={name}" for name in ("float32", "float16", "bfloat16", "int8")],
+        ),
         ("fused-ray run --set unlearn.method = fedq", ["fedquit"]),
         ("fused-ray run --set = unlearn.method = fedq", ["fedquit"]),
         ("fused-ray run my.yaml --set seed = 1 --set pretrain.history =", ["true", "false"]),
