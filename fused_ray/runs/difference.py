@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -185,7 +186,7 @@ def _show_other(values: Mapping[str, tuple[Any, Any]], what: str, same: str) -> 
 def _text(value: Any) -> str:
     if value is None:
         return "unset"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _value(figure: Figure | None) -> Value:

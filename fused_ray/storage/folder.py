@@ -178,11 +178,12 @@ class Folder:
     # -- working on it
 
     @contextlib.contextmanager
-    def attempt(self, command: str = "", wait: float = LOCK_WAIT) -> Iterator[None]:
+    def attempt(self, command: str = "", wait: float = LOCK_WAIT, settles: bool = True) -> Iterator[None]:
         """What is done for this folder inside either ends, or says how to go on: by `command`, else by RESUME.
 
         A folder that was made for it is removed where nothing of worth came into it, and what stood there before is put
         back, so that a start which failed is not in the way of the next one. KeyboardInterrupt becomes Interrupted.
+        Unless `settles` is false, what waits beside a folder that is worth something is let go of.
         No other command gets at the folder meanwhile; raises RunDirectoryError where one is at work there for `wait`
         seconds more.
         """
@@ -204,11 +205,12 @@ class Folder:
                 raise
             raise error from raised
         finally:
-            if self._begun or self.finished:
+            settles = settles and (self._begun or self.finished)
+            if settles:
                 place.settle(self.path)
             self._command.release()
             if self._mirror is not None:
-                self._mirror.release(settled=self._begun or self.finished)
+                self._mirror.release(settles)
 
     def _withdraw(self) -> bool:
         """Remove the folder if it is the one that was made here, nobody writes there, and nothing is in it; whether."""

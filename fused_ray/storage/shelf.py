@@ -91,7 +91,7 @@ def found(where: str | Path, inside: bool = False) -> list[Found]:
         return sorted(_there(uri, inside), key=lambda each: each.place)
     root = expanded(where)
     if not root.is_dir():
-        raise RunDirectoryError(f"{where}: there is no such folder")
+        raise RunDirectoryError(f"{where}: there is no such folder; name another one")
     return list(_here(root, inside))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from fused_ray.config.kinds import COMPARISON, RUN, SCALING, SWEEP
 from fused_ray.config.yaml_text import parsed
 from fused_ray.errors import FusedRayError, RunDirectoryError
-from fused_ray.runs.screen import make_screen, make_table, number, size
+from fused_ray.runs.screen import fits, make_screen, make_table, number, size
 from fused_ray.storage import shelf
 from fused_ray.storage.folder import kind_of_format
 from fused_ray.storage.shelf import Found
@@ -19,6 +19,7 @@ from fused_ray.storage.shelf import Found
 DONE, RUNNING, INTERRUPTED, FAILED = "done", "running", "interrupted", "failed"
 NOT_STARTED, DAMAGED = "not started", "damaged"
 _CONFIG = {RUN: "config.yaml", SWEEP: "sweep.yaml", COMPARISON: "comparison.yaml", SCALING: "scaling.yaml"}
+_HEAD = ("kind", "state", "verdict", "RA", "FA", "last change", "size", "what")
 _Values = Mapping[str, Any]
 
 
@@ -68,24 +69,32 @@ def show(where: str | Path, listed: Sequence[Row]) -> None:
     if not listed:
         screen.say(f"no results in {where}")
         return
-    head = ("name", "kind", "state", "verdict", "RA", "FA", "last change", "size", "what")
-    body = [
-        (
-            row.place.removeprefix(f"{_root(where)}/"),
-            row.kind or "-",
-            f"{row.state}, {row.runs_failed} failed" if row.runs_failed else row.state,
-            row.verdict or "-",
-            number(row.ra),
-            number(row.fa),
-            datetime.fromisoformat(row.when).astimezone().strftime("%Y-%m-%d %H:%M") if row.when else "-",
-            size(row.bytes),
-            f"{row.what}: {row.reason}" if row.reason else row.what,
-        )
-        for row in listed
-    ]
-    screen.print(make_table(head, body, left=("name", "kind", "state", "verdict", "what")))
+    body = [(row.place.removeprefix(f"{_root(where)}/"), *_cells(row)) for row in listed]
+    table = make_table(("name", *_HEAD), body, left=("name", "kind", "state", "verdict", "what"))
+    if fits(screen, table):
+        screen.print(table)
+    else:  # in a narrow window the figures count most
+        few = [(line[0], *line[2:6], line[7]) for line in body]
+        screen.print(make_table(("name", *_HEAD[1:5], "size"), few, left=("name", "state", "verdict")))
+        for row, line in zip(listed, body, strict=True):
+            if row.reason or row.state == DAMAGED:
+                screen.say(f"{line[0]}: {row.reason or row.what}")
     whole = [row for row in listed if not row.inside]
     screen.say(f"{len(listed)} {'folder' if len(listed) == 1 else 'folders'}, {size(sum(r.bytes for r in whole))}")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """A row as it is shown, behind its name."""
+    return (
+        row.kind or "-",
+        f"{row.state}, {row.runs_failed} failed" if row.runs_failed else row.state,
+        row.verdict or "-",
+        number(row.ra),
+        number(row.fa),
+        datetime.fromisoformat(row.when).astimezone().strftime("%Y-%m-%d %H:%M") if row.when else "-",
+        size(row.bytes),
+        f"{row.what}: {row.reason}" if row.reason else row.what,
+    )
 
 
 def plain(listed: Sequence[Row]) -> list[dict[str, Any]]:
@@ -127,7 +136,7 @@ def _told(found: Found, inside: bool) -> Row:
         verdict=verdict,
         ra=ra,
         fa=fa,
-        when=(result or {}).get("ended") or _changed(found),
+        when=_ended(result or {}) or _changed(found),
         bytes=found.bytes,
         what=_what(kind, found, result or {}),
         runs_failed=int((result or {}).get("failed", 0)),
@@ -153,11 +162,19 @@ def _figures(kind: str, result: _Values) -> tuple[str | None, float | None, floa
     """Verdict, RA and FA, where there is one of each."""
     if kind == RUN:
         after = result["metrics"]["after"]
-        return result.get("verdict"), after["ra"], after["fa"]
-    if kind == SWEEP and len(result["cases"]) == 1:
-        recommended = result["cases"][0]["recommended"] or {}
-        return recommended.get("verdict"), recommended.get("ra"), recommended.get("fa")
+        return _word(result.get("verdict")), float(after["ra"]), float(after["fa"])
+    if kind == SWEEP and len(result["cases"]) == 1 and (best := result["cases"][0]["recommended"]) is not None:
+        return _word(best.get("verdict")), float(best["ra"]), float(best["fa"])
     return None, None, None
+
+
+def _word(verdict: Any) -> str | None:
+    return None if verdict is None else str(verdict)
+
+
+def _ended(result: _Values) -> str:
+    """When it was finished, if that is told. Raises ValueError where it is no time."""
+    return datetime.fromisoformat(result["ended"]).isoformat(timespec="seconds") if "ended" in result else ""
 
 
 def _what(kind: str, found: Found, result: _Values) -> str:

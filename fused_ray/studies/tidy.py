@@ -47,8 +47,13 @@ def look(path: str | Path) -> Tidied:
     place = in_words(str(folder.path))
     if owner := lock.holder(folder.path):
         return Tidied(place, [], [in_words(lock.in_use(folder.path, owner))])
+    files: list[Spare] = []
     left: list[str] = []
-    return Tidied(place, [each for _, files in _parts(folder, left) for each in files], left)
+    try:
+        files += [each for _, files in _parts(folder, left) for each in files]
+    except RunDirectoryError as error:  # its configuration cannot be read, say
+        left.append(in_words(str(error)))
+    return Tidied(place, files, left)
 
 
 def clear(path: str | Path) -> Tidied:
@@ -58,7 +63,7 @@ def clear(path: str | Path) -> Tidied:
     gone: list[Spare] = []
     left: list[str] = []
     try:
-        with folder.attempt(f"fused-ray clean --delete {shlex.quote(str(path))}", wait=0):
+        with folder.attempt(f"fused-ray clean --delete {shlex.quote(str(path))}", wait=0, settles=False):
             folder.lock(0)
             try:
                 for part, files in _parts(folder, left):

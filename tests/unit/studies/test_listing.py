@@ -38,7 +38,7 @@ def test_a_finished_run_has_its_verdict_its_figures_and_its_size(run: Path) -> N
     assert (found.verdict, found.ra, found.fa) == ("damaged", result["metrics"]["after"]["ra"], 0.0)
     assert found.bytes == sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
     (run / "result.json").write_text(json.dumps(result | {"ended": "2026-03-01T12:00:00.000+00:00"}))
-    assert row(run).when == "2026-03-01T12:00:00.000+00:00"
+    assert row(run).when == "2026-03-01T12:00:00+00:00"
 
 
 def test_an_unfinished_run_says_how_it_ended(run: Path) -> None:
@@ -101,6 +101,8 @@ def test_the_runs_of_a_study_are_told_on_request_and_counted_once(
         ("result.json", "{", "result.json cannot be read"),
         ("result.json", "{}", "are not what this program writes"),
         ("result.json", "[]", "result.json is not what this program writes"),
+        ("result.json", '{"metrics": {"after": {"ra": "high", "fa": 0}}}', "are not what this program writes"),
+        ("result.json", '{"metrics": {"after": {"ra": 1, "fa": 0}}, "ended": "late"}', "what this program writes"),
         ("environment.json", '{"format": "other 1"}', "does not say what it is"),
         ("environment.json", None, "it has no environment.json"),
     ],
@@ -129,6 +131,19 @@ def test_of_hundreds_of_runs_small_files_alone_are_read_and_no_pytorch_is_loaded
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["301", "False", "True"]
+
+
+def test_in_a_narrow_window_there_are_fewer_columns_and_no_less_is_said_of_what_is_wrong(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "environment.json").write_text("{}")
+    for width in (60, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        listing.show(run.parent, listing.rows(run.parent))
+        said = capsys.readouterr().out
+        assert all(len(line) <= width for line in said.splitlines()[:3])
+        assert said.count("one") == (2 if width == 60 else 1)
+        assert said.count("its files are not what this program writes: 'format'") == 1
 
 
 def test_rows_are_plain_values(run: Path) -> None:

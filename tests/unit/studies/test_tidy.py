@@ -139,6 +139,24 @@ def test_what_is_no_folder_of_results_is_refused_before_anything_goes(
     assert tree(tmp_path) == before
 
 
+def test_nothing_beside_the_folder_is_touched(run: Path) -> None:
+    waiting = run.parent / ".run.before-overwrite"  # of an --overwrite that was killed
+    waiting.mkdir()
+    (waiting / "result.json").write_text("{}")
+    beside = tree(run.parent) - {f"run/{name}" for name in tree(run)}
+    assert names(clear(run)) == SPARE | {ANEW}
+    assert tree(run.parent) - {f"run/{name}" for name in tree(run)} == beside
+
+
+def test_a_run_whose_configuration_cannot_be_read_is_left_alone(run: Path) -> None:
+    (run / "config.yaml").write_text("unlearn: {method: other}")
+    for found in (look(run), clear(run)):
+        assert found.files == []
+        (line,) = found.left
+        assert line.startswith(f"{run} cannot be read: ")
+    assert (run / "checkpoints" / "pretrain.safetensors").exists()
+
+
 def test_a_run_of_an_earlier_version_is_left_alone(tmp_path: Path) -> None:
     old = Path(shutil.copytree(OLD / "released_run", tmp_path / "old"))
     (old / "checkpoints").mkdir()
