@@ -27,7 +27,10 @@ LOST = {
         "no later or unfinished run can begin with these runs' models (pretrain.from) by a method that goes back over "
         "pre-training, such as federaser and eraseclient"
     ),
-    AUDITS: "another audit, by other settings or another version's rules, trains these models again",
+    AUDITS: (
+        "another audit, by other settings or another version's rules, or one that was interrupted, trains these models "
+        "again"
+    ),
 }
 """Of each kind what is lost with it."""
 _ROUND = re.compile(r"\d{6}")
