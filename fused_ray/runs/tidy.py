@@ -67,9 +67,11 @@ def of_folder(
     root: Path, folder: str, kind: str, named: Callable[[str], bool] = lambda stem: True, marked: bool = True
 ) -> Iterator[Spare]:
     """The safetensors files of a folder with such names, and, if `marked`, the header of a checkpoint."""
-    where = root / folder
-    if any((root / part).is_symlink() for part in (Path(folder), *Path(folder).parents)) or not where.is_dir():
-        return
+    where = root
+    for part in folder.split("/"):  # the root itself may be a link: it is what was named
+        where = where / part
+        if where.is_symlink() or not where.is_dir():
+            return
     for path in sorted(where.glob("[!.]*.safetensors")):
         if path.is_symlink() or not path.is_file() or not named(path.stem):
             continue

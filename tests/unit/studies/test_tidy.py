@@ -99,6 +99,12 @@ def test_links_are_not_followed(run: Path, tmp_path: Path) -> None:
     assert (run / "checkpoints" / "retrain.safetensors").is_symlink()
 
 
+def test_a_link_that_is_named_stands_for_its_run(run: Path, tmp_path: Path) -> None:
+    os.symlink(run, tmp_path / "linked")
+    assert names(clear(tmp_path / "linked")) == SPARE | {ANEW}
+    assert not (run / "checkpoints" / "pretrain.safetensors").exists()
+
+
 def test_an_unfinished_run_is_left_alone(run: Path) -> None:
     (run / "result.json").unlink()
     before = tree(run)
