@@ -62,14 +62,15 @@ def of_runs(a: RunDirectory, b: RunDirectory) -> Difference:
 
 def of_configurations(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
     """The fields of two configurations of a kind that have other values, but for the place of the results."""
-    return _other(*(dict(_flat(each.model_dump(mode="json", by_alias=True))) for each in (a, b)), without=(_PLACE,))
+    ours, theirs = (dict(_flat(each.model_dump(mode="json", by_alias=True))) for each in (a, b))
+    return _other(ours, theirs, without=(_PLACE,))
 
 
 def of_versions(a: Folder, b: Folder) -> dict[str, tuple[Any, Any]]:
     """What two environment.json say otherwise of machine, programs and revision."""
     found = [each.read_json("environment.json") for each in (a, b)]
-    flat = [dict(_flat({k: v for k, v in about.items() if k not in _NOT_VERSIONS})) for about in found]
-    return {name.removeprefix("packages."): values for name, values in _other(*flat).items()}
+    ours, theirs = (dict(_flat({k: v for k, v in about.items() if k not in _NOT_VERSIONS})) for about in found)
+    return {name.removeprefix("packages."): values for name, values in _other(ours, theirs).items()}
 
 
 def side_by_side(a: Mapping[str, Figure], b: Mapping[str, Figure]) -> dict[str, tuple[Figure | None, Figure | None]]:
@@ -222,17 +223,19 @@ def _less(a: Figure | None, b: Figure | None) -> str:
 def plain(found: Difference) -> dict[str, Any]:
     """The difference for JSON: of every field, figure and version A's value and B's."""
 
-    def pair(values: tuple[Any, Any]) -> dict[str, Any]:
-        a, b = (each.value if isinstance(each, Figure) else each for each in values)
-        numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (a, b))
-        return {"a": a, "b": b, **({"difference": b - a} if numbers else {})}
+    def pair(figures: tuple[Figure | None, Figure | None]) -> dict[str, Any]:
+        a, b = map(_value, figures)
+        told: dict[str, Any] = {"a": a, "b": b}
+        if isinstance(a, str | bool | None) or isinstance(b, str | bool | None):
+            return told
+        return told | {"difference": b - a}
 
     return {
         "kind": found.kind,
         "a": found.a,
         "b": found.b,
         "configuration": {name: {"a": a, "b": b} for name, (a, b) in found.configuration.items()},
-        "figures": {name: pair(values) for name, values in found.figures.items()},
+        "figures": {name: pair(figures) for name, figures in found.figures.items()},
         "same_bits": dict(found.same_bits),
         "versions": {name: {"a": a, "b": b} for name, (a, b) in found.versions.items()},
         "unfinished": list(found.unfinished),
