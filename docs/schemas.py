@@ -51,6 +51,7 @@ RESULT = {
     "wall_seconds": "wall seconds of the start that finished it",
     "placement": "`actors`, `nodes` and `devices`, and under `workers` those that are alike: `node`, `device`, "
     "`torch`, what each reserved of `cpus` and `gpus` on Ray, and how many `actors`",
+    "adapter.heal_values": "how many of the adapter's `values` heal (`unlearn.heal`): nothing chose them",
     "deployment": "only where `deployment.profile` is set: what docs/deployment.md tells",
     "notes": "what the user was told of the whole run, callbacks that were switched off among it",
     "failures_of_model": "those of them in the pre-training of M_r, an earlier run's too (`pretrain.from`)",

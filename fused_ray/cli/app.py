@@ -15,10 +15,12 @@ import typer
 
 from fused_ray import __version__
 from fused_ray.cli import comparisons as cli_compare
+from fused_ray.cli import completion
+from fused_ray.cli import house as cli_house
 from fused_ray.cli import reports as cli_reports
 from fused_ray.cli import scaling as cli_scale
 from fused_ray.cli import sweeps as cli_sweep
-from fused_ray.cli.options import AsJson, Overrides, Preset
+from fused_ray.cli.options import AsJson, Overrides, Preset, print_json
 from fused_ray.cli.settings import Seeds, SettingsCommand, whole_numbers
 from fused_ray.config import RunConfig, describe
 from fused_ray.config.kinds import COMPARISON, RUN, SCALING, SWEEP
@@ -29,7 +31,6 @@ from fused_ray.stopping import TERMINATED, sigterm_as_ctrl_c
 from fused_ray.storage.mirror import in_words
 
 app = typer.Typer(
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Reversible federated unlearning with sparse adapters, simulated on Ray.",
@@ -89,7 +90,7 @@ def run(
             result = execute(directory, settings, listener)
     show_result(directory.path, settings, result, to_error=as_json)
     if as_json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 @app.command()
@@ -110,17 +111,19 @@ def show(
 
 
 def _show_run(folder: Path, as_json: bool) -> None:
-    from fused_ray.runs.display import show_unfinished
+    from fused_ray.runs.display import show_unfinished, so_far
     from fused_ray.runs.report import show_result
     from fused_ray.runs.start import load_run
 
     directory = load_run(folder)
     if not (directory.path / "result.json").exists():
-        show_unfinished(directory)
+        show_unfinished(directory, to_error=as_json)
+        if as_json:
+            print_json(so_far(directory))
         return
     show_result(directory.path, directory.config, directory.result, to_error=as_json)
     if as_json:
-        print(json.dumps(directory.result))
+        print_json(directory.result)
 
 
 @app.command(cls=SettingsCommand)
@@ -145,30 +148,39 @@ def audit(
         result = audit_run(run, full=full, overrides=set_ or (), listener=listener)
     show_result(directory.path, directory.config, result, to_error=as_json)
     if as_json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 @app.command()
 def apply(
-    run: RunFolder, out: Annotated[Path, typer.Option(help="Where to write M_f, the model that forgot.")]
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="Where to write M_f, the model that forgot.")],
+    as_json: AsJson = False,
 ) -> None:
     """Write the model that forgot, M_f = M_r + A_f, as safetensors."""
     from fused_ray.runs.export import apply_adapter
 
     sha256 = apply_adapter(run, out)
-    print(f"{out}: M_f, sha256 {sha256}")
+    if as_json:
+        print_json({"model": "M_f", "out": str(out), "sha256": sha256})
+    else:
+        print(f"{out}: M_f, sha256 {sha256}")
 
 
 @app.command()
 def restore(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option(help="Where to write M_r; unset: only prove that it is back.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Take the adapter off again: prove that M_r is back bit for bit, and write it if asked."""
     from fused_ray.runs.export import restore_base
 
     sha256 = restore_base(run, out)
-    print(f"{out or remote(run) or run}: M_r is back bit for bit, sha256 {sha256}")
+    if as_json:
+        print_json({"model": "M_r", "out": out and str(out), "sha256": sha256})
+    else:
+        print(f"{out or remote(run) or run}: M_r is back bit for bit, sha256 {sha256}")
 
 
 @app.command()
@@ -192,6 +204,7 @@ def data(
     config: ConfigFile = None,
     set_: Overrides = None,
     picture: Annotated[Path | None, typer.Option(help="Draw who holds what into this PNG.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show who holds what, and what of it must be forgotten."""
     from fused_ray.data import datasets, scenarios, summary
@@ -202,14 +215,20 @@ def data(
     loaded = datasets.load(settings.data, settings.seed)
     scenario = scenarios.build(settings, loaded)
     names = loaded.class_names
-    Notes(make_screen())((*loaded.notes, *scenario.notes))
-    clients.show_clients(summary.rows(scenario, loaded), names, scenario.partition_sha256)
+    Notes(make_screen(to_error=as_json))((*loaded.notes, *scenario.notes))
+    rows, sha256 = summary.rows(scenario, loaded), scenario.partition_sha256
+    clients.show_clients(rows, names, sha256, to_error=as_json)
     if picture is not None:
         clients.picture(scenario, names, expanded(picture))
-        print(f"drew {picture}")
+        print(f"drew {picture}", file=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print_json({"classes": names, "clients": rows, "partition_sha256": sha256})
 
 
 app.command()(cli_reports.report)
+app.command()(cli_house.ls)
+app.command()(cli_house.diff)
+app.command()(cli_house.clean)
 app.command(cls=SettingsCommand)(cli_sweep.plan)
 app.add_typer(cli_sweep.app, name="sweep")
 app.add_typer(cli_compare.app, name="compare")
@@ -246,6 +265,8 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # what a terminal has no sign for is no reason to fail
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
+    if completion.ASKED in os.environ:
+        completion.glue(os.environ)
     with sigterm_as_ctrl_c() as received:
         code = _run(given, debug)
     sys.exit(TERMINATED if received and code == Interrupted.exit_code else code)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fused_ray.cli.options import print_json
 from fused_ray.config import RunConfig
 
 Cluster = Annotated[
@@ -19,9 +20,14 @@ Cluster = Annotated[
 ]
 
 
-def show_placement(config: Path | None, overrides: Sequence[str], preset: str | None, cluster: str) -> None:
+def show_placement(
+    config: Path | None, overrides: Sequence[str], preset: str | None, cluster: str, as_json: bool
+) -> None:
     """Print a run's placement. Raises FusedRayError."""
     settings = RunConfig.from_yaml(config, list(overrides), preset)
-    from fused_ray.runs.placement import show
+    from fused_ray.runs.placement import described, show
 
-    show(settings, cluster)
+    if as_json:
+        print_json(described(settings, cluster))
+    else:
+        show(settings, cluster)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fused_ray.cli.options import AsJson, DefaultGroup, Overrides, end
+from fused_ray.cli.completion import of_presets
+from fused_ray.cli.options import AsJson, DefaultGroup, Overrides, end, print_json
 from fused_ray.cli.settings import SettingsCommand
 from fused_ray.config import RunConfig
 from fused_ray.config.preset import presets
@@ -34,7 +34,9 @@ def start(
     preset: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help=f"Put it under the file's: a comparison, which needs no file ({_WHOLE}), or {_FIELDS}."
+            metavar="NAME",
+            help=f"Put it under the file's: a comparison, which needs no file ({_WHOLE}), or {_FIELDS}.",
+            autocompletion=of_presets("compare", "run"),
         ),
     ] = None,
     quick: Annotated[bool, typer.Option(help="Cut it down as its section `quick` says.")] = False,
@@ -85,10 +87,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a comparison's tables, as far as it has come."""
-    from fused_ray.studies.comparisons.display import show_comparison
+    from fused_ray.studies.comparisons.display import show_comparison, so_far
     from fused_ray.studies.comparisons.start import load_comparison
 
     directory = load_comparison(comparison)
     show_comparison(directory, to_error=as_json)
     if as_json:
-        print(json.dumps(directory.result))
+        print_json(directory.result if directory.finished else so_far(directory))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fused_ray.cli.options import AsJson, DefaultGroup, Overrides, end
+from fused_ray.cli.options import AsJson, DefaultGroup, Overrides, end, print_json
 from fused_ray.cli.settings import SettingsCommand
 from fused_ray.studies.scaling.config import ScaleConfig
 
@@ -56,10 +55,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a study's tables, as far as it has come."""
-    from fused_ray.studies.scaling.display import show_scaling
+    from fused_ray.studies.scaling.display import show_scaling, so_far
     from fused_ray.studies.scaling.start import load_scale
 
     directory = load_scale(study)
     show_scaling(directory, to_error=as_json)
     if as_json:
-        print(json.dumps(directory.result))
+        print_json(directory.result if directory.finished else so_far(directory))

@@ -36,6 +36,8 @@ class SettingsCommand(TyperCommand):
     """A command with `--set`. Raises ConfigError with the words as they should be."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # half a line, of which a shell asks how it may go on
+            return super().parse_args(ctx, args)
         args = _seeds_together(args)
         with_value = {name for option in self.params for name in option.opts if not getattr(option, "is_flag", True)}
         _check(args, with_value)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fused_ray.cli.clusters import Cluster, show_placement
-from fused_ray.cli.options import AsJson, DefaultGroup, Overrides, Preset, end
+from fused_ray.cli.options import AsJson, DefaultGroup, Overrides, Preset, end, print_json
 from fused_ray.cli.settings import SettingsCommand
 from fused_ray.studies.sweeps.config import SweepConfig
 
@@ -55,13 +54,13 @@ def show(
     sweep: Annotated[Path, typer.Argument(help="A sweep directory.", show_default=False)], as_json: AsJson = False
 ) -> None:
     """Show a sweep's tables, as far as it has come."""
-    from fused_ray.studies.sweeps.display import show_sweep
+    from fused_ray.studies.sweeps.display import show_sweep, so_far
     from fused_ray.studies.sweeps.start import load_sweep
 
     directory = load_sweep(sweep)
     show_sweep(directory, to_error=as_json)
     if as_json:
-        print(json.dumps(directory.result))
+        print_json(directory.result if directory.finished else so_far(directory))
 
 
 def plan(
@@ -70,18 +69,22 @@ def plan(
     preset: Preset = None,
     time: Annotated[bool, typer.Option(help="Time a few training steps here for an estimate.")] = True,
     cluster: Cluster = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a sweep would run, and about how long it would take, without starting anything.
 
     With --cluster: of a run, where its actors would be.
     """
     if cluster is not None:
-        show_placement(config, set_ or [], preset, cluster)
+        show_placement(config, set_ or [], preset, cluster, as_json)
         return
     settings = SweepConfig.from_yaml(_named(config), set_ or [], preset)
-    from fused_ray.studies.sweeps.plan import show_plan  # imports PyTorch
+    from fused_ray.studies.sweeps.plan import described, show_plan  # imports PyTorch
 
-    show_plan(settings, timed=time)
+    if as_json:
+        print_json(described(settings, timed=time))
+    else:
+        show_plan(settings, timed=time)
 
 
 def _named(config: Path | None) -> Path:

@@ -57,6 +57,8 @@ class Made:
     """At the start [V]."""
     told: int = 0
     """Protocol bytes by which each client is told what the adapter is, where neither seed nor M_r says it."""
+    healing: int = 0
+    """How many of the values heal: nothing chose them, and they start at zero."""
 
 
 def check_made(made: Any, load: str | Callable[..., Any], name: str) -> None:

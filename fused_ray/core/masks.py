@@ -39,7 +39,8 @@ def sparse(making: Making, settings: None) -> Made:
         )
     values = adapter.start_values(masks, making.base, start, at_zero, args)
     told = wire.mask_bytes(masks) if rule.told and not config.all_heal else 0
-    return Made(*healing(making, masks, values), told)
+    wider, begun = healing(making, masks, values)
+    return Made(wider, begun, told, wider.size - (0 if config.all_heal else masks.size))
 
 
 def healing(making: Making, masks: Masks, values: FloatVector) -> tuple[Masks, FloatVector]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fused_ray.config import RunConfig
 from fused_ray.engine.placement import ACTOR_BYTES, Node, Plan, plan, selected, told
@@ -47,6 +48,33 @@ def placement_lines(config: RunConfig, examples: Sequence[int], nodes: Sequence[
     gpus = sum(node.gpus for node in nodes) - sum(seat.gpus for seat in found.seats)
     lines.append(f"left over: {_amount(cpus)} CPU, {_amount(gpus)} GPU{_others(nodes)}")
     return lines
+
+
+def placed(config: RunConfig, examples: Sequence[int], nodes: Sequence[Node]) -> dict[str, Any]:
+    """The same in plain values, nodes without an actor among them. Raises PlacementError."""
+    found = _plan(config, examples, nodes)
+    parts = {part.node.name: part for part in _parts(found, nodes)}
+    cache = min(found.cache, config.engine.prefix_cache_mb * 1e6)
+    return {
+        "clients": len(examples),
+        "actors": len(found.clients),
+        "bytes_of_actor": ACTOR_BYTES + cache,
+        "nodes": [
+            {
+                **{
+                    name: getattr(node, name)
+                    for name in ("name", "cpus", "gpus", "memory", "others_cpus", "others_gpus")
+                },
+                "actors": part.actors if part else 0,
+                "cpus_of_actor": part.cpus if part else None,
+                "gpus_of_actor": part.gpus if part else None,
+                "clients_of_actor": list(part.clients) if part else None,
+                "at_once": part.at_once if part else 0,
+            }
+            for node in nodes
+            for part in [parts.get(node.name)]
+        ],
+    }
 
 
 def _plan(config: RunConfig, examples: Sequence[int], nodes: Sequence[Node]) -> Plan:

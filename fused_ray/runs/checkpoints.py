@@ -3,12 +3,14 @@
 What is kept, and for how long:
 
 - checkpoints/PHASE: of every phase the last finished round, which replaces the one before: `--resume` goes on from it.
-  It stays when the run is over, so that a run that ended before its audit repeats no round.
+  It stays when the run is over, so that a run that ended before its audit repeats no round. Of a finished run, a later
+  one takes the round over that ranked the layers (runs.given).
 - history/ROUND: the global models of pre-training, where `settings.keeps_history` says that a method needs them. They
   stay: a later run on this one's model (`pretrain.from`) may need them.
 - base, adapter or unlearned, retrained: for ever; audits, `apply` and `restore` read them.
 
-Nothing is removed but rows of rounds that no checkpoint stands for (`Tables.drop_beyond`).
+Nothing is removed but rows of rounds that no checkpoint stands for (`Tables.drop_beyond`), and what runs.tidy tells
+when the user asks for it.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from fused_ray.runs.directory import RunDirectory
 from fused_ray.storage import files
 from fused_ray.types import FloatVector, Payload
 
+MARK = "saved"
+"""What the header of every checkpoint has."""
 _STATE, _SERVER = "state.", "server."
 """What the names of clients' states in a checkpoint begin with, and of what the server keeps; the rest tells whose."""
 
@@ -76,8 +80,8 @@ class Checkpoints:
             if (place / _history(round)).exists():
                 return read_saved(place / _history(round)).payload
         raise RunDirectoryError(
-            f"the global model after round {round} of pre-training was not kept, which this method needs; pre-train "
-            "with pretrain.history=true"
+            f"the global model after round {round} of pre-training is not there, which this method needs: it was not "
+            "kept, or cleaned away; pre-train with pretrain.history=true"
         )
 
     def _load(self, phase: str) -> Saved | None:
@@ -93,7 +97,7 @@ def read_saved(path: Path) -> Saved:
     """A checkpoint from its file. Raises RunDirectoryError if it is not one."""
     tensors, about = files.read_tensors(path)
     try:
-        figures = json.loads(about["saved"])
+        figures = json.loads(about[MARK])
         payload = Payload(tensors["values"].astype(np.float32), tensors["counters"].astype(np.int64))
         kept = {name.partition(_STATE)[2]: array for name, array in tensors.items() if name.startswith(_STATE)}
         states = {client: kept[str(client)].astype(np.float32) for client in sorted(map(int, kept))}
@@ -109,4 +113,4 @@ def encode_saved(saved: Saved) -> bytes:
     tensors: dict[str, np.ndarray[Any, Any]] = {"values": saved.payload.values, "counters": saved.payload.counters}
     tensors |= {f"{_STATE}{client}": state for client, state in saved.states.items()}
     tensors |= {f"{_SERVER}{name}": array for name, array in saved.server.items()}
-    return save(tensors, metadata={"saved": json.dumps(figures)})
+    return save(tensors, metadata={MARK: json.dumps(figures)})

@@ -26,14 +26,14 @@ _COLOURS = (
 """Ten that colour-blind readers can tell apart (Petroff, arXiv 2107.02270)."""
 
 
-def show_clients(rows: Sequence[Row], class_names: Sequence[str], sha256: str) -> None:
+def show_clients(rows: Sequence[Row], class_names: Sequence[str], sha256: str, *, to_error: bool = False) -> None:
     """Who holds how many examples of which class, and how many of them must be forgotten.
 
     Where the terminal has no room for a column a class, columns have the classes' numbers; where there are too many for
     that, the table says how many of them a client holds, and most of which. Below the others are the classes' numbers,
     which `forget.classes` takes.
     """
-    screen = make_screen()
+    screen = make_screen(to_error)
     names = [name.replace("\n", "\\n") for name in class_names]
     screen.say("Who holds what (training examples)")
     tables = list(_tables(rows, names))

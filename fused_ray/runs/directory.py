@@ -2,7 +2,7 @@
 
 config.yaml          the full configuration
 environment.json     versions, machine, code revision; every driver and node that it ran on
-starts.json          when it was started, and gone on with
+starts.json          when it was started, and gone on with; why the last start failed, if it did
 scenario.json        the hashes of data and partition, examples per client
 held.parquet         who holds how much of which class (schemas.HELD), and how much of it must be forgotten
 rounds.parquet/      one part per finished round (schemas.ROUNDS); read the folder as one table
@@ -116,6 +116,10 @@ class RunDirectory(Folder):
         starts = [*known, when]
         self.write_json("starts.json", {"starts": starts})
         return starts
+
+    def failed(self, reason: str) -> None:
+        """Keep why the last start failed, in one line, until the next one."""
+        self.write_json("starts.json", {**self.read_json("starts.json"), "error": reason})
 
     @property
     def times(self) -> tuple[datetime | None, datetime | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
@@ -94,9 +94,15 @@ def _line(finished: Finished) -> str:
     return f"{text}  up {size(finished.bytes_up)}"
 
 
-def show_unfinished(directory: RunDirectory) -> None:
+def show_unfinished(directory: RunDirectory, *, to_error: bool = False) -> None:
     """How far a run has come."""
-    rows = directory.table("rounds").to_pylist()
-    last = rows[-1] if rows else None
+    last = so_far(directory)["reached"]
     reached = f"it reached {last['phase']} round {last['round']}" if last else "no round is finished yet"
-    make_screen().say(f"{directory.path} is not finished: {reached}; {directory.how_to_go_on}")
+    make_screen(to_error).say(f"{directory.path} is not finished: {reached}; {directory.how_to_go_on}")
+
+
+def so_far(directory: RunDirectory) -> dict[str, Any]:
+    """The same in plain values."""
+    rows = directory.table("rounds").to_pylist()
+    reached = {name: rows[-1][name] for name in ("phase", "round")} if rows else None
+    return {"finished": False, "reached": reached, "go_on": directory.how_to_go_on}

@@ -23,7 +23,9 @@ from fused_ray.core.state import Arrays
 from fused_ray.data import datasets, scenarios
 from fused_ray.data.reading import some
 from fused_ray.errors import (
+    FusedRayError,
     Interrupted,
+    NotWrittenError,
     RunDirectoryError,
     in_one_line,
     naming_memory,
@@ -98,12 +100,20 @@ def _carried_out(
         result = _Run(directory, config, make_pool, hear, stopped, sinks).result(notes, prepare)
     except BaseException as raised:
         error = told(config, raised)
+        _remember(directory, error)
         sinks(RunEnds(result=None, error=in_one_line(error)))
         if error is raised:
             raise
         raise error from raised
     sinks(RunEnds(result=result, error=None))
     return result
+
+
+def _remember(directory: RunDirectory, error: BaseException) -> None:
+    """Keep why a run failed for those who look for it, if that can be written; an interruption is no failure."""
+    if isinstance(error, Exception) and not isinstance(error, Interrupted | NotWrittenError):
+        with contextlib.suppress(FusedRayError):
+            directory.failed(in_one_line(error))
 
 
 @dataclass(frozen=True)

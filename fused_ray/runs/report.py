@@ -108,7 +108,9 @@ def summary(result: Mapping[str, Any]) -> tuple[str, ...]:
 def _after(result: Mapping[str, Any]) -> str:
     if not result["adapter"]:
         return f"after: {brief(result['method'])} changed {changed(result['method'])}"
-    return f"after: {result['adapter']['values']} adapter values on {', '.join(result['layers']['chosen'])}"
+    adapter, layers = result["adapter"], ", ".join(result["layers"]["chosen"])
+    heal = f" ({healing} of them heal)" if (healing := adapter.get("heal_values")) else ""  # earlier versions: unknown
+    return f"after: {adapter['values']} adapter values{heal} on {layers}"
 
 
 def brief(part: str) -> str:

@@ -101,6 +101,7 @@ def _of_outcome(config: RunConfig, outcome: Outcome) -> dict[str, Any]:
             "start": config.adapter_start,
             "sparsity": 1 - adapter.size / adapter.entries if config.masked else None,
             "heal": config.unlearn.heal,
+            "heal_values": unlearned.healing,
             "mask": None if config.all_heal else config.adapter_mask,
             "mask_bytes": unlearned.mask_bytes,
             "lr": config.adapter_lr,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 _ABSENT = "NoSuchKey"
 _AT_ONCE = 1000
 """Objects that one request removes at most."""
+_READERS = 16
+"""Small objects that are read at a time."""
 
 
 class Content(NamedTuple):
@@ -28,6 +31,14 @@ class Content(NamedTuple):
     etag: str
     age: float
     """Seconds since it was written, both times by the service's clock."""
+
+
+class File(NamedTuple):
+    """A file or object that is there."""
+
+    bytes: int
+    changed: float
+    """When it was last written, seconds since 1970."""
 
 
 class Bucket:
@@ -102,6 +113,22 @@ class Bucket:
         with self._told():
             start = f"{self._bucket}/{self._prefix}/"
             return [path.removeprefix(start) for path in self._files.find(start)]
+
+    def listed(self) -> dict[str, File]:
+        """All objects, each with its bytes and when it was written."""
+        with self._told():
+            start = f"{self._bucket}/{self._prefix}/"
+            found = self._files.find(start, detail=True)
+            return {
+                path.removeprefix(start): File(about["size"], about["LastModified"].timestamp())
+                for path, about in found.items()
+            }
+
+    def read_all(self, names: Sequence[str]) -> dict[str, Content]:
+        """Objects by their names, several at a time; those that are not there any more are left out."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            found = zip(names, readers.map(self.read, names), strict=True)
+            return {name: content for name, content in found if content is not None}
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove objects, whether they are there or not."""

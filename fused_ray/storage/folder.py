@@ -178,16 +178,18 @@ class Folder:
     # -- working on it
 
     @contextlib.contextmanager
-    def attempt(self, command: str = "") -> Iterator[None]:
+    def attempt(self, command: str = "", wait: float = LOCK_WAIT, settles: bool = True) -> Iterator[None]:
         """What is done for this folder inside either ends, or says how to go on: by `command`, else by RESUME.
 
         A folder that was made for it is removed where nothing of worth came into it, and what stood there before is put
         back, so that a start which failed is not in the way of the next one. KeyboardInterrupt becomes Interrupted.
-        No other command gets at the folder meanwhile; raises RunDirectoryError where one is at work there.
+        Unless `settles` is false, what waits beside a folder that is worth something is let go of.
+        No other command gets at the folder meanwhile; raises RunDirectoryError where one is at work there for `wait`
+        seconds more.
         """
         again = command or f"{self.RESUME} {shlex.quote(str(self.path))}"
         if not self._command.held:
-            self._command.take(self.path, LOCK_WAIT)
+            self._command.take(self.path, wait)
         try:
             if self._mirror is not None:
                 self._mirror.take()
@@ -203,11 +205,12 @@ class Folder:
                 raise
             raise error from raised
         finally:
-            if self._begun or self.finished:
+            settles = settles and (self._begun or self.finished)
+            if settles:
                 place.settle(self.path)
             self._command.release()
             if self._mirror is not None:
-                self._mirror.release(settled=self._begun or self.finished)
+                self._mirror.release(settles)
 
     def _withdraw(self) -> bool:
         """Remove the folder if it is the one that was made here, nobody writes there, and nothing is in it; whether."""
@@ -250,6 +253,11 @@ class Folder:
             self.unlock()
             raise RunDirectoryError(f"{self.path} was taken over by another run; start again")
 
+    @property
+    def writing(self) -> bool:
+        """Whether this object is the only writer."""
+        return self._writer.held
+
     def unlock(self) -> None:
         """Let the next writer in."""
         self._writer.release()
@@ -281,10 +289,16 @@ class Folder:
     def remove(self, names: Sequence[str]) -> None:
         """Remove files. Only for the holder of the lock."""
         self.fence()
-        for name in names:
-            (self.path / name).unlink(missing_ok=True)
-        if names:
-            self._upload([], names)
+        gone: list[str] = []
+        try:
+            for name in names:
+                (self.path / name).unlink(missing_ok=True)
+                gone.append(name)
+        except OSError as error:
+            raise NotWrittenError(f"{self.path / name} cannot be removed: {error.strerror}") from None
+        finally:
+            if gone:
+                self._upload([], gone)
 
     def _upload(self, names: Sequence[str], removed: Sequence[str] = (), later: bool = False) -> None:
         if self._mirror is not None:
@@ -334,7 +348,7 @@ def kind_of_folder(path: str | Path) -> str:
     place.recover(expanded(path).absolute())
     try:
         about = json.loads((expanded(path) / "environment.json").read_text(encoding="utf-8"))
-        return _kind(about["format"]) or RUN
+        return kind_of_format(about["format"]) or RUN
     except (OSError, ValueError, TypeError, KeyError):
         return RUN
 
@@ -346,15 +360,15 @@ def study_of(run: Path) -> tuple[str, Path] | None:
     return (kind, shelf.parent) if shelf.name in _JUDGED.get(kind, ()) else None
 
 
-def _kind(format: object) -> str | None:
+def kind_of_format(format: object) -> str | None:
     """What kind of folder says that of itself, "fused_ray run 2", whatever the version."""
     _, kind, *_ = [*str(format).split(), "", ""]
     return kind if kind in COMMANDS else None
 
 
 def _what_else(wanted: str, stated: object, path: str | Path) -> str:
-    kind = _kind(stated)
-    if kind in (None, _kind(wanted)):
+    kind = kind_of_format(stated)
+    if kind in (None, kind_of_format(wanted)):
         return f": {wanted!r} is not in environment.json, or its configuration is gone"
     return f", but of a {kind}: fused-ray show {path}, or to go on with it, {COMMANDS[kind]} --resume {path}"
 

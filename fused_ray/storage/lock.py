@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -75,6 +76,34 @@ class Lock:
         return os.pread(self._handle, 200, 0).decode() == self._token
 
 
+def holder(folder: Path) -> str | None:
+    """The process that holds one of a folder's locks; None where nobody does, or nobody can tell.
+
+    To find out, each is held for a moment, beside others who look.
+    """
+    for name in (COMMAND, WRITER):
+        with contextlib.suppress(OSError):
+            handle = os.open(folder / name, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in _HELD:
+                    return _owner(handle)
+            finally:
+                os.close(handle)
+    return None
+
+
+def in_use(folder: Path, owner: str) -> str:
+    """What is said where a process has a folder that another one wants."""
+    return f"{folder} is being written by another run (process {owner}); wait for it or end it"
+
+
+def _owner(handle: int) -> str:
+    """Which process an open lock file says that it holds it."""
+    return os.pread(handle, 200, 0).decode(errors="replace").split(" ")[0] or "unknown"
+
+
 def _wait(handle: int, folder: Path, deadline: float, waiting: Callable[[str], None]) -> None:
     while True:
         try:
@@ -86,11 +115,9 @@ def _wait(handle: int, folder: Path, deadline: float, waiting: Callable[[str], N
                     f"{folder}: its file system has no locks ({error.strerror}), without which two processes "
                     "could write there at once; choose an output.dir on another one"
                 ) from None
-        owner = os.pread(handle, 200, 0).decode(errors="replace").split(" ")[0] or "unknown"
+        owner = _owner(handle)
         if time.monotonic() > deadline:
-            raise RunDirectoryError(
-                f"{folder} is being written by another run (process {owner}); wait for it or end it"
-            )
+            raise RunDirectoryError(in_use(folder, owner))
         waiting(owner)
         time.sleep(0.1)
 

@@ -44,6 +44,10 @@ def check(words: list[str]) -> None:
 def _fused_ray(arguments: list[str]) -> None:
     name, *rest = arguments
     command: Any = typer.main.get_command(app)
+    if name.startswith("-"):
+        assert not rest
+        assert any(name in option.opts for option in command.params), f"fused-ray has no option {name}"
+        return
     assert name in command.commands, f"fused-ray has no command {name}"
     command = command.commands[name]
     if hasattr(command, "commands"):

@@ -97,6 +97,8 @@ ROWS = (
     Row("cluster/README.md", "docker build", "checked", "needs Docker, a registry and Kubernetes with KubeRay"),
     Row("cluster/README.md", "sed 's|image", "checked", "needs Kubernetes with KubeRay"),
     Row("cluster/README.md", "sbatch", "checked", "needs Slurm"),
+    Row("docs/commands.md", "fused-ray ls", "checked", "of results of your own"),
+    Row("docs/commands.md", "name ", "printed"),
     Row("docs/configurations.md", "fused-ray run --set pretrain.from", "checked", "README.md has it, too"),
     Row("docs/audit.md", "fused-ray run --set 'audit.metrics", "checked", "tests/unit/audit take each of them"),
     Row(

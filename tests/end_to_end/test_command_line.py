@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fused_ray import FusedRayError, RunConfig, load_run, run
+from tests.brought.commands import command
 
 SMALL = [
     "engine.backend=local",
@@ -175,16 +177,41 @@ def test_apply_and_restore_in_fresh_processes(finished: Path, tmp_path: Path) ->
     assert {name.rpartition(".")[0] for name in changed} == set(chosen)
 
 
-def test_a_changed_model_file_is_noticed(finished: Path, tmp_path: Path) -> None:
-    import shutil
+def test_a_cleaned_run_does_all_that_it_did_before(finished: Path, tmp_path: Path) -> None:
+    run_, model = Path(shutil.copytree(finished, tmp_path / "run")), tmp_path / "model.safetensors"
+    hashes, before = load_run(run_).result["hash"], load_run(run_).result
 
+    def said(*words: object) -> str:
+        code, out, errors = command(*words)
+        assert code == 0, errors
+        return out
+
+    shown = said("show", run_)
+    files = {path: path.stat().st_size for path in run_.rglob("*") if path.is_file()}
+    told = said("clean", run_, "--delete").splitlines()[-1]
+    gone = {path.relative_to(run_).as_posix(): size for path, size in files.items() if not path.exists()}
+    assert {*gone} == {f"checkpoints/{phase}.safetensors" for phase in ("pretrain", "unlearn", "retrain")}
+    assert told == f"freed {sum(gone.values()) / 1000:.1f} KB"
+    assert said("show", run_) == shown
+    assert hashes["unlearned"] in said("apply", run_, "--out", model)
+    assert hashes["base"] in said("restore", run_)
+    assert "report.html" in said("report", run_)
+    assert "the same bits" in said("diff", finished, run_)
+    assert json.loads(said("run", "--resume", run_, "--json")) == before
+    few = fields("audit.relearn_steps=2", "audit.relearn_repeats=1")
+    judged = json.loads(said("audit", run_, *few, "--json"))
+    assert judged["verdict"]
+    assert judged["hash"] == hashes
+
+
+def test_a_changed_model_file_is_noticed(finished: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     state = load_file(copy / "base.safetensors")
     state["fc3.bias"] = state["fc3.bias"] + np.float32(1)
     save_file(state, copy / "base.safetensors")
-    for command in (["restore", copy], ["apply", copy, "--out", tmp_path / "m.safetensors"]):
-        one_line(fused_ray(*command))
+    for words in (["restore", copy], ["apply", copy, "--out", tmp_path / "m.safetensors"]):
+        one_line(fused_ray(*words))
 
 
 def test_a_second_request_takes_the_model_of_an_earlier_run(finished: Path, tmp_path: Path) -> None:

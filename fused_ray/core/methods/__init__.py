@@ -34,6 +34,8 @@ class Unlearned:
     """The adapter's values [V]."""
     mask_bytes: int = 0
     """Protocol bytes that say which entries the adapter changes, where the seed alone does not."""
+    healing: int = 0
+    """How many of the values heal (`unlearn.heal`)."""
     ranking: Sequence[Sensitivity] = field(default_factory=tuple)
     """Every layer, most sensitive first; empty where nothing was ranked."""
     storage_bytes: int = 0

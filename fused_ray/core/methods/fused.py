@@ -63,6 +63,7 @@ def unlearn(federation: Federation, base: Arrays) -> Unlearned:
         adapter=shape,
         values=end.payload.values,
         mask_bytes=made.told,
+        healing=made.healing,
         ranking=ranking,
     )
 

@@ -44,7 +44,8 @@ def layers(known: Known) -> Section:
 
 
 def _adapter(adapter: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "adapter", f"{adapter['kind']}, {adapter['values']:,} values"
+    heal = f", {healing:,} of them heal" if (healing := adapter.get("heal_values")) else ""
+    yield "adapter", f"{adapter['kind']}, {adapter['values']:,} values{heal}"
     if adapter.get("sparsity") is not None:
         yield "sparsity", f"{adapter['sparsity']:.1%} of the chosen layers' entries stay as they are"
     if adapter.get("mask"):

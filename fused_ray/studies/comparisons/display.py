@@ -30,8 +30,7 @@ def told(directory: ComparisonDirectory, rows: list[dict[str, Any]]) -> Iterator
         yield f"{older} of {len(rows)} rows: {OUTDATED}{directory.RESUME} {directory.path}"
     yield from failures(rows)
     if not directory.finished:
-        cells = len(directory.config.cells)
-        yield f"Not finished: {len(rows)} of {cells} cells; {directory.how_to_go_on}"
+        yield f"Not finished: {len(rows)} of {len(directory.config.cells)} cells; {directory.how_to_go_on}"
         return
     result: Mapping[str, Any] = directory.result
     took = result["equivalents"]
@@ -42,3 +41,13 @@ def told(directory: ComparisonDirectory, rows: list[dict[str, Any]]) -> Iterator
             directory.path
         )
     yield f"Everything is in {directory.path}: results.parquet, table.md, table.tex, plots/, and a directory per run."
+
+
+def so_far(directory: ComparisonDirectory) -> dict[str, Any]:
+    """How far an unfinished one has come."""
+    return {
+        "finished": False,
+        "done": len(directory.rows),
+        "count": len(directory.config.cells),
+        "go_on": directory.how_to_go_on,
+    }

@@ -44,3 +44,13 @@ def told(directory: ScalingDirectory) -> Iterator[str]:
         f"Everything is in {directory.path}: points.parquet, measured.parquet, model.parquet, paper.parquet, "
         "tables.md, plots/, and a directory per run."
     )
+
+
+def so_far(directory: ScalingDirectory) -> dict[str, Any]:
+    """How far an unfinished one has come."""
+    return {
+        "finished": False,
+        "done": len({(rows.point_of(row).name, row["repeat"]) for row in directory.rows}),
+        "count": directory.config.count,
+        "go_on": directory.how_to_go_on,
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fused_ray.runs.report import OUTDATED
 from fused_ray.runs.screen import make_screen
@@ -56,3 +56,13 @@ def told(directory: SweepDirectory) -> Iterator[str]:
         f"Everything is in {directory.path}: trials.parquet, front.parquet, table.md, plots/, a run directory per trial"
         f"{curves}"
     )
+
+
+def so_far(directory: SweepDirectory) -> dict[str, Any]:
+    """How far an unfinished one has come; of an earlier version's not how far it was to go."""
+    return {
+        "finished": False,
+        "done": len({row["trial"] for row in directory.rows}),
+        "count": None if directory.older else directory.config.count,
+        "go_on": directory.how_to_go_on,
+    }

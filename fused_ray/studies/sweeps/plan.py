@@ -6,8 +6,9 @@ Nothing is started. The estimate is for this machine and nothing else on it; it 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fused_ray.config import RunConfig, schedule
 from fused_ray.config.parts.methods import METHOD_SECTIONS
@@ -37,30 +38,91 @@ _RUNNERS = 4
 """Trials at a time where max_concurrent is auto."""
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """About how long a sweep takes here, or why that cannot be said."""
+
+    begin: float = 0.0
+    """Seconds until all processes are there."""
+    work: float = 0.0
+    """Seconds of work after that, on all cores."""
+    cores: int = 0
+    """0: that cannot be said."""
+    local: bool = False
+    """Whether it is one process's core."""
+    why_not: str = ""
+
+
 def show_plan(config: SweepConfig, *, timed: bool) -> None:
     """Print the plan."""
     screen = make_screen()
     trials = config.trials if config.search != "optuna" else ()
-    runs = [trial.config for trial in trials if trial.config is not None]
     Notes(screen)(unused(config))
     screen.say(f"{config.count} trials ({config.search}), scheduler {config.scheduler}")
     if trials:
         _show_trials(screen, config, trials)
     else:
         screen.tell("optuna proposes its trials one by one; the estimate takes every value as often")
-    wanted = _shared(config, runs or [trial.config for trial in config.likely if trial.config is not None])
+    runs, wanted, expected = _runs(config)
     if runs:
         screen.tell(_rounds_of(config, runs))
     screen.say(_store(config, wanted))
-    corners = [trial.config for trial in config.corners if trial.config is not None]
-    expected = runs or [corners[number % len(corners)] for number in range(config.count) if corners]
     if config.base.audit.enabled:
         screen.tell(
             f"In the end, of each case at most {config.audits} candidates are audited, best first, until one is "
             "forgotten; their time is not in what follows."
         )
     if timed and expected:
-        screen.tell(_estimate(config, expected, wanted))
+        screen.tell(_in_words(_estimate(config, expected, wanted)))
+
+
+def described(config: SweepConfig, *, timed: bool) -> dict[str, Any]:
+    """The plan in plain values."""
+    _, wanted, expected = _runs(config)
+    missing = [left for shared in wanted.values() if (left := _left(shared))]
+    whole: dict[str, Any] = {
+        "trials": [_described(config, trial) for trial in (config.trials if config.search != "optuna" else ())],
+        "count": config.count,
+        "search": config.search,
+        "scheduler": config.scheduler,
+        "models": {
+            "store": str(config.store),
+            "there": len(wanted) - len(missing),
+            "to_make": len(missing),
+            "rounds_to_make": sum(sum(left.values()) for left in missing),
+        },
+        "audits": config.audits if config.base.audit.enabled else 0,
+        "notes": unused(config),
+        "estimate": None,
+    }
+    if timed and expected:
+        found = _estimate(config, expected, wanted)
+        seconds = {"begin_seconds": found.begin, "work_seconds": found.work, "cores": found.cores}
+        whole["estimate"] = {"why_not": found.why_not} if found.why_not else seconds
+    return whole
+
+
+def _described(config: SweepConfig, trial: Trial) -> dict[str, Any]:
+    """A trial in plain values."""
+    layers = _foresee(config, trial.config)
+    return {
+        "trial": trial.number,
+        "values": trial.values,
+        "rounds": trial.config and _unlearning(trial.config),
+        "frozen_prefix": layers and list(layers.below),
+        "frozen_prefix_known": layers is not None and layers.known,
+        "not_run": trial.reason or None,
+    }
+
+
+def _runs(config: SweepConfig) -> tuple[list[RunConfig], dict[str, RunConfig], list[RunConfig]]:
+    """The listed runs; those that make shared models, by folder; and what there will be, for an estimate."""
+    trials = config.trials if config.search != "optuna" else ()
+    runs = [trial.config for trial in trials if trial.config is not None]
+    wanted = _shared(config, runs or [trial.config for trial in config.likely if trial.config is not None])
+    corners = [trial.config for trial in config.corners if trial.config is not None]
+    expected = runs or [corners[number % len(corners)] for number in range(config.count) if corners]
+    return runs, wanted, expected
 
 
 def _show_trials(screen: Screen, config: SweepConfig, trials: Sequence[Trial]) -> None:
@@ -161,9 +223,9 @@ def _store(config: SweepConfig, wanted: dict[str, RunConfig]) -> str:
 # -- time
 
 
-def _estimate(config: SweepConfig, runs: Sequence[RunConfig], wanted: dict[str, RunConfig]) -> str:
+def _estimate(config: SweepConfig, runs: Sequence[RunConfig], wanted: dict[str, RunConfig]) -> Estimate:
     if any(run.data.known is None for run in runs):
-        return "How long it takes cannot be said beforehand with data of one's own."
+        return Estimate(why_not="How long it takes cannot be said beforehand with data of one's own.")
     from fused_ray.studies.sweeps import estimate  # imports PyTorch
 
     costs: dict[object, Costs] = {}
@@ -181,18 +243,24 @@ def _estimate(config: SweepConfig, runs: Sequence[RunConfig], wanted: dict[str, 
                     of_model.setdefault(path, costs[kind])
                 work += estimate.seconds(run, schedule.on_shared(run), costs[kind]) / len(choices)
     except FusedRayError as error:
-        return f"How long it takes cannot be said: a miniature of it failed: {error}"
+        return Estimate(why_not=f"How long it takes cannot be said: a miniature of it failed: {error}")
     missing = [(shared, of_model[path], left) for path, shared in wanted.items() if (left := _left(shared))]
     work += sum(estimate.seconds(shared, left, cost) for shared, cost, left in missing)
     work += _RUN * (len(runs) + len(missing))
     local = config.base.engine.backend == "local"
     cores = 1 if local else usable_cpus()
     begin = _BEGIN if local else _BEGIN_RAY + _PROCESS * _processes(config, cores, bool(missing)) / cores
-    where = "one core" if local else f"the {cores} core(s) of this machine"
+    return Estimate(begin, work / cores, cores, local)
+
+
+def _in_words(found: Estimate) -> str:
+    if found.why_not:
+        return found.why_not
+    where = "one core" if found.local else f"the {found.cores} core(s) of this machine"
     return (
-        f"About {told(begin + work / cores)} on {where} if nothing else runs: {told(begin)} until all processes are "
-        f"there, {told(work / cores)} of work, by a miniature of each kind of trial timed just now. Where layers are "
-        "still to be ranked, any are as likely; a GPU or another machine make it another time."
+        f"About {told(found.begin + found.work)} on {where} if nothing else runs: {told(found.begin)} until all "
+        f"processes are there, {told(found.work)} of work, by a miniature of each kind of trial timed just now. Where "
+        "layers are still to be ranked, any are as likely; a GPU or another machine make it another time."
     )
 
 

@@ -163,6 +163,7 @@ def test_what_heals_starts_at_zero_beside_what_was_chosen(federate, start):
             assert healing.sum() == int(share * others + 0.5)
             assert np.array_equal(values[~healing], -2 * layer_vector(start, before.layer)[before.positions])
         assert at == made.values.size == made.adapter.size
+        assert made.healing == made.adapter.size - chosen.adapter.size > chosen.healing == 0
         assert made.values.any()
         assert made.values.dtype == np.float32
 
@@ -198,7 +199,7 @@ def test_where_all_heals_and_nothing_is_negated_nobody_is_asked(federate, start)
     assert "saliency" not in schedule.rounds(federation.config)
     made = masks.sparse(Making(federation, start, dict.fromkeys(LAYERS), Delivery(0)), None)
     assert not federation.recorder.records
-    assert made.adapter.size == made.adapter.entries
+    assert made.adapter.size == made.adapter.entries == made.healing
 
 
 def test_a_layer_without_chosen_entries_heals_too(federate, start):

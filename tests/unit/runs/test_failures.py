@@ -11,6 +11,7 @@ import pytest
 from fused_ray import FusedRayError, RunConfig, load_run, run
 from fused_ray.core.pools import ClientDone, LocalPool
 from fused_ray.core.work import Work
+from fused_ray.errors import ClientFailedError, Interrupted, NotWrittenError
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import execute
 from fused_ray.runs.report import show_result
@@ -84,3 +85,31 @@ def test_studies_tell_how_many_of_their_runs_are_so() -> None:
     (line,) = failures(rows)
     assert line.startswith("NOT BIT-REPRODUCIBLE: clients failed and were left out in 1 of 3 runs")
     assert not [*failures(rows[:1])]
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (ClientFailedError("client 2 failed 3 times"), "client 2 failed 3 times"),
+        (Interrupted("stopped in unlearn round 1"), None),
+        (NotWrittenError("the disk is full"), None),
+    ],
+)
+def test_why_the_last_start_failed_is_kept_until_the_next(
+    tmp_path: Path, error: FusedRayError, kept: str | None
+) -> None:
+    config = RunConfig.from_dict(values_of(tmp_path / "run"))
+    directory = RunDirectory.create(config.output.dir, config)
+
+    def no_pool(*_: object) -> LocalPool:
+        raise error
+
+    with pytest.raises(type(error)):
+        execute(directory, config, no_pool)
+    assert directory.read_json("starts.json").get("error") == kept
+    directory.lock(0)
+    directory.started("2026-01-01T00:00:00+00:00")
+    directory.unlock()
+    found = directory.read_json("starts.json")
+    assert found.keys() == {"starts"}
+    assert len(found["starts"]) == 2

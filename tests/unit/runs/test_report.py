@@ -126,6 +126,17 @@ def test_the_table_fits_80_columns_and_says_which_way_is_better(shown: Any) -> N
         assert "retrained without" in words
 
 
+def test_values_that_heal_are_told_beside_the_adapters(shown: Any) -> None:
+    def of(adapter: dict[str, int]) -> str:
+        return next(line for line in told(shown, result(adapter=adapter), width=200) if line.startswith("after: "))
+
+    assert of({"values": 1633, "heal_values": 1200}).startswith(
+        "after: 1633 adapter values (1200 of them heal) on conv1"
+    )
+    assert of({"values": 1633, "heal_values": 0}).startswith("after: 1633 adapter values on conv1")
+    assert of({"values": 1633}).startswith("after: 1633 adapter values on conv1")  # an earlier version's
+
+
 def test_totals_by_hand() -> None:
     """2,240 + 661,200 against 35,556,800 B up: 53.6 times; 3,555,680 + 661,200 down: 8.4 times."""
     assert list(totals(RESULT)) == [

@@ -12,12 +12,23 @@ from pathlib import Path
 from threading import Thread, Timer
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fused_ray.config import RunConfig
+from fused_ray.core.rounds import Saved
 from fused_ray.errors import ConfigError, NotWrittenError, RunDirectoryError
+from fused_ray.runs.checkpoints import encode_saved
+from fused_ray.runs.directory import RunDirectory
 from fused_ray.storage import mirror as mirrors
+from fused_ray.storage.bucket import Bucket
 from fused_ray.storage.mirror import MANIFEST, Mirror
+from fused_ray.studies import listing, tidy
+from fused_ray.types import Payload
 from tests.s3 import client, served
+
+OLD = Path(__file__).parents[1] / "runs" / "old_run"
+CHECKPOINT = encode_saved(Saved(round=1, payload=Payload(np.ones(9, np.float32)), metrics={}))
 
 
 @pytest.fixture(scope="module")
@@ -362,3 +373,66 @@ def test_a_local_folder_imports_nothing_of_it(tmp_path: Path) -> None:
 def test_a_folder_beside_one_of_such_a_name_is_an_ordinary_one(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     assert Mirror.of(tmp_path / "runs" / "first") is None
+
+
+# -- many folders
+
+
+def placed(s3: Any, folder: str, files: dict[str, bytes], lease: dict[str, Any] | None = None) -> None:
+    """A folder there as a writer leaves it, or is about to."""
+    keys = {name: f"{name}~1-0123456789ab" for name in files}
+    for name, content in files.items():
+        s3.put_object(Bucket="bucket", Key=f"{folder}/{keys[name]}", Body=content)
+    manifest = {"format": mirrors.FORMAT, "id": "1", "generation": 1, "version": "1", "lease": lease, "before": None}
+    manifest["files"] = {**keys, "plots/": ""}
+    s3.put_object(Bucket="bucket", Key=f"{folder}/{MANIFEST}", Body=json.dumps(manifest).encode())
+
+
+def test_folders_there_are_listed_by_their_small_files(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {name: (OLD / name).read_bytes() for name in ("config.yaml", "environment.json", "result.json")}
+    begun = {**small, "rounds.parquet/1-pretrain-000001.parquet": b"rows", "base.safetensors": b"a model"}
+    lives = {"owner": "there, process 7", "token": "x", "seconds": 30.0}
+    placed(bucket, "runs/done", begun)
+    del begun["result.json"]
+    placed(bucket, "runs/deep/lives", begun, lives)
+    placed(bucket, "runs/deep/silent", begun, lives | {"seconds": 0.0})
+    placed(bucket, "runs/nothing", {})
+    bucket.put_object(Bucket="bucket", Key="runs/broken/manifest.json", Body=b"{")
+    bucket.put_object(Bucket="bucket", Key="runs/mine.txt", Body=b"12345")
+    asked: list[str] = []
+    read = Bucket.read
+
+    def noted(self: Bucket, name: str) -> Any:
+        asked.append(name)
+        return read(self, name)
+
+    monkeypatch.setattr(Bucket, "read", noted)
+    rows = listing.rows("s3://bucket/runs")
+    assert [(row.place.removeprefix("s3://bucket/runs/"), row.state) for row in rows] == [
+        *(("broken", "damaged"), ("deep/lives", "running"), ("deep/silent", "interrupted"), ("done", "done")),
+    ]
+    assert (rows[1].reason, rows[3].verdict) == ("there, process 7", "damaged")
+    assert rows[3].bytes == sum(map(len, small.values())) + len(b"rows") + len(b"a model")
+    assert not any("safetensors" in name or "parquet" in name for name in asked)
+    assert [row.state for row in listing.rows("s3://bucket/runs/done")] == ["done"]
+
+
+@pytest.mark.slow
+def test_a_folder_there_is_rid_of_what_it_no_longer_needs(bucket: Any) -> None:
+    run = RunDirectory.create("s3://bucket/runs/x", RunConfig.from_dict({"seed": 5}))
+    with run.attempt():
+        run.lock(0)
+        for name in ("result.json", "base.safetensors"):
+            run.write(name, (OLD / name).read_bytes())
+        run.write("checkpoints/pretrain.safetensors", CHECKPOINT)
+        run.unlock()
+    before = keys(bucket)
+    shown = tidy.look("s3://bucket/runs/x")
+    assert (shown.place, shown.bytes) == ("s3://bucket/runs/x", len(CHECKPOINT))
+    assert keys(bucket) == before
+    assert tidy.clear("s3://bucket/runs/x") == shown
+    (gone,) = {name.partition("~")[0] for name in before} - {name.partition("~")[0] for name in keys(bucket)}
+    assert gone == "checkpoints/pretrain.safetensors"
+    assert "checkpoints/pretrain.safetensors" not in elsewhere().files
+    (row,) = listing.rows("s3://bucket/runs")
+    assert (row.state, row.verdict) == ("done", "damaged")
