@@ -18,6 +18,7 @@ from fused_ray.cli import comparisons as cli_compare
 from fused_ray.cli import reports as cli_reports
 from fused_ray.cli import scaling as cli_scale
 from fused_ray.cli import sweeps as cli_sweep
+from fused_ray.cli import watch as cli_watch
 from fused_ray.cli.options import AsJson, Overrides, Preset
 from fused_ray.cli.settings import Seeds, SettingsCommand, whole_numbers
 from fused_ray.config import RunConfig, describe
@@ -210,6 +211,7 @@ def data(
 
 
 app.command()(cli_reports.report)
+app.command()(cli_watch.watch)
 app.command(cls=SettingsCommand)(cli_sweep.plan)
 app.add_typer(cli_sweep.app, name="sweep")
 app.add_typer(cli_compare.app, name="compare")

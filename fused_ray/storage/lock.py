@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -75,6 +76,25 @@ class Lock:
         return os.pread(self._handle, 200, 0).decode() == self._token
 
 
+def holder(folder: Path) -> str | None:
+    """The process that writes a folder or works on it, as its lock tells; None: there is none."""
+    for name in (WRITER, COMMAND):
+        with contextlib.suppress(OSError):
+            handle = os.open(folder / name, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for a moment: whoever wants it tries again
+            except OSError as error:
+                if error.errno in _HELD:
+                    return _owner(handle)
+            finally:
+                os.close(handle)
+    return None
+
+
+def _owner(handle: int) -> str:
+    return os.pread(handle, 200, 0).decode(errors="replace").split(" ")[0] or "unknown"
+
+
 def _wait(handle: int, folder: Path, deadline: float, waiting: Callable[[str], None]) -> None:
     while True:
         try:
@@ -86,7 +106,7 @@ def _wait(handle: int, folder: Path, deadline: float, waiting: Callable[[str], N
                     f"{folder}: its file system has no locks ({error.strerror}), without which two processes "
                     "could write there at once; choose an output.dir on another one"
                 ) from None
-        owner = os.pread(handle, 200, 0).decode(errors="replace").split(" ")[0] or "unknown"
+        owner = _owner(handle)
         if time.monotonic() > deadline:
             raise RunDirectoryError(
                 f"{folder} is being written by another run (process {owner}); wait for it or end it"
