@@ -157,6 +157,11 @@ class Folder:
         return (self.path / "result.json").exists()
 
     @property
+    def remote(self) -> bool:
+        """Whether it is on S3."""
+        return self._mirror is not None
+
+    @property
     def worker(self) -> str | None:
         """The process that works on it now, as locks and leases tell; None: there is none, or it is silent."""
         return holder(self.path) if self._mirror is None else self._mirror.writer()
