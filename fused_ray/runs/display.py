@@ -78,7 +78,7 @@ def figures(progress: Progress) -> str:
     if progress.round_seconds is not None:
         parts.append(f"{progress.round_seconds:.1f} s a round")
     if progress.failures:
-        parts.append(f"{progress.failures} times a client failed and was left out")
+        parts.append(f"failed clients left out: {progress.failures}")
     return "  ".join(parts)
 
 
