@@ -117,10 +117,10 @@ class _Live:
             return
         done = progress.round - 1 + progress.clients_done / max(1, progress.clients)
         phase = schedule.title(progress.phase)
-        text = (  # what a narrow terminal cuts off comes last
-            f"{progress.round}/{progress.rounds}{left(progress.seconds_left)}"
-            f"  clients {progress.clients_done}/{progress.clients}  up {size(progress.bytes_up)}"
-        )
+        text = f"{progress.round}/{progress.rounds}{left(progress.seconds_left)}"  # a narrow terminal cuts the rest off
+        if progress.clients:  # who only watches does not know of them
+            text += f"  clients {progress.clients_done}/{progress.clients}"
+        text += f"  up {size(progress.bytes_up)}"
         self._bar.below(figures(progress))
         self._bar.update(self._task, total=progress.rounds, completed=done, phase=phase, text=text)
 
