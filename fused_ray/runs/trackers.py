@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -58,9 +59,10 @@ class MLflow:
     """A run on the server or in the store of MLFLOW_TRACKING_URI, in the experiment of MLFLOW_EXPERIMENT_NAME."""
 
     def begin(self, subject: Subject) -> None:
-        # a server that is down must not hold up the run for minutes
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        # a server that is down must not hold up the run for minutes, and nobody else is told of it
+        _unless_set(
+            MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10", MLFLOW_DISABLE_TELEMETRY="true"
+        )
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
@@ -97,24 +99,34 @@ def _experiment(client: Any) -> str:
         return given
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
     found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name))
+    if found is None:
+        from mlflow.exceptions import MlflowException
+
+        with contextlib.suppress(MlflowException):  # another run was first
+            client.create_experiment(name)
+        found = client.get_experiment_by_name(name)
+    return str(found.experiment_id)
 
 
 class WandB:
     """A run of WANDB_PROJECT; with WANDB_MODE=offline in files of WANDB_DIR."""
 
     def begin(self, subject: Subject) -> None:
+        _unless_set(WANDB_ERROR_REPORTING="false")
         import wandb
 
-        # no prompt, nothing of what is printed, no code, no changes that are not committed: figures alone
-        settings = wandb.Settings(console="off", disable_code=True, disable_git=True, silent=True)
+        # figures alone: what is printed, the command's own words, code and packages stay here
+        nothing_else = {"console": "off", "x_disable_meta": True, "disable_code": True, "disable_git": True,
+                        "x_save_requirements": False, "x_disable_stats": True}  # fmt: skip
+        # another run of this process is left alone, and no network holds up this one for long
+        apart = {"reinit": "create_new", "silent": True, "init_timeout": 30, "finish_timeout": 60}
         self._run = wandb.init(
             id=subject.key,
             name=subject.name,
             group=subject.study or None,
             config=dict(subject.settings),
             resume="allow",
-            settings=settings,
+            settings=wandb.Settings(**nothing_else, **apart),
         )
 
     def log(self, figures: Figures, step: int) -> None:
@@ -125,6 +137,12 @@ class WandB:
 
     def end(self, done: bool) -> None:
         self._run.finish(exit_code=0 if done else 1)
+
+
+def _unless_set(**variables: str) -> None:
+    """What a tracker reads from its variables where the user says nothing else."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
 
 
 _SERVICES: Mapping[Tracker, type[Service]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}

@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,7 +85,7 @@ class Tracking:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunBegins | RoundOver | AuditOver | RunEnds):
-            with kept(), untouched():
+            with kept(), untouched(), _apart():
                 self._hear(event)
 
     def _hear(self, event: RunBegins | RoundOver | AuditOver | RunEnds) -> None:
@@ -113,6 +116,18 @@ class Tracking:
                 break
             before += rounds
         return before + event.round
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Inside, nobody at a terminal is asked anything, and what is printed is no result of ours."""
+    before = sys.stdin
+    with open(os.devnull) as nothing, redirect_stdout(sys.stderr):
+        sys.stdin = nothing
+        try:
+            yield
+        finally:
+            sys.stdin = before
 
 
 def of_round(event: RoundOver) -> Figures:
