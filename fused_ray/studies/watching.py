@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,11 +102,14 @@ class WatchedStudy:
     """A study to look at again and again; of its runs, finished ones are read once."""
 
     def __init__(self, directory: AnyDirectory) -> None:
-        """Raises RunDirectoryError where its configuration cannot be read."""
-        self.directory, self._config = directory, directory.config
-        self._count = self._config.count
+        self.directory = directory
         self._members: dict[Path, _Member] = {}
         self._best: tuple[int, str] = (0, "")
+
+    @cached_property
+    def _count(self) -> int:
+        """How many runs the study will have. Raises RunDirectoryError where its configuration cannot be read."""
+        return self.directory.config.count
 
     def look(self) -> Progress:
         running = self._running()
@@ -133,10 +138,9 @@ class WatchedStudy:
         ]
 
     def show_outcome(self) -> None:
-        screen = make_screen()
-        for line in self.lines(self.look()):
-            screen.say(line)
-        screen.say(f"finished; its tables: fused-ray show {self.directory.path}")
+        lost, place = self.directory.result.get("failed"), shlex.quote(str(self.directory.path))
+        but = f", but {lost} of its {self.directory.RUNS} failed" if lost else ""
+        make_screen().say(f"finished{but}; its tables: fused-ray show {place}")
 
     def _running(self) -> list[_Member]:
         """The runs that go on."""
@@ -146,17 +150,17 @@ class WatchedStudy:
                     watched = WatchedRun(RunDirectory.open(found.parent))
                     self._members[found.parent] = _Member(watched, found.parent.parent.name != self.directory.RUNS)
         running = []
-        for member in self._members.values():
+        for member in (member for member in self._members.values() if member.seconds is None):
             directory = member.watched.directory
-            worked_on = directory.worker is not None  # before it is finished, or what ends now is missed
-            if member.seconds is None and directory.finished:
+            worked_on = directory.worker is not None  # asked first: who has let go by now has written all
+            if directory.finished:
                 member.seconds = float(directory.result["wall_seconds"])
-            elif member.seconds is None and worked_on:
+            elif worked_on:
                 running.append(member)
         return running
 
     def _left(self, waiting: int, running: list[RunProgress]) -> float | None:
-        """Seconds until all runs are over, as many at a time as now, each about as long as the last ones."""
+        """Seconds until all runs are over, as many at a time as now, each about as long as others took."""
         took = [m.seconds for m in self._members.values() if m.seconds is not None and not m.shared]
         each = typical(took) if took else None
         rest = [run.seconds_left if each is None else max(0.0, each - run.seconds) for run in running]
