@@ -174,3 +174,8 @@ def test_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     going.unlock()
     code, _, err = said(capsys, str(place), "--once")
     assert (code, err.split(";")[1]) == (2, f" continue it with: fused-ray sweep --resume {place}\n")
+    (place / "result.json").write_text('{"failed": 1}')
+    assert said(capsys, str(place))[:2] == (
+        3,
+        f"finished, but 1 of its trials failed; its tables: fused-ray show {place}\n",
+    )
