@@ -112,10 +112,12 @@ class Sinks:
     """All that listen and may fail. `notes` is what was told of the whole run so far."""
 
     def __init__(self, watching: Sink, output: OutputConfig, own: Sequence[Any] = ()) -> None:
-        """`own` are callbacks of this process, beside those that `output` names, and the trackers that it does."""
-        listeners = {name: _CallbackSink(given) for name, given in callbacks_of(output, own).items()}
+        """`own` are callbacks of this process, beside those that `output` names. Trackers come first: a callback may
+        end the run with a round that they should hear of."""
+        callbacks = {name: _CallbackSink(given) for name, given in callbacks_of(output, own).items()}
+        listeners: dict[str, Sink] = {**trackers_of(output), **callbacks}
         self._sinks = [watching]
-        self._sinks += [Guarded(name, sink, self.note) for name, sink in {**listeners, **trackers_of(output)}.items()]
+        self._sinks += [Guarded(name, sink, self.note) for name, sink in listeners.items()]
         self.notes: list[str] = []
 
     def __call__(self, event: Event) -> None:

@@ -28,6 +28,13 @@ def config(path: Path, *fields: str) -> RunConfig:
     return RunConfig.from_dict({}, [*SMALL, f"output.dir={path}", *fields])
 
 
+class Early(Callback):
+    """Ends a run after its first round."""
+
+    def on_round(self, event: Any) -> None:
+        raise Interrupted("seen enough")
+
+
 def events(path: Path) -> list[Event]:
     """All records of event files: a length in 8 bytes, 4 of its checksum, the record, 4 of its checksum."""
     found = []
@@ -43,11 +50,6 @@ def events(path: Path) -> list[Event]:
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A run that was stopped after its first round, and went on."""
-
-    class Early(Callback):
-        def on_round(self, event: Any) -> None:
-            raise Interrupted("seen enough")
-
     path = tmp_path_factory.mktemp("runs") / "run"
     with pytest.raises(Interrupted):
         run(config(path, "output.trackers=tensorboard"), callbacks=[Early()])
@@ -88,11 +90,11 @@ def test_what_came_of_it_is_told(tracked: Any) -> None:
 def test_a_tracker_changes_nothing_and_a_broken_one_is_one_warning(
     tracked: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class InTheWay(Callback):
-        def on_run(self, event: Any) -> None:
-            (event.directory / "tensorboard").touch()
-
-    result = run(config(tmp_path / "run", "output.trackers=[tensorboard]"), callbacks=[InTheWay()])
+    with pytest.raises(Interrupted):
+        run(config(tmp_path / "run"), callbacks=[Early()])
+    (tmp_path / "run" / "tensorboard").touch()
+    capsys.readouterr()
+    result = resume(tmp_path / "run", ["output.trackers=[tensorboard]"])
     assert result["hash"] == tracked[1]["hash"]
     assert [note for note in result["notes"] if "trackers" in note] == capsys.readouterr().err.splitlines()
     (note,) = [note for note in result["notes"] if "trackers" in note]
