@@ -48,6 +48,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP_INSTALL) -e ".[dev]"
 	@touch $@
 
+# What only the slow tests of trackers need.
+$(VENV)/.installed-trackers: $(VENV)/.installed-dev
+	$(PIP_INSTALL) -e ".[trackers]"
+	@touch $@
+
 install: $(VENV)/.installed-dev  ## Make the environment in .venv, with the tools for tests
 
 # --- use ----------------------------------------------------------------------------------------------
@@ -66,7 +71,7 @@ test: lint  ## Lint, types and the tests (what CI runs; at most 12 minutes on 2 
 quick-tests: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-all: test  ## The same, then the slow tests one by one, full Fashion-MNIST among them (up to an hour more)
+test-all: test $(VENV)/.installed-trackers  ## The same, then the slow tests one by one, full Fashion-MNIST among them (up to an hour more)
 	$(BIN)/python -m pytest -m slow --durations=0 --durations-min=30
 
 mutants: $(VENV)/.installed-dev  ## See which small faults in core/ and audit/ no test notices (about an hour)

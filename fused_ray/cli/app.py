@@ -20,6 +20,7 @@ from fused_ray.cli import house as cli_house
 from fused_ray.cli import reports as cli_reports
 from fused_ray.cli import scaling as cli_scale
 from fused_ray.cli import sweeps as cli_sweep
+from fused_ray.cli import watch as cli_watch
 from fused_ray.cli.options import AsJson, Overrides, Preset, print_json
 from fused_ray.cli.settings import Seeds, SettingsCommand, whole_numbers
 from fused_ray.config import RunConfig, describe
@@ -229,6 +230,7 @@ app.command()(cli_reports.report)
 app.command()(cli_house.ls)
 app.command()(cli_house.diff)
 app.command()(cli_house.clean)
+app.command()(cli_watch.watch)
 app.command(cls=SettingsCommand)(cli_sweep.plan)
 app.add_typer(cli_sweep.app, name="sweep")
 app.add_typer(cli_compare.app, name="compare")

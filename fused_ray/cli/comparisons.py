@@ -75,7 +75,7 @@ def _carry_out(directory: ComparisonDirectory, settings: CompareConfig, *, start
     from fused_ray.studies.start import execute
 
     if started:
-        with directory.attempt(), show_progress(directory.path, "cells") as listener:
+        with directory.attempt(), show_progress(directory.path, directory.RUNS) as listener:
             execute(directory, settings, listener)
     show_comparison(directory, to_error=as_json)
     end(directory, as_json=as_json)

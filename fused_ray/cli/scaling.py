@@ -43,7 +43,7 @@ def start(
     from fused_ray.studies.start import execute
 
     if not complete(directory):
-        with directory.attempt(), show_progress(directory.path, "runs") as listener:
+        with directory.attempt(), show_progress(directory.path, directory.RUNS) as listener:
             execute(directory, settings, listener)
     show_scaling(directory, to_error=as_json)
     end(directory, as_json=as_json)

@@ -43,7 +43,7 @@ def start(
         settings = SweepConfig.from_yaml(_named(config), set_ or [], preset)
         directory, settings = prepare(settings, overwrite=overwrite)
     if not complete(directory, settings):
-        with directory.attempt(), show_progress(directory.path, "trials") as listener:
+        with directory.attempt(), show_progress(directory.path, directory.RUNS) as listener:
             execute(directory, settings, listener)
     show_sweep(directory, to_error=as_json)
     end(directory, as_json=as_json)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from fused_ray.config.fields import Count, Drawn, Names, Real, Results, Section
 from fused_ray.config.parts.callbacks import CALLBACK
 from fused_ray.config.parts.metrics import Metric, further_metrics
+from fused_ray.config.parts.trackers import Trackers
 from fused_ray.errors import ConfigError
 
 CLIENT = "ray://"
@@ -149,6 +150,8 @@ class OutputConfig(Section):
     """Clients of a sample; the same ones in every round, as far as they take part, by the seed."""
     callbacks: Names = ()
     """Objects or classes of your own that hear how it goes on, each as package.module:object."""
+    trackers: Trackers = ()
+    """Where its figures go while it goes on: tensorboard, mlflow, wandb; their own variables say to which address."""
 
     @field_validator("callbacks")
     @classmethod

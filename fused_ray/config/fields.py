@@ -32,7 +32,7 @@ def _reals_listed(value: Any) -> Any:
     return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _name_listed(value: Any) -> Any:
+def name_listed(value: Any) -> Any:
     """One name where a list of them may stand."""
     return (value,) if isinstance(value, str) else value
 
@@ -53,9 +53,9 @@ Plots = Literal["png", "svg", "pdf", "none"]
 Drawn = Annotated[Plots, BeforeValidator(_switch)]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(_number_listed)]
 Integers = Annotated[tuple[StrictInt, ...], BeforeValidator(_number_listed)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_name_listed)]
+Names = Annotated[tuple[str, ...], BeforeValidator(name_listed)]
 Layers = Annotated[Names, BeforeValidator(_numbers_as_names)]
-Clients = Annotated[tuple[StrictInt | str, ...], BeforeValidator(_number_listed), BeforeValidator(_name_listed)]
+Clients = Annotated[tuple[StrictInt | str, ...], BeforeValidator(_number_listed), BeforeValidator(name_listed)]
 Real = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 
 

@@ -9,7 +9,7 @@ rounds.parquet/      one part per finished round (schemas.ROUNDS); read the fold
 clients.parquet/     the same per client (schemas.CLIENTS)
 checkpoints/         per phase, what its next round needs
 base.safetensors, adapter.safetensors, retrained.safetensors
-plots/, report.html, result.json, lock, command.lock
+plots/, report.html, tensorboard/, result.json, lock, command.lock
 """
 
 from __future__ import annotations

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import RenderableType
 from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from fused_ray.config import schedule
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.remaining import told
-from fused_ray.runs.screen import Notes, Screen, make_screen, number, progress_screen, size
+from fused_ray.runs.screen import (
+    Notes,
+    Screen,
+    make_screen,
+    number,
+    progress_screen,
+    shown,
+    size,
+    sparkline,
+)
 
 if TYPE_CHECKING:
     from fused_ray.runs.progress import Finished, Progress
+
+WIDTH = 20
+"""Rounds that a sparkline shows, the last ones, and a gap between two phases."""
 
 
 @contextmanager
@@ -25,17 +39,60 @@ def show_progress(path: Path) -> Iterator[Callable[[Progress], None]]:
 
     Ray's own noise goes to ray.log in the run directory meanwhile.
     """
-    with progress_screen(path) as screen:
-        if screen.is_terminal:
-            with live_bar(screen, TextColumn("{task.fields[phase]:<11}", markup=False), BarColumn(bar_width=10)) as bar:
-                yield _Live(bar, screen)
-        else:
-            yield _Lines(screen)
+    with progress_screen(path) as screen, listening(screen) as listener:
+        yield listener
 
 
-def live_bar(screen: Screen, *columns: TextColumn | BarColumn) -> Bar:
-    """A live line of these columns and a text behind them."""
-    return Bar(*columns, TextColumn("{task.fields[text]}", markup=False), console=screen)
+@contextmanager
+def listening(screen: Screen) -> Iterator[Callable[[Progress], None]]:
+    """A listener that shows progress on a screen."""
+    if screen.is_terminal:
+        with Bar(screen, TextColumn("{task.fields[phase]:<11}", markup=False), BarColumn(bar_width=10)) as bar:
+            yield _Live(bar, screen)
+    else:
+        yield _Lines(screen)
+
+
+class Bar(RichProgress):
+    """A live line of these columns with a text behind them, and a line of figures below."""
+
+    def __init__(self, screen: Screen, *columns: TextColumn | BarColumn) -> None:
+        self._screen, self._below = screen, ""
+        super().__init__(*columns, TextColumn("{task.fields[text]}", markup=False), console=screen)
+
+    def below(self, text: str) -> None:
+        """Show this below, or nothing; what a narrow terminal has no room for is cut off."""
+        self._below = shown(text, self._screen.encoding)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self._below:
+            yield Text(self._below, no_wrap=True, overflow="crop")
+
+
+def figures(progress: Progress) -> str:
+    """RA and FA with their course, how long a round takes, and who was left out; empty before the first accuracy."""
+    if progress.ra is None:
+        return ""
+    parts = [f"{name.upper()} {number(getattr(progress, name))} {_course(progress, name)}" for name in ("ra", "fa")]
+    if progress.round_seconds is not None:
+        parts.append(f"{progress.round_seconds:.1f} s a round")
+    if progress.failures:
+        parts.append(f"failed clients left out: {progress.failures}")
+    return "  ".join(parts)
+
+
+def _course(progress: Progress, name: str) -> str:
+    """The sparkline of an accuracy."""
+    shares: list[float | None] = []
+    phase = ""
+    for finished in progress.recent:
+        share = getattr(finished, name)
+        if share is not None:
+            shares += [None] if shares and finished.phase != phase else []
+            shares.append(share)
+            phase = finished.phase
+    return sparkline(shares[-WIDTH:]).lstrip()
 
 
 def left(seconds: float | None) -> str:
@@ -44,7 +101,7 @@ def left(seconds: float | None) -> str:
 
 
 class _Live:
-    """One bar over the rounds of a phase; beside it round, the whole run's time left, RA, FA, clients, bytes."""
+    """One bar over the rounds of a phase; beside it round, the whole run's time left, clients, bytes; figures below."""
 
     def __init__(self, bar: Bar, screen: Screen) -> None:
         self._bar, self._notes = bar, Notes(screen)
@@ -55,15 +112,16 @@ class _Live:
         if not progress.rounds:
             return
         if progress.phase == "audit":
+            self._bar.below("")
             self._bar.update(self._task, total=None, phase="audit", text=left(progress.seconds_left).strip())
             return
         done = progress.round - 1 + progress.clients_done / max(1, progress.clients)
         phase = schedule.title(progress.phase)
-        text = (  # what a narrow terminal cuts off comes last
-            f"{progress.round}/{progress.rounds}{left(progress.seconds_left)}  RA {number(progress.ra)}"
-            f"  FA {number(progress.fa)}  clients {progress.clients_done}/{progress.clients}"
-            f"  up {size(progress.bytes_up)}"
-        )
+        text = f"{progress.round}/{progress.rounds}{left(progress.seconds_left)}"  # a narrow terminal cuts the rest off
+        if progress.clients:  # who only watches does not know of them
+            text += f"  clients {progress.clients_done}/{progress.clients}"
+        text += f"  up {size(progress.bytes_up)}"
+        self._bar.below(figures(progress))
         self._bar.update(self._task, total=progress.rounds, completed=done, phase=phase, text=text)
 
 
@@ -84,6 +142,13 @@ class _Lines:
         if progress.phase == "audit" and not self._auditing:
             self._screen.say(f"{progress.seconds:7.1f} s  audit{left(progress.seconds_left)}")
         self._auditing = progress.phase == "audit"
+
+
+def lines(progress: Progress) -> list[str]:
+    """Where a run is, for whoever looks once."""
+    title = schedule.title(progress.phase)
+    where = title if progress.phase == "audit" else f"{title} round {progress.round}/{progress.rounds}"
+    return [text for text in (where + left(progress.seconds_left), figures(progress)) if text]
 
 
 def _line(finished: Finished) -> str:

@@ -43,7 +43,7 @@ from fused_ray.runs.oracles import trained_anew
 from fused_ray.runs.progress import Progress, Teller
 from fused_ray.runs.recorder import DirectoryRecorder, check_same_data, facts_of
 from fused_ray.runs.result import content, now
-from fused_ray.runs.sinks import Guarded, Sinks, callbacks_of
+from fused_ray.runs.sinks import Guarded, Sinks
 from fused_ray.storage.folder import LOCK_WAIT
 from fused_ray.types import ImageData, Scenario
 
@@ -95,7 +95,7 @@ def _carried_out(
 ) -> dict[str, Any]:
     """`execute` for the holder of the directory's lock: whoever hears of the run hears how it ended."""
     hear = Guarded("the listener to progress", listener, lambda text: sinks.note(text))
-    sinks = Sinks(Teller(config, hear), callbacks_of(config.output, callbacks))
+    sinks = Sinks(Teller(config, hear), config.output, callbacks)
     try:
         result = _Run(directory, config, make_pool, hear, stopped, sinks).result(notes, prepare)
     except BaseException as raised:
@@ -337,7 +337,7 @@ def audit(
             raise RunDirectoryError(f"{directory.path}: {judged['verdict_sentence']}")
         directory.write_json("result.json", judged)
         written(directory, judged, config.output.report, lambda text: listener(Progress(phase="audit", notes=(text,))))
-        Sinks(lambda event: None, callbacks_of(config.output))(audit_over(directory, judged))
+        Sinks(lambda event: None, config.output)(audit_over(directory, judged))
         return judged
     finally:
         directory.unlock()

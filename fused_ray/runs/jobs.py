@@ -8,10 +8,12 @@ from typing import Any
 
 from fused_ray.config import RunConfig
 from fused_ray.engine.autoscale import asked
+from fused_ray.engine.meter import Meter
 from fused_ray.engine.parts import check_parts
 from fused_ray.engine.pool import RayPool
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.execute import audit, execute
+from fused_ray.runs.progress import Progress
 from fused_ray.storage.place import Mark
 
 
@@ -27,7 +29,13 @@ class RunJob:
         check_parts([self.config])
         with asked(self.config, stopped) as request:
             directory, make_pool = RunDirectory.open(self.path, self.mark), request.until(RayPool)
-            return execute(directory, self.config, make_pool, hear, stopped, (*notes, *request.notes))
+            meter = Meter(directory.path.name)
+
+            def heard(progress: Progress) -> None:
+                meter.tell(progress)
+                hear(progress)
+
+            return execute(directory, self.config, make_pool, heard, stopped, (*notes, *request.notes))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from fused_ray.config import RunConfig, schedule
 from fused_ray.runs.events import ClientsDone, Event, Noted, RoundBegins, RoundOver, RunBegins
-from fused_ray.runs.remaining import seconds_left
+from fused_ray.runs.remaining import seconds_left, typical
 
 RECENT = 64
 """How many finished rounds a progress carries."""
@@ -44,12 +44,42 @@ class Progress:
     fa: float | None = None
     bytes_up: int = 0
     seconds: float = 0.0
+    round_seconds: float | None = None
+    """What a round of the phase takes, by its last ones; None before the first one is finished."""
     seconds_left: float | None = None
     """Until the last round of the whole run, by an estimate; None before the first round is finished."""
+    failures: int = 0
+    """How often a client failed and was left out, in the rounds that were heard of."""
     recent: tuple[Finished, ...] = ()
     """The last finished rounds, so that who looks only now and then misses none."""
     notes: tuple[str, ...] = field(default_factory=tuple)
     """What the user should know from the start, such as nodes that are not bit-comparable."""
+
+
+class Estimate:
+    """How long a run goes on: by the rounds that its phases have, those that are finished, and what they took."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.rounds, self._cost = schedule.rounds(config), schedule.cost(config)
+        self.finished: dict[str, int] = {}
+        self._took: dict[str, list[float]] = {}
+
+    def over(self, phase: str, round: int, seconds: float) -> None:
+        """A round is over, and took that long."""
+        self.finished[phase] = round
+        self._took.setdefault(phase, []).append(seconds)
+
+    def each(self, phase: str) -> float | None:
+        """Seconds of a round of a phase; None before any was."""
+        took = self._took.get(phase)
+        return typical(took) if took else None
+
+    def left(self, phase: str = "", share: float = 0.0) -> float | None:
+        """Seconds until the last round is over, that share of the phase's next one being done; None before any was."""
+        left = {name: float(count - self.finished.get(name, 0)) for name, count in self.rounds.items()}
+        if phase in left:
+            left[phase] -= share
+        return seconds_left(left, self._took, self._cost)
 
 
 class Teller:
@@ -58,16 +88,14 @@ class Teller:
     def __init__(self, config: RunConfig, listener: Callable[[Progress], None]) -> None:
         self._listener = listener
         self._started = self._round_started = time.monotonic()
-        self._rounds, self._cost = schedule.rounds(config), schedule.cost(config)
-        self._finished: dict[str, int] = {}
-        self._took: dict[str, list[float]] = {}
+        self._estimate, self._decides = Estimate(config), config.deployment.decides
         self._progress = Progress()
 
     def __call__(self, event: Event) -> None:
         before = self._progress
         match event:
             case RunBegins():
-                self._finished = dict(event.finished)
+                self._estimate.finished = dict(event.finished)
             case Noted():
                 self._tell(notes=(*before.notes, event.text))
             case RoundBegins():
@@ -87,8 +115,8 @@ class Teller:
 
     def _over(self, event: RoundOver) -> None:
         now, before = time.monotonic(), self._progress
-        self._finished[event.phase] = event.round
-        self._took.setdefault(event.phase, []).append(now - self._round_started)
+        self._estimate.over(event.phase, event.round, now - self._round_started)
+        missing = event.row["clients_expected"] - event.row["clients_used"]
         over = Finished(
             phase=event.phase,
             round=event.round,
@@ -104,16 +132,13 @@ class Teller:
             fa=before.fa if over.fa is None else over.fa,
             bytes_up=over.bytes_up,
             recent=(*before.recent[1 - RECENT :], over),
+            failures=before.failures + (0 if self._decides else missing),
         )
 
     def _tell(self, **changes: Any) -> None:
         now = replace(self._progress, seconds=time.monotonic() - self._started, **changes)
-        self._progress = replace(now, seconds_left=self._seconds_left(now))
+        share = now.clients_done / max(1, now.clients) if now.round > now.finished else 0.0
+        self._progress = replace(
+            now, round_seconds=self._estimate.each(now.phase), seconds_left=self._estimate.left(now.phase, share)
+        )
         self._listener(self._progress)
-
-    def _seconds_left(self, now: Progress) -> float | None:
-        """Until the last round is over: the rounds of every phase that are not finished, the running one in part."""
-        left = {phase: float(count - self._finished.get(phase, 0)) for phase, count in self._rounds.items()}
-        if now.phase in left and now.round > now.finished:
-            left[now.phase] -= now.clients_done / max(1, now.clients)
-        return seconds_left(left, self._took, self._cost)

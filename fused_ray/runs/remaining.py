@@ -10,6 +10,11 @@ RECENT = 5
 """How many of a part's last measurements count; their median does not mind a slow first one."""
 
 
+def typical(took: Sequence[float]) -> float:
+    """Seconds that the next part takes, by those of the parts so far, of which there is one at least."""
+    return statistics.median(took[-RECENT:])
+
+
 def seconds_left(
     left: Mapping[str, float], took: Mapping[str, Sequence[float]], cost: Mapping[str, float]
 ) -> float | None:
@@ -19,7 +24,7 @@ def seconds_left(
     of those that are done. A kind that was not measured yet takes as long as the measured one whose `cost` is nearest
     to its own, in proportion to both costs.
     """
-    measured = {kind: statistics.median(seconds[-RECENT:]) for kind, seconds in took.items() if seconds}
+    measured = {kind: typical(seconds) for kind, seconds in took.items() if seconds}
     if not measured:
         return None
 

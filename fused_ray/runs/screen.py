@@ -28,7 +28,8 @@ LOG_WIDTH = 160
 
 _RULE = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 """A line below the head and no other, in signs that every terminal has."""
-_PLAIN = {"±": "+-", "†": "+", "×": "x", "…": "..."}
+_LEVELS = "▁▂▃▄▅▆▇█"
+_PLAIN = {"±": "+-", "†": "+", "×": "x", "…": "...", **dict(zip(_LEVELS, "_.,-~=+#", strict=True))}
 """Signs of our own, for terminals that have none of them."""
 _BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 """They turn the direction of whatever follows."""
@@ -128,6 +129,11 @@ def size(count: float) -> str:
 def number(value: float | None) -> str:
     """An accuracy for people."""
     return "-" if value is None else f"{value:.3f}"
+
+
+def sparkline(shares: Iterable[float | None]) -> str:
+    """A sign for each share of 1, the higher the more: eighths, of which 1 has the last; None is a gap."""
+    return "".join(" " if share is None else _LEVELS[min(7, int(8 * share))] for share in shares)
 
 
 @contextmanager

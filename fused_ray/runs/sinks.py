@@ -21,6 +21,7 @@ from fused_ray.core.standard import kept
 from fused_ray.errors import Interrupted, in_one_line
 from fused_ray.runs.directory import RunDirectory
 from fused_ray.runs.events import AuditOver, Event, Noted, PhaseBegins, RoundOver, RunBegins, RunEnds
+from fused_ray.runs.trackers import trackers_of
 from fused_ray.seeding import untouched
 from fused_ray.storage import schemas
 
@@ -110,9 +111,13 @@ class _CallbackSink:
 class Sinks:
     """All that listen and may fail. `notes` is what was told of the whole run so far."""
 
-    def __init__(self, watching: Sink, callbacks: Mapping[str, Any]) -> None:
+    def __init__(self, watching: Sink, output: OutputConfig, own: Sequence[Any] = ()) -> None:
+        """`own` are callbacks of this process, beside those that `output` names. Trackers come first: a callback may
+        end the run with a round that they should hear of."""
+        callbacks = {name: _CallbackSink(given) for name, given in callbacks_of(output, own).items()}
+        listeners: dict[str, Sink] = {**trackers_of(output), **callbacks}
         self._sinks = [watching]
-        self._sinks += [Guarded(name, _CallbackSink(given), self.note) for name, given in callbacks.items()]
+        self._sinks += [Guarded(name, sink, self.note) for name, sink in listeners.items()]
         self.notes: list[str] = []
 
     def __call__(self, event: Event) -> None:
@@ -138,4 +143,4 @@ def _kind(given: Any) -> str:
 
 def tell_audit(output: OutputConfig, folder: Path, report: Mapping[str, Any]) -> None:
     """Tell the callbacks of an audit that comes after its run."""
-    Sinks(lambda event: None, callbacks_of(output))(AuditOver(directory=folder, report=report))
+    Sinks(lambda event: None, output)(AuditOver(directory=folder, report=report))

@@ -16,6 +16,7 @@ from fused_ray.config.kinds import COMMANDS
 from fused_ray.config.older_names import present_name
 from fused_ray.config.parts.callbacks import NEEDED, hears
 from fused_ray.config.parts.metrics import FULL
+from fused_ray.config.parts.trackers import check_installed
 from fused_ray.config.paths import remote
 from fused_ray.config.validation import validated
 from fused_ray.errors import ConfigError, RunDirectoryError
@@ -25,12 +26,13 @@ from fused_ray.stopping import requested
 if TYPE_CHECKING:
     from fused_ray.runs.directory import RunDirectory
     from fused_ray.runs.progress import Progress
+    from fused_ray.storage.folder import Folder
 
 Listener = Callable[["Progress"], None]
 Look = Callable[[DataConfig], tuple[tuple[int, ...], int] | None]
 
 PLOTS = "output.plots"
-MAY_CHANGE = ("engine.", PLOTS, "output.report", "output.callbacks", "federation.clients_per_actor",
+MAY_CHANGE = ("engine.", PLOTS, "output.report", "output.callbacks", "output.trackers", "federation.clients_per_actor",
                "federation.actor_cpus", "federation.actor_gpus", "federation.actor_labels")  # fmt: skip
 """What may differ when a run goes on: nothing that changes a result."""
 
@@ -65,8 +67,8 @@ def resume(
     """Go on with an interrupted run; the outcome has the same bits as an undisturbed run's.
 
     `overrides` may change how it is executed (engine.*, federation.clients_per_actor and actor_*) and
-    who hears of it (output.callbacks), not what is computed; output.plots draws the plots of a finished run anew.
-    `callbacks` are as of `run`.
+    who hears of it (output.callbacks and output.trackers), not what is computed; output.plots draws the plots of a
+    finished run anew. `callbacks` are as of `run`.
     """
     directory, config = prepare_resume(path, overrides)
     check_callbacks(config, callbacks)
@@ -237,12 +239,23 @@ def check_callbacks(config: RunConfig, callbacks: Sequence[Any]) -> None:
             raise ConfigError(f"callbacks[{number}]: it is of type {type(given).__name__}, not {NEEDED}")
 
 
+def check_trackers(config: RunConfig, directory: Folder) -> None:
+    """Raises ConfigError where a tracker's package is missing, or cannot write where the results go."""
+    check_installed(config.output.trackers)
+    if "tensorboard" in config.output.trackers and directory.remote:
+        raise ConfigError(
+            "output.trackers: tensorboard writes into output.dir, and cannot on S3; name mlflow or wandb, or another "
+            "output.dir"
+        )
+
+
 def execute(
     directory: RunDirectory, config: RunConfig, listener: Listener | None = None, *, callbacks: Sequence[Any] = ()
 ) -> dict[str, Any]:
     """Run what is still to be done in a prepared directory."""
     hear: Listener = listener or (lambda progress: None)
     with untouched(), directory.attempt():
+        check_trackers(config, directory)
         if config.engine.backend == "local":
             from fused_ray.core.pools import LocalPool
             from fused_ray.runs.execute import execute as execute_here

@@ -19,7 +19,7 @@ from fused_ray.config.paths import expanded, remote
 from fused_ray.errors import FusedRayError, Interrupted, NotWrittenError, RunDirectoryError, out_of_memory
 from fused_ray.storage import place
 from fused_ray.storage.environment import environment
-from fused_ray.storage.lock import COMMAND, WRITER, Lock
+from fused_ray.storage.lock import COMMAND, WRITER, Lock, holder
 from fused_ray.storage.mirror import Mirror, in_words
 
 Kind = TypeVar("Kind", bound="Folder")
@@ -155,6 +155,16 @@ class Folder:
     def finished(self) -> bool:
         """Whether nothing is left to be done; result.json is written last."""
         return (self.path / "result.json").exists()
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is on S3."""
+        return self._mirror is not None
+
+    @property
+    def worker(self) -> str | None:
+        """The process that works on it now, as locks and leases tell; None: there is none, or it is silent."""
+        return holder(self.path) if self._mirror is None else self._mirror.writer()
 
     @property
     def how_to_go_on(self) -> str:
@@ -330,12 +340,15 @@ def _told(error: FusedRayError, again: str) -> FusedRayError:
     return told
 
 
-def fetched(path: str | Path) -> str | Path:
-    """A folder on S3 as the folder of this machine that it is worked on in, as it is now; any other as it is."""
+def fetched(path: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> str | Path:
+    """A folder on S3 as the folder of this machine that it is worked on in, as it is now; any other as it is.
+
+    Only files that are `wanted` are fetched.
+    """
     if not remote(path):
         return path
     mirror = Mirror.mount(path)
-    mirror.fetch()
+    mirror.fetch(wanted)
     if not mirror.files:
         raise RunDirectoryError(f"{mirror.uri}: there is no such folder")
     folder: Path = mirror.folder

@@ -22,7 +22,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +91,22 @@ class Mirror:
 
     # -- reading
 
-    def fetch(self) -> None:
-        """Make the folder here what it is there now."""
+    def writer(self) -> str | None:
+        """Who writes there now; None: nobody, or one that has been silent for so long that it counts as dead."""
+        manifest, content = self._manifest()
+        lease = manifest["lease"]
+        alive = lease is not None and content is not None and content.age < lease["seconds"]
+        return str(lease["owner"]) if alive else None
+
+    def fetch(self, wanted: Callable[[str], bool] = lambda name: True) -> None:
+        """Make the folder here what it is there now, in the files that are wanted."""
         last = None
         with self._alone():
             for _ in range(_TRIES):
                 if (state := self._read())["token"] is not None:
                     return  # nobody else writes there
                 manifest, content = self._manifest()
+                manifest["files"] = {name: key for name, key in manifest["files"].items() if wanted(name)}
                 if self._download(manifest):
                     self._write({**state, "manifest": manifest, "etag": content.etag if content else None})
                     return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from fused_ray.config import Section
@@ -18,6 +19,8 @@ class StudyDirectory(TableFolder, Generic[Settings]):
 
     SETTINGS: ClassVar[type[Section]]
     """What its configuration is an object of."""
+    RUNS: ClassVar[str]
+    """What it calls its runs, and the folder that has them."""
 
     @property
     def config(self) -> Settings:
@@ -28,3 +31,8 @@ class StudyDirectory(TableFolder, Generic[Settings]):
             return validated(self.SETTINGS, values, source=str(self.path / self.CONFIG))  # type: ignore[return-value]
         except ConfigError as error:
             raise RunDirectoryError(f"{self.path} cannot be read: {error}") from None
+
+    @property
+    def statuses(self) -> Sequence[str]:
+        """How the runs ended that are over (studies.status)."""
+        return [row["status"] for row in self.rows]

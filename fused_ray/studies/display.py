@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn
-from rich.progress import Progress as Bar
 
 from fused_ray.config import schedule
-from fused_ray.runs.display import left, live_bar
-from fused_ray.runs.screen import Notes, Screen, number, progress_screen
+from fused_ray.runs.display import Bar, figures, left
+from fused_ray.runs.screen import Notes, Screen, progress_screen
 
 if TYPE_CHECKING:
     from fused_ray.studies.progress import Progress
@@ -24,12 +23,18 @@ def show_progress(path: Path, runs: str) -> Iterator[Callable[[Progress], None]]
 
     `runs` is what the study calls its runs. Ray's own noise goes to ray.log in the directory meanwhile.
     """
-    with progress_screen(path) as screen:
-        if screen.is_terminal:
-            with live_bar(screen, BarColumn(bar_width=10)) as bar:
-                yield _Live(bar, screen, runs)
-        else:
-            yield _Lines(screen, runs)
+    with progress_screen(path) as screen, listening(screen, runs) as listener:
+        yield listener
+
+
+@contextmanager
+def listening(screen: Screen, runs: str) -> Iterator[Callable[[Progress], None]]:
+    """A listener that shows progress on a screen."""
+    if screen.is_terminal:
+        with Bar(screen, BarColumn(bar_width=10)) as bar:
+            yield _Live(bar, screen, runs)
+    else:
+        yield _Lines(screen, runs)
 
 
 class _Live:
@@ -43,9 +48,10 @@ class _Live:
         self._notes((*progress.notes, *progress.run.notes))
         run = progress.run
         share = max(0, run.round - 1) + run.clients_done / max(1, run.clients)
-        text, of_run = _words(progress, self._runs), ""
+        text, of_run = words(progress, self._runs), ""
         if run.rounds:
-            of_run = f"  {schedule.title(run.phase)} {run.round}/{run.rounds}  RA {number(run.ra)}  FA {number(run.fa)}"
+            of_run = f"  {schedule.title(run.phase)} {run.round}/{run.rounds}"
+        self._bar.below(figures(run))
         if progress.model:
             self._bar.update(self._task, total=run.rounds or None, completed=share, text=text + of_run)
         else:
@@ -65,10 +71,11 @@ class _Lines:
         between = not where[0] and not progress.running and progress.done < progress.count
         if where != self._last and not between:
             self._last = where
-            self._screen.say(_words(progress, self._runs))
+            self._screen.say(words(progress, self._runs))
 
 
-def _words(progress: Progress, runs: str) -> str:
+def words(progress: Progress, runs: str) -> str:
+    """Where a study is, in one line."""
     if progress.model:
         return f"shared model {progress.model}{left(progress.seconds_left)}"
     parts = [f"{progress.done}/{progress.count} {runs}{left(progress.seconds_left)}"]

@@ -13,7 +13,7 @@ from fused_ray.config import Section
 from fused_ray.config.older_names import present_name
 from fused_ray.config.validation import validated
 from fused_ray.errors import ConfigError
-from fused_ray.runs.start import MAY_CHANGE
+from fused_ray.runs.start import MAY_CHANGE, check_trackers
 from fused_ray.seeding import untouched
 from fused_ray.stopping import requested
 
@@ -58,6 +58,7 @@ def execute(directory: Folder, config: AnyConfig, listener: Listener | None = No
     hear: Listener = listener or (lambda progress: None)
     config = config.at(directory.path)
     with untouched(), directory.attempt():
+        check_trackers(config.base, directory)
         if config.base.engine.backend == "local":
             from fused_ray.core.lease import Lease
             from fused_ray.core.pools import LocalPool

@@ -24,7 +24,8 @@ _FENCE = re.compile(r"^```(?P<language>.*)\n(?P<text>(?s:.*?))^```$", re.MULTILI
 _TABLE = re.compile(r"^\| command \|.*\n\|.*\n(?P<rows>(?:\|.*\n)+)", re.MULTILINE)
 _ROW = re.compile(r"^\| `(.+?)` \|", re.MULTILINE)
 _IN_TEXT = re.compile(r"`((?:fused-ray|python|make) [^`]+)`")
-_PROGRAMS = ("docker", "fused-ray", "kubectl", "make", "pip", "pytest", "python", "python3", "ray", "sbatch", "sed")
+_PROGRAMS = ("docker", "fused-ray", "kubectl", "make", "pip", "pytest", "python", "python3", "ray", "sbatch", "sed",
+             "tensorboard")  # fmt: skip
 _STAND_IN = """#!/bin/bash
 printf -v words '%s\\x1f' "${0##*/}" "$@"
 printf '%s\\x1e' "$words" >> "$COMMANDS"

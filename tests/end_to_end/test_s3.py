@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -112,6 +113,25 @@ def test_a_report_is_written_where_the_results_are(variables: dict[str, str]) ->
     again = manifest(variables, "reported")["files"]["report.html"]
     assert again != key
     assert client(variables).get_object(Bucket="bucket", Key=f"reported/{again}")["Body"].read() == own
+
+
+def test_a_run_is_watched_from_another_machine(variables: dict[str, str]) -> None:
+    """While it goes on, after its writer was killed, and to its end; no model is fetched for that."""
+    where = "s3://bucket/runs/watched"
+    process = start(a_run(where), env=variables)
+    wait_until(lambda: rounds(variables, "runs/watched") > 2, process)
+    looked = done(command("watch", "--once", where), variables).stdout
+    assert re.match(r"pre-train round \d+/60  about .* left\nRA ", looked), looked
+    kill(process)
+    time.sleep(4)  # the lease is of 2 s, and objects say when they were written in whole seconds
+    ended = done(command("watch", where), variables, code=2)
+    assert ended.stderr == (
+        f"fused-ray: nobody works on {where} any more; continue it with: fused-ray run --resume {where}\n"
+    )
+    process = start(command("run", "--resume", where), env=variables)
+    watched = done(command("watch", "--every", "0.5", where), variables)
+    process.communicate(timeout=120)
+    assert "Reversible: " in watched.stdout
 
 
 def test_of_two_writers_one_is_refused(variables: dict[str, str]) -> None:

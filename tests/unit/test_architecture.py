@@ -277,7 +277,7 @@ def loaded_by(statements: str, *watched: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["fused_ray", "fused_ray.config", "fused_ray.cli.app"])
+@pytest.mark.parametrize("module", ["fused_ray", "fused_ray.config", "fused_ray.cli.app", "fused_ray.studies.watching"])
 def test_the_command_line_starts_without_torch_and_ray(module: str) -> None:
     assert loaded_by(f"import {module}", "torch", "ray") == set()
 

@@ -27,6 +27,7 @@ class ComparisonDirectory(StudyDirectory[CompareConfig]):
     RESUME = "fused-ray compare --resume"
     TABLE = "results.parquet"
     SETTINGS = CompareConfig
+    RUNS = "cells"
 
     @classmethod
     def create(cls, path: str | Path, config: CompareConfig, overwrite: bool = False) -> ComparisonDirectory:

@@ -12,6 +12,7 @@ tables.md, plots/, result.json, lock, command.lock
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from fused_ray.errors import RunDirectoryError
 from fused_ray.studies.directory import StudyDirectory
 from fused_ray.studies.scaling.config import ScaleConfig
+from fused_ray.studies.scaling.rows import point_of
 
 
 class ScalingDirectory(StudyDirectory[ScaleConfig]):
@@ -32,6 +34,11 @@ class ScalingDirectory(StudyDirectory[ScaleConfig]):
     RESUME = "fused-ray scale --resume"
     TABLE = "measured.parquet"
     SETTINGS = ScaleConfig
+    RUNS = "runs"
+
+    @property
+    def statuses(self) -> Sequence[str]:
+        return list({(point_of(row), row["repeat"]): row["status"] for row in self.rows}.values())
 
     def made(self, name: str) -> list[dict[str, Any]]:
         """The rows of a table that a finished study has: points, model or paper. Raises RunDirectoryError."""

@@ -13,6 +13,7 @@ front.parquet, table.md, plots/, result.json, lock, command.lock
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fused_ray.audit.rules import outdated
@@ -31,11 +32,16 @@ class SweepDirectory(StudyDirectory[SweepConfig]):
     RESUME = "fused-ray sweep --resume"
     TABLE = "trials.parquet"
     SETTINGS = SweepConfig
+    RUNS = "trials"
 
     @classmethod
     def create(cls, path: str | Path, config: SweepConfig, overwrite: bool = False) -> SweepDirectory:
         """A new one. Raises RunDirectoryError if there is something at `path` that is not to be replaced."""
         return cls.make(path, config.to_yaml(), ("trials",), overwrite)
+
+    @property
+    def statuses(self) -> Sequence[str]:
+        return list({row["trial"]: row["status"] for row in self.rows}.values())
 
     @property
     def outdated(self) -> bool:

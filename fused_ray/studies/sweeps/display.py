@@ -37,11 +37,10 @@ def found_cases(directory: SweepDirectory) -> list[Case]:
 
 def told(directory: SweepDirectory) -> Iterator[str]:
     """What is left, what failed, and where everything is."""
-    trials = {row["trial"]: row["status"] for row in directory.rows}
     yield from failures([row for row in directory.rows if row["last"]])
     if not directory.finished:
         count = directory.config.count
-        yield f"Not finished: {len(trials)} of {count} trials; {directory.how_to_go_on}"
+        yield f"Not finished: {len(directory.statuses)} of {count} trials; {directory.how_to_go_on}"
         return
     result = directory.result
     if directory.outdated:

@@ -148,6 +148,11 @@ def cases(rows: Rows, ra_margin: float, fa_margin: float, seeds: int = 1) -> lis
     return all_cases
 
 
+def best_of(found: Iterable[Case]) -> str:
+    """The first candidate there is, in words; empty without any."""
+    return next((case.candidates[0].setting.text for case in found if case.candidates), "")
+
+
 def settled(case: Case, concluded: Iterable[Mapping[str, Any]]) -> Case:
     """A case with the verdicts and the recommendation that result.json tells of it."""
 

@@ -27,7 +27,7 @@ from fused_ray.studies.sweeps.choice import choose, unaudited
 from fused_ray.studies.sweeps.conclusion import front_table, plain, verdict_of
 from fused_ray.studies.sweeps.config import SweepConfig
 from fused_ray.studies.sweeps.directory import SweepDirectory
-from fused_ray.studies.sweeps.front import Audited, Case, Setting, cases, settled
+from fused_ray.studies.sweeps.front import Audited, Case, Setting, best_of, cases, settled
 from fused_ray.studies.sweeps.trials import Trial
 from fused_ray.studies.tools import Tools
 
@@ -158,8 +158,7 @@ class Sweep(Study):
 
     @property
     def best(self) -> str:
-        best = next((case.candidates[0].setting for case in self.cases if case.candidates), None)
-        return best.text if best else ""
+        return best_of(self.cases)
 
     def keep(self, item: Trial, status: str) -> None:
         run: RunDirectory | None = None

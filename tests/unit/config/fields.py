@@ -191,6 +191,7 @@ OTHER: dict[str, str | None] = {
     "output.clients": "none",
     "output.clients_sample": None,  # of output.clients=sample alone
     "output.callbacks": None,  # all of them come from elsewhere
+    "output.trackers": "[tensorboard]",
 }
 
 

@@ -11,8 +11,8 @@ import pytest
 from fused_ray import RunConfig, audit_run, load_run, run
 from fused_ray.config import schedule
 from fused_ray.runs import display
-from fused_ray.runs.display import show_progress
-from fused_ray.runs.progress import Progress
+from fused_ray.runs.display import figures, show_progress
+from fused_ray.runs.progress import Finished, Progress
 from fused_ray.runs.screen import Screen, number
 
 SMALL = [
@@ -118,8 +118,21 @@ def test_a_terminal_shows_it_in_80_columns(
         for progress in told:
             listener(progress)
     assert f"fused-ray: {path}" in stream.text
-    line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.text.strip().rpartition("\r")[2]).strip()
-    assert len(line) <= 80
+    line, *below = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.text.strip().rpartition("\r")[2]).split("\n")
+    assert len(line.rstrip()) <= 80
     assert line.startswith(phase)
     assert " about " in line
-    assert (f"RA {number(told[-1].ra)}  FA {number(told[-1].fa)}" in line) == (phase == "retrain")
+    assert [text.strip() for text in below if text.strip()] == [figures(told[-1])][: phase == "retrain"]
+
+
+def test_the_course_of_ra_and_fa() -> None:
+    """The last 20 rounds that made a model, a gap between two phases among them; n/16 is in eighth n/2."""
+    of_phases = [("pretrain", 12), ("rank", 1), ("unlearn", 8)]
+    rounds = [(phase, n, count) for phase, count in of_phases for n in range(1, count + 1)]
+    recent = tuple(
+        Finished(phase, n, count, *((None, None) if phase == "rank" else (n / 16, 1 - n / 16)), 0, 0.0)
+        for phase, n, count in rounds
+    )
+    progress = Progress(ra=0.5, fa=0.5, recent=recent, round_seconds=2.04)
+    assert figures(progress) == "RA 0.500 ▂▂▃▃▄▄▅▅▆▆▇ ▁▂▂▃▃▄▄▅  FA 0.500 █▇▇▆▆▅▅▄▄▃▃ ██▇▇▆▆▅▅  2.0 s a round"
+    assert figures(Progress(recent=recent)) == ""

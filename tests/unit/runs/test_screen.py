@@ -11,7 +11,17 @@ from typing import Any, TextIO
 
 import pytest
 
-from fused_ray.runs.screen import Notes, Screen, fits, make_screen, make_table, progress_screen, shown, size
+from fused_ray.runs.screen import (
+    Notes,
+    Screen,
+    fits,
+    make_screen,
+    make_table,
+    progress_screen,
+    shown,
+    size,
+    sparkline,
+)
 
 AWKWARD = [
     "[bold]cat",
@@ -162,3 +172,12 @@ def test_progress_where_standard_error_has_no_descriptor(tmp_path: Path, monkeyp
     with progress_screen(tmp_path) as screen:
         screen.say("[x]")
     assert stream.getvalue().splitlines() == [f"fused-ray: {tmp_path}", "[x]"]
+
+
+def test_a_sparkline_has_eighths_of_one() -> None:
+    """0 and 1/16 are in the first eighth, 1/8 begins the second, 15/16 and 1 are in the last."""
+    line = sparkline([0.0, 1 / 16, 1 / 8, 0.5, None, 15 / 16, 1.0])
+    assert line == "▁▁▂▅ ██"
+    assert shown(line, "ascii") == "__.~ ##"
+    assert sparkline([number / 8 for number in range(8)]) == "▁▂▃▄▅▆▇█"
+    assert sparkline([]) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -111,6 +112,27 @@ def test_a_second_writer_is_refused_while_the_first_one_lives(bucket: Any, monke
     other = elsewhere()
     other.take()
     other.release()
+
+
+def test_who_only_looks_sees_who_writes_and_fetches_what_is_wanted(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = begun()
+    write(writer, "base.safetensors", "large")
+    mirrors._mounted.clear()
+    looking = Mirror.mount("s3://bucket/runs/x")
+    looking.fetch(lambda name: not name.endswith(".safetensors"))
+    assert (looking.files, [path.name for path in looking.folder.iterdir()]) == (["a.txt"], ["a.txt"])
+    fall_silent(writer)
+    time.sleep(2.1)  # objects say when they were written in whole seconds
+    assert looking.writer() is None
+    looking.fetch()
+    assert looking.files == ["a.txt", "base.safetensors"]
+    monkeypatch.setenv(mirrors.LEASE, "30")
+    looking.take()
+    assert looking.writer() == f"{os.uname().nodename}, process {os.getpid()}"
+    looking.release()
+    assert looking.writer() is None
 
 
 def test_a_zombie_writes_nothing_after_its_lease_was_taken(bucket: Any) -> None:
