@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-import sysconfig
-import venv
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import fused_ray
+from tests.layered import done, layered
 from tests.release.contents import BESIDE, ROOT, only, package, sdist, wheel, wrong_in_sdist, wrong_in_wheel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -26,16 +22,6 @@ TINY = {
     "unlearn.rounds": 1,
     "audit.relearn_repeats": 1,
 }
-
-
-def done(command: Sequence[str | Path], at: Path, **variables: str) -> str:
-    """What a program prints that ends well, in a folder of its own and without a way back to the repository."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    ended = subprocess.run(
-        command, cwd=at, env={**environment, **variables}, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +38,10 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a fresh environment that holds the wheel, and finds here what else is installed."""
-    folder = tmp_path_factory.mktemp("fresh")
-    venv.create(folder, with_pip=False, symlinks=True)
-    programs = folder / "bin"
-    offline = ("--no-deps", "--no-index", "--disable-pip-version-check", "--quiet")
-    pip = [sys.executable, "-m", "pip", "--python", programs / "python", "install", *offline]
-    done([*pip, only(dist, ".whl")], folder)
-    (site,) = (folder / "lib").glob("python*/site-packages")
-    # a .pth file in a folder that is named by one is not read, so an editable fused_ray there is not found
-    (site / "what-it-needs.pth").write_text("".join(f"{sysconfig.get_path(kind)}\n" for kind in ("purelib", "platlib")))
-    return programs
+    """The programs of a fresh environment that holds the wheel."""
+    return layered(
+        tmp_path_factory.mktemp("fresh"), "--no-deps", "--no-index", "--ignore-installed", only(dist, ".whl")
+    )
 
 
 def test_both_hold_the_package_and_no_more(dist: Path) -> None:
