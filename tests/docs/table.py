@@ -142,6 +142,7 @@ ROWS = (
     Row("docs/export.md", "import torch", "elsewhere", "tests/end_to_end/test_export.py"),
     Row("docs/export.md", "fused-ray run --set unlearn.adapter=lora", "elsewhere", "tests/end_to_end/test_export.py"),
     Row("docs/export.md", "from peft", "elsewhere", "tests/end_to_end/test_export.py"),
+    Row("docs/export.md", "python examples/flower_bridge", "elsewhere", "tests/end_to_end/test_flower_bridge.py"),
     Row("docs/participation.md", "# fewer.yaml", "runs"),
     Row("docs/participation.md", "fused-ray run fewer.yaml", "runs"),
     Row("docs/participation.md", "fused-ray compare examples/participation.yaml --set base.unlearn", "checked", _HOURS),
