@@ -168,7 +168,7 @@ def export(
         typer.Option("--reversible", help="Also write M_r, which remembers, and the adapter, for PEFT if it is LoRA."),
     ] = False,
 ) -> None:
-    """Write the model that forgot as a folder that plain PyTorch loads: program, weights, figures, README."""
+    """Write the model that forgot as a folder that plain PyTorch loads."""
     from fused_ray.runs.export import export_folder
 
     sha256 = export_folder(run, out, reversible)
