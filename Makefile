@@ -25,7 +25,7 @@ export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test quick-tests test-all mutants lint types format docs bench clean distclean
+.PHONY: help install demo test quick-tests test-all mutants lint types format docs bench dist pythons pip-audit clean distclean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 # What only the slow tests of trackers need.
 $(VENV)/.installed-trackers: $(VENV)/.installed-dev
 	$(PIP_INSTALL) -e ".[trackers]"
+	@touch $@
+
+$(VENV)/.installed-release: $(VENV)/.installed-dev
+	$(PIP_INSTALL) -e ".[release]"
 	@touch $@
 
 install: $(VENV)/.installed-dev  ## Make the environment in .venv, with the tools for tests
@@ -94,6 +98,29 @@ docs: $(VENV)/.installed  ## Write docs/configuration.yaml anew from the fields'
 
 bench: $(VENV)/.installed-dev  ## Time rounds, starts and memory beside the peers (nearly two hours; see BENCH_ARGS)
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
+
+# --- release (docs/decisions/0028-releases.md) -----------------------------------------------------------
+
+# Further tools run in environments of their own, in the versions of constraints.txt.
+TOOL     = $(BIN)/uv tool run --quiet --constraints constraints.txt
+RESOLVE  = $(BIN)/uv pip compile --quiet --no-header --only-binary :all: --extra sweep --extra s3 pyproject.toml
+
+dist: $(VENV)/.installed-release  ## Build the sdist and the wheel into dist/, and look at what they hold
+	$(TOOL) check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	rm -rf build dist *.egg-info
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m tests.release.contents dist
+
+pythons: $(VENV)/.installed-release  ## See that each Python from 3.10 to 3.14 can have all that is needed
+	@set -e; for python in 3.10 3.11 3.12 3.13 3.14; do \
+	  $(RESOLVE) --python-version $$python >/dev/null; echo "Python $$python: resolved"; \
+	  $(RESOLVE) --python-version $$python --constraints constraints.txt >/dev/null; echo "  with constraints.txt: resolved"; \
+	done
+	@$(RESOLVE) --python-version 3.10 --resolution lowest-direct >/dev/null; echo "lowest versions, Python 3.10: resolved"
+	$(TOOL) vermin --target=3.10- --violations --no-tips --quiet fused_ray
+
+pip-audit: $(VENV)/.installed-release  ## Ask the databases for known vulnerabilities of the versions in constraints.txt
+	$(TOOL) pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 # --- tidy up ------------------------------------------------------------------------------------------
 

@@ -42,4 +42,4 @@ from fused_ray.studies.sweeps.start import load_sweep as load_sweep
 from fused_ray.studies.sweeps.start import resume_sweep as resume_sweep
 from fused_ray.studies.sweeps.start import sweep as sweep
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

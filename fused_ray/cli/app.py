@@ -169,6 +169,22 @@ def apply(
 
 
 @app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    reversible: Annotated[
+        bool,
+        typer.Option("--reversible", help="Also write M_r, which remembers, and the adapter, for PEFT if it is LoRA."),
+    ] = False,
+) -> None:
+    """Write the model that forgot as a folder that plain PyTorch loads."""
+    from fused_ray.runs.export import export_folder
+
+    sha256 = export_folder(run, out, reversible)
+    print(f"{out}: M_f, sha256 {sha256}; {out / 'README.md'} tells how to load it without fused_ray")
+
+
+@app.command()
 def restore(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option(help="Where to write M_r; unset: only prove that it is back.")] = None,

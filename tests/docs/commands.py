@@ -76,6 +76,8 @@ def _python(arguments: list[str]) -> None:
         _fused_ray(rest)
     elif script.startswith("benchmarks/"):
         _benchmark(script, rest)
+    elif script.startswith("examples/"):
+        return  # in an environment of its own
     else:
         assert arguments == ["-m", "venv", ".venv"], arguments
 
