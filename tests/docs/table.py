@@ -136,6 +136,7 @@ ROWS = (
     Row("docs/scaling.md", "fused-ray scale examples/scale.yaml", "checked", "README.md has it, too"),
     Row("docs/scaling.md", "# mine.yaml", "runs"),
     Row("docs/scaling.md", "fused-ray scale mine.yaml", "runs"),
+    Row("docs/troubleshooting.md", "$ fused-ray run --set unlearn.round", "printed"),
     Row("docs/report.md", "fused-ray report RUN", "checked", "of results of your own"),
     Row("docs/report.md", "fused-ray report runs/demo", "checked", "README.md has it, too"),
     Row("docs/participation.md", "# fewer.yaml", "runs"),
