@@ -14,8 +14,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "cluster/README.md")
-"""Pages that are not in docs/."""
+PAGES = ("*.md", "cluster/*.md", "docs/**/*.md")
+"""Where pages are."""
 _LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")
 
 
@@ -39,7 +39,7 @@ def opened(nav: Any) -> Any:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The theme's own files, the pages, and what these link to."""
     theme = [file for file in files if file.src_dir != config.docs_dir]
-    pages = [*OUTSIDE, *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md")))]
+    pages = [path.relative_to(ROOT).as_posix() for pattern in PAGES for path in sorted(ROOT.glob(pattern))]
     linked = {path for page in pages for path in links(page)} - set(pages)
     found = [File(path, str(ROOT), config.site_dir, config.use_directory_urls) for path in [*pages, *sorted(linked)]]
     return Files([*theme, *found])

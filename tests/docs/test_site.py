@@ -16,12 +16,17 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.docs.blocks import PAGES, ROOT
+from tests.docs.blocks import ROOT
 from tests.pages.chromium import PROGRAM, Page, in_a_tab
 
 needs_mkdocs = pytest.mark.skipif(find_spec("mkdocs") is None, reason="the extra docs is not installed")
 needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="chromium is not installed: apt-get install chromium")
-SOURCES = ("docs", "cluster", "examples", "benchmarks", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "NOTICE")
+PAGES = [
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "cluster/*.md", "docs/**/*.md")
+    for path in sorted(ROOT.glob(pattern))
+]
+SOURCES = ("docs", "cluster", "examples", "benchmarks", *(path.name for path in ROOT.glob("*.md")), "NOTICE", "LICENSE")
 
 
 def listed(nav: Any) -> Iterator[str]:
@@ -39,7 +44,7 @@ def listed(nav: Any) -> Iterator[str]:
 
 def test_every_page_is_in_the_navigation_once() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
-    assert sorted(listed(nav)) == sorted([*PAGES, "CHANGELOG.md"])
+    assert sorted(listed(nav)) == sorted(PAGES)
 
 
 def build(folder: Path, site: Path) -> subprocess.CompletedProcess[str]:
