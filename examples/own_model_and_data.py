@@ -45,6 +45,7 @@ def main() -> None:
             "model": {"factory": "own_model_and_data:net", "args": {"width": 16}},  # module:function
             "federation": {"clients": 4},
             "forget": {"classes": [1]},
+            "unlearn": {"rounds": 15},  # this small model takes longer than five rounds to heal
             "engine": {"backend": "local"},
             "output": {"dir": "runs/own"},
         }
