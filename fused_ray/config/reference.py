@@ -6,7 +6,6 @@ import json
 from typing import Any, get_args
 
 from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
 from fused_ray.config.run_config import RunConfig
 from fused_ray.config.validation import section_of
@@ -28,11 +27,15 @@ def describe(settings: type[BaseModel] = RunConfig) -> list[tuple[str, str, str,
                 walk(section, key + ".")
             else:
                 known = not section and not field.is_required()
-                default = json.dumps(to_jsonable_python(field.default)) if known else ""
+                default = json.dumps(field.default, default=_plain) if known else ""
                 rows.append((key, "mapping" if section else _type_text(kind), default, field.description or ""))
 
     walk(settings, "")
     return rows
+
+
+def _plain(value: BaseModel) -> Any:
+    return value.model_dump(mode="json", by_alias=True)
 
 
 def _type_text(kind: Any) -> str:
