@@ -25,7 +25,7 @@ export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test quick-tests test-all mutants lint types format docs bench dist pythons pip-audit clean distclean
+.PHONY: help install demo test quick-tests test-all mutants lint types format docs docs-site bench dist pythons pip-audit clean distclean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,9 +92,16 @@ format: $(VENV)/.installed-dev  ## Bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.installed  ## Write docs/configuration.yaml anew from the fields' own docstrings
+docs: $(VENV)/.installed  ## Write anew the pages that are made from the code
 	rm -f docs/configuration.yaml
 	$(BIN)/fused-ray init docs/configuration.yaml
+	$(BIN)/python docs/schemas.py > docs/schemas.md
+	$(BIN)/python docs/reference.py
+
+# Material for MkDocs tells its own plans at each build; docs/decisions/0029-docs-site.md has read them.
+docs-site: export NO_MKDOCS_2_WARNING := 1
+docs-site: $(VENV)/.installed-dev  ## Build the docs as a site, build/site/index.html; a warning is an error
+	$(BIN)/python -m mkdocs build
 
 bench: $(VENV)/.installed-dev  ## Time rounds, starts and memory beside the peers (nearly two hours; see BENCH_ARGS)
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python benchmarks/bench.py $(BENCH_ARGS)

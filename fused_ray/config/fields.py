@@ -111,6 +111,8 @@ Results = Annotated[str, AfterValidator(results)]
 
 
 class Section(BaseModel):
+    """Settings that never change and take no other fields; the docstring of a field is its meaning."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
 
     @model_validator(mode="before")

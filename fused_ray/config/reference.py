@@ -11,20 +11,31 @@ from fused_ray.config.run_config import RunConfig
 from fused_ray.config.validation import section_of
 
 
-def describe() -> list[tuple[str, str, str, str]]:
-    """(dotted key, type, default as JSON, docstring line) of every field, for `init` and the reference docs."""
+def describe(settings: type[BaseModel] = RunConfig) -> list[tuple[str, str, str, str]]:
+    """(dotted key, type, default as JSON, docstring line) of every field, for `init` and the reference docs.
+
+    A section that has a docstring line of its own is one field: a study's `base`, say. Its default is empty, as that of
+    a field which must be given.
+    """
     rows: list[tuple[str, str, str, str]] = []
 
     def walk(model: type[BaseModel], prefix: str) -> None:
         for name, field in model.model_fields.items():
             key, kind = prefix + (field.alias or name), field.annotation
-            if section := section_of(kind):
+            section = section_of(kind)
+            if section and not field.description:
                 walk(section, key + ".")
             else:
-                rows.append((key, _type_text(kind), json.dumps(field.default), field.description or ""))
+                known = not section and not field.is_required()
+                default = json.dumps(field.default, default=_plain) if known else ""
+                rows.append((key, "mapping" if section else _type_text(kind), default, field.description or ""))
 
-    walk(RunConfig, "")
+    walk(settings, "")
     return rows
+
+
+def _plain(value: BaseModel) -> Any:
+    return value.model_dump(mode="json", by_alias=True)
 
 
 def _type_text(kind: Any) -> str:

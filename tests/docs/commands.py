@@ -20,7 +20,9 @@ from tests.docs.blocks import ROOT
 _CONFIGURATIONS: dict[str, Callable[[dict[str, Any]], object]] = {
     "run": lambda given: RunConfig.from_yaml(given["config"], given["set_"] or [], given["preset"]),
     "data": lambda given: RunConfig.from_yaml(given["config"], given["set_"] or []),
-    "plan": lambda given: SweepConfig.from_yaml(given["config"], given["set_"] or [], given["preset"]),
+    "plan": lambda given: (RunConfig if given["cluster"] else SweepConfig).from_yaml(
+        given["config"], given["set_"] or [], given["preset"]
+    ),
     "sweep": lambda given: SweepConfig.from_yaml(given["config"], given["set_"] or [], given["preset"]),
     "compare": lambda given: CompareConfig.from_yaml(
         given["config"], given["set_"] or [], given["quick"], given["preset"]
@@ -70,8 +72,8 @@ def _make(arguments: list[str]) -> None:
 
 def _python(arguments: list[str]) -> None:
     script, *rest = arguments
-    if not rest and script.startswith("benchmarks/"):
-        return  # the text only names the script
+    if not rest and script.startswith(("benchmarks/", "examples/")):
+        return  # the text only names the script; that it is there has been looked at
     if script == "cluster/job.py":
         _fused_ray(rest)
     elif script.startswith("benchmarks/"):

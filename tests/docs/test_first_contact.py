@@ -9,7 +9,7 @@ import pytest
 
 import fused_ray
 from fused_ray.cli.app import main
-from tests.docs.blocks import ROOT
+from tests.docs.blocks import ROOT, blocks
 
 SCREEN = 36
 """Lines of a terminal."""
@@ -28,6 +28,11 @@ def test_the_readme_starts_with_a_picture_of_a_run() -> None:
     found = re.fullmatch(r"!\[.+\]\((docs/images/.+\.(?:svg|png))\)", picture)
     assert found, picture
     assert (ROOT / found[1]).stat().st_size < 100_000
+
+
+def test_the_first_run_is_that_of_the_demo() -> None:
+    asked = next(block for block in blocks("docs/first-run.md") if block.text.startswith("forget:"))
+    assert (ROOT / "examples" / "demo.yaml").read_text(encoding="utf-8").endswith(asked.text)
 
 
 @pytest.mark.parametrize("asked", [(), ("--help",), ("-h",), ("--debug",)])
