@@ -107,10 +107,11 @@ def _seconds(row: Row) -> float:
 
 def _finished(row: Row, estimate: Estimate, begun: float) -> Finished:
     started: datetime = row["started_at"]
+    rounds: int = row["round"]  # of a phase that has no plan, as many as there were
     return Finished(
         phase=row["phase"],
         round=row["round"],
-        rounds=estimate.rounds.get(row["phase"], row["round"]),
+        rounds=estimate.rounds.get(row["phase"], rounds),
         ra=row["ra"],
         fa=row["fa"],
         bytes_up=row["bytes_up"],

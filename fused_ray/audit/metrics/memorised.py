@@ -80,7 +80,7 @@ def _highest(groups: Sequence[Group | None]) -> Group:
 
 
 def _plain(groups: Sequence[Group | None]) -> list[dict[str, Any] | None]:
-    return [group and asdict(group) for group in groups]
+    return [asdict(group) if group else None for group in groups]
 
 
 def judge(top: Group, allowed: float, controlled: bool) -> tuple[bool | None, str]:
