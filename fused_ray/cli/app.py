@@ -69,7 +69,7 @@ def run(
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run in output.dir.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pre-train, unlearn, compare with a retrained model, and prove that removal is exact."""
+    """Pre-train, unlearn, compare with a retrained model, take it back."""
     from fused_ray.runs.display import show_progress
     from fused_ray.runs.report import show_result
     from fused_ray.runs.start import execute, prepare, prepare_resume
@@ -99,7 +99,7 @@ def show(
     folder: Annotated[Path, typer.Argument(help="Of a run or a study.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Show the result of a run, a sweep, a comparison or a scaling study, or how far it has come."""
+    """Show the result of a run or a study, or how far it has come."""
     from fused_ray.storage.folder import kind_of_folder
 
     shows: dict[str, Callable[[Path, bool], None]] = {
@@ -136,7 +136,9 @@ def audit(
     set_: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a finished run's model once more: inside its features, too, and with --full against chance.
+    """Judge a finished run's model once more, inside its features too.
+
+    With --full it is held against chance as well.
 
     What trains most is asked for by number: --set audit.swap=1, audit.klom=20, audit.ruli=12.
     """
@@ -176,12 +178,16 @@ def export(
         bool,
         typer.Option("--reversible", help="Also write M_r, which remembers, and the adapter, for PEFT if it is LoRA."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the model that forgot as a folder that plain PyTorch loads."""
+    """Write the model that forgot as a folder for plain PyTorch."""
     from fused_ray.runs.export import export_folder
 
     sha256 = export_folder(run, out, reversible)
-    print(f"{out}: M_f, sha256 {sha256}; {out / 'README.md'} tells how to load it without fused_ray")
+    if as_json:
+        print_json({"model": "M_f", "out": str(out), "sha256": sha256})
+    else:
+        print(f"{out}: M_f, sha256 {sha256}; {out / 'README.md'} tells how to load it without fused_ray")
 
 
 @app.command()
@@ -190,7 +196,7 @@ def restore(
     out: Annotated[Path | None, typer.Option(help="Where to write M_r; unset: only prove that it is back.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take the adapter off again: prove that M_r is back bit for bit, and write it if asked."""
+    """Take the adapter off again: prove that M_r is back, bit for bit."""
     from fused_ray.runs.export import restore_base
 
     sha256 = restore_base(run, out)
@@ -205,7 +211,10 @@ def init(
     out: Annotated[Path, typer.Argument(help="Where to write the commented config.")] = Path("fused_ray.yaml"),
     preset: Preset = None,
 ) -> None:
-    """Write a commented configuration with every field at its default, or as a preset has it."""
+    """Write a commented configuration, every field as it is by default.
+
+    With --preset, as that has it.
+    """
     out = expanded(out)
     if os.path.exists(out):
         raise FusedRayError(f"{out} exists already; name another file")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=DefaultGroup,
-    help="Compare unlearning methods: over scenarios and seeds, on shared pre-trained models and warm actors.",
+    help="Compare unlearning methods over scenarios and seeds.",
 )
 
 _WHOLE, _FIELDS = (", ".join(presets(kind)) for kind in ("compare", "run"))

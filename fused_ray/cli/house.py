@@ -19,7 +19,10 @@ def ls(
     inside: Annotated[bool, typer.Option("--all", help="List the runs inside studies, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs and studies in a folder: state, verdict, RA, FA, last change, size, and what they are about."""
+    """List the runs and studies in a folder.
+
+    State, verdict, RA, FA, last change, size, and what they are about.
+    """
     from fused_ray.studies import listing
 
     found = listing.rows(where, inside)
@@ -30,7 +33,10 @@ def ls(
 
 
 def diff(a: _Results, b: _Results, as_json: AsJson = False) -> None:
-    """Show what two runs, or two studies of a kind, differ in: configuration, figures, bits, versions."""
+    """Show what two runs, or two studies of a kind, differ in.
+
+    Configuration, figures, bits, versions.
+    """
     from fused_ray.config.kinds import RUN
     from fused_ray.runs.difference import plain, show
     from fused_ray.studies.difference import difference
@@ -47,7 +53,9 @@ def clean(
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; without, it is only shown.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what finished runs and studies no longer need, checkpoints above all; --delete removes it.
+    """Show what finished runs and studies no longer need.
+
+    Checkpoints above all; --delete removes it.
 
     `show`, `report`, `diff`, `audit`, `apply` and `restore` work as before. What is lost is said first.
     """

@@ -21,7 +21,7 @@ Out = Annotated[
 
 
 def report(paths: Results, out: Out = None) -> None:
-    """Write results as one HTML file to look at: a run, a comparison, a sweep, a scaling study, or several of them.
+    """Write results as one HTML file to look at: runs and studies.
 
     It holds all that it shows, loads nothing, and has no images of the data. A run has written its own already.
     """

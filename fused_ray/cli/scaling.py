@@ -13,7 +13,7 @@ from fused_ray.studies.scaling.config import ScaleConfig
 
 app = typer.Typer(
     cls=DefaultGroup,
-    help="Measure rounds over clients, actors, nodes and payload; fit a cost model, and predict larger clusters.",
+    help="Measure rounds over clients, actors, nodes; predict larger clusters.",
 )
 
 

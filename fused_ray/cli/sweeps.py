@@ -14,7 +14,7 @@ from fused_ray.studies.sweeps.config import SweepConfig
 
 app = typer.Typer(
     cls=DefaultGroup,
-    help="Sweep config fields: grid, random or Optuna, on shared pre-trained models and warm actors.",
+    help="Sweep config fields: grid, random or Optuna.",
 )
 
 
@@ -71,7 +71,7 @@ def plan(
     cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a sweep would run, and about how long it would take, without starting anything.
+    """Show what a sweep would run, and about how long it would take.
 
     With --cluster: of a run, where its actors would be.
     """

@@ -26,7 +26,10 @@ Once = Annotated[bool, typer.Option("--once", help="Look once, print where it is
 
 
 def watch(folder: Watchable, every: Every = 2.0, once: Once = False) -> None:
-    """Show how far a run or a study is that another process works on, until it ends. Ctrl-C leaves it alone."""
+    """Show how far a run or a study of another process is.
+
+    It looks until that ends. Ctrl-C leaves it alone.
+    """
     from fused_ray.runs.screen import make_screen
     from fused_ray.studies.watching import opened
 

@@ -384,25 +384,3 @@ def _what_else(wanted: str, stated: object, path: str | Path) -> str:
     if kind in (None, kind_of_format(wanted)):
         return f": {wanted!r} is not in environment.json, or its configuration is gone"
     return f", but of a {kind}: fused-ray show {path}, or to go on with it, {COMMANDS[kind]} --resume {path}"
-
-
-class TableFolder(Folder):
-    """A folder whose figures are in one Parquet file."""
-
-    TABLE: ClassVar[str]
-    """The file."""
-
-    @property
-    def table(self) -> pa.Table:
-        """Its content; empty before the first row. Raises RunDirectoryError if it cannot be read."""
-        path = self.path / self.TABLE
-        try:
-            return pq.read_table(path) if path.exists() else pa.table({})
-        except (OSError, pa.ArrowException) as error:
-            raise RunDirectoryError(f"{path} cannot be read: {error}") from None
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The same as plain values."""
-        rows: list[dict[str, Any]] = self.table.to_pylist()
-        return rows

@@ -9,7 +9,7 @@ from fused_ray.config import Section
 from fused_ray.config.validation import put, validated
 from fused_ray.config.yaml_text import read_yaml
 from fused_ray.errors import ConfigError, RunDirectoryError
-from fused_ray.storage.folder import TableFolder
+from fused_ray.storage.table_folder import TableFolder
 
 Settings = TypeVar("Settings", bound=Section)
 

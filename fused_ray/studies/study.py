@@ -22,7 +22,7 @@ from fused_ray.runs.execute import MakePool
 from fused_ray.runs.progress import Progress as RunProgress
 from fused_ray.runs.remaining import Remaining
 from fused_ray.runs.sinks import Guarded
-from fused_ray.storage.folder import TableFolder
+from fused_ray.storage.table_folder import TableFolder
 from fused_ray.studies.progress import Progress
 from fused_ray.studies.status import FAILED, failed, unsupported
 from fused_ray.studies.tools import Tools, preparer

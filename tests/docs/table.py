@@ -158,6 +158,7 @@ ROWS = (
     Row("docs/participation.md", "fused-ray run fewer.yaml", "runs"),
     Row("docs/participation.md", "fused-ray compare examples/participation.yaml --set base.unlearn", "checked", _HOURS),
     Row("docs/participation.md", "fused-ray compare examples/participation.yaml --set base.data", "checked", _HOURS),
+    Row("docs/comparison.md", "fused-ray compare --preset paper-fashion-mnist", "checked", _HOURS),
     Row("docs/participation.md", "fused-ray compare examples/little-data.yaml", "checked", _HOURS),
     Row("docs/models.md", "# mynets.py", "runs"),
     Row("docs/models.md", "fused-ray run --set model.factory=mynets", "runs"),

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fused_ray import CompareConfig, RunConfig, ScaleConfig, SweepConfig, run
-from fused_ray.storage.folder import TableFolder
+from fused_ray.storage.table_folder import TableFolder
 from fused_ray.studies.comparisons import rows as comparison_rows
 from fused_ray.studies.comparisons.directory import ComparisonDirectory
 from fused_ray.studies.scaling import rows as scaling_rows

@@ -24,7 +24,7 @@ from tests.pages import results
 ROOT = Path(__file__).parents[3]
 OLD = ROOT / "tests" / "unit" / "runs"
 PAGE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-NO_FIGURES = {"init", "report"}
+NO_FIGURES = {"init", "report", "watch"}
 """Commands that print no figures."""
 
 

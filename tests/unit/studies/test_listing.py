@@ -81,8 +81,9 @@ def test_studies_say_what_they_are_over_and_what_failed(tmp_path: Path) -> None:
 
 
 def test_the_runs_of_a_study_are_told_on_request_and_counted_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
     study = results.comparison(tmp_path / "compared")
     shutil.copytree(OLD / "old_run", study / "cells" / "class-0-fused")
     assert [found.inside for found in listing.rows(tmp_path)] == [False]
