@@ -125,6 +125,7 @@ def test_a_driver_that_does_not_start_is_waited_for_with_a_bound(cluster: Any) -
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_runs_leave_the_callers_ray_and_no_process_or_object_behind(cluster: Any, tmp_path: Path) -> None:
     def gpus_and_cpus() -> dict[str, float]:
         return {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}

@@ -275,6 +275,7 @@ DEEP = {
 }
 
 
+@pytest.mark.slow
 def test_every_scenario_kind_of_adapter_and_model_gives_the_same_bits_on_one_warm_pool(cluster: Any) -> None:
     with contextlib.closing(Lease(RayPool)) as warm:
         for name, (scenario, fields) in KINDS.items():

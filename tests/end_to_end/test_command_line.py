@@ -350,6 +350,7 @@ def test_any_text_is_shown_on_a_terminal_that_knows_ascii_alone(
     assert rf"Everything is in {tmp_path}/[/runs]\u732b;" in done.stdout
 
 
+@pytest.mark.slow
 def test_ten_runs_in_one_process_leave_nothing_behind(tmp_path: Path) -> None:
     import psutil
 

@@ -339,7 +339,7 @@ def test_a_comparison_of_which_nothing_can_run_says_why(tmp_path: Path) -> None:
     [
         ([], "name a YAML file, or a preset"),
         (["--preset", "nope"], "there is no preset 'nope'"),
-        (["--preset", "paper"], "name a YAML file, or a preset: --preset paper-fashion-mnist"),
+        (["--preset", "paper"], "name a YAML file, or a preset: --preset cifar10-resnet18, paper-fashion-mnist"),
         (["c.yaml", "--preset", "paper", "--set", "base.unlearn.sparsity=1"], "base.unlearn.sparsity"),
         (["nowhere.yaml"], "nowhere.yaml"),
         (["c.yaml", "--set", "methods=[fusd]"], "unknown method 'fusd'"),

@@ -68,6 +68,7 @@ def result(folder: Path, name: str, *settings: str) -> tuple[dict[str, Any], str
     return json.loads((folder / name / "result.json").read_text()), done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_it_runs_on_ray_as_here_and_starts_from_weights(cluster: Any, folder: Path) -> None:
     here, said = result(folder, "here", "model.factory=mynets:net", "engine.backend=local")
     joined = ["federation.clients_per_actor=2", f"engine.address={cluster.address}"]
