@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 
 from fused_ray import load_run
+from fused_ray.data.torchvision_import import import_torchvision
+
+import_torchvision()  # what PEFT imports wants it, in whatever pair is here
+from peft import PeftModel, get_peft_model_state_dict  # noqa: E402
 
 run, folder = map(Path, sys.argv[1:])
 adapter = load_run(run).adapter
