@@ -47,7 +47,7 @@ _FILES = {
     "peft": "the adapter as PEFT loads it over M_r",
 }
 _ALONE = """\
-This folder has the model after unlearning, and nothing of the one before. That one, M_r, is wherever the run's folder
+This folder has the model after unlearning, and not the one before. That one, M_r, is wherever the run's folder
 is or an earlier release went. Whoever has it has what was forgotten."""
 _BOTH = """\
 **This folder holds M_r and the adapter, too: nothing is erased.** Whoever has it has the model that remembers, and can

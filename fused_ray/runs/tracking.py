@@ -139,7 +139,11 @@ def of_round(event: RoundOver) -> Figures:
 def of_result(result: Mapping[str, Any]) -> Figures:
     """The figures of result.json, and those of further metrics: `result/metrics/after/ra`."""
     told = {name: result[name] for name in _OF_RESULT}
-    told["audit_metrics"] = {figure["name"]: figure["value"] for figure in result["audit_metrics"]}
+    told["audit_metrics"] = {
+        figure["name"]: figure["value"]
+        for figure in result["audit_metrics"]
+        if not figure["name"].startswith("worst_client")  # they are single clients'
+    }
     return dict(_numbers(told, "result"))
 
 
@@ -154,6 +158,7 @@ def _numbers(told: Mapping[str, Any], above: str) -> Iterator[tuple[str, float]]
 
 
 def _words(told: Mapping[str, Any]) -> dict[str, str]:
+    told = {"verdict_sentence": told.get("sentence"), **told}  # as audit.json has it
     return {name: told[name] for name in _WORDS if told.get(name)}
 
 
@@ -161,8 +166,9 @@ def subject_of(folder: Path, config: RunConfig) -> Subject:
     """A run as trackers know it, by its folder."""
     directory = RunDirectory.open(folder, older=True)
     first, _ = directory.times
-    own = (directory.path / directory.CONFIG).read_bytes()
-    key = hashlib.blake2b(own + str(first).encode(), digest_size=8).hexdigest()
+    # of what is told besides, so that nobody finds out by trying what is not: who is forgotten
+    own = dict(_settings(directory.config.model_dump(mode="json", by_alias=True)))
+    key = hashlib.blake2b(f"{json.dumps(own)} {first}".encode(), digest_size=8).hexdigest()
     above = folder.parents[1:3]
     study = next((place.name for place in above if kind_of_folder(place) != RUN), "")
     return Subject(key, folder, study, dict(_settings(config.model_dump(mode="json", by_alias=True))))

@@ -7,6 +7,7 @@ for. Nothing is removed where somebody is at work.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from fused_ray.storage import lock, shelf
 from fused_ray.storage.folder import Folder, study_of
 from fused_ray.storage.mirror import in_words
 from fused_ray.studies.folders import opened
-from fused_ray.studies.store import pretraining
 
 _Part = tuple[Folder, list[Spare]]
 
@@ -133,8 +133,8 @@ def _of_run(run: RunDirectory, kinds: Sequence[str]) -> Iterator[_Part]:
 
 def _is_shared(run: RunDirectory) -> bool:
     """Whether it made a model of a store, where studies look for it by its name."""
-    store = run.path.parent.parent
-    return run.path.parent.name == "models" and pretraining(store, run.config).output.dir == str(run.path)
+    place = run.path.resolve()
+    return place.parent.name == "models" and re.fullmatch(r"[0-9a-f]{24}(-history)?", place.name) is not None
 
 
 # -- shown

@@ -78,7 +78,7 @@ def test_the_folder_holds_the_model_after_and_not_the_one_before(finished: Path,
     assert about["metrics"] == result["metrics"]
     card = (exported / "README.md").read_text()
     assert f"**Verdict: {result['verdict']}.**" in card
-    assert "nothing of the one before" in card
+    assert "not the one before" in card
     assert "nothing is erased" not in card
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tensorboardX.proto.event_pb2 import Event
 
 from fused_ray import FusedRayError, RunConfig, load_run, resume, run
@@ -102,7 +104,7 @@ def test_a_tracker_changes_nothing_and_a_broken_one_is_one_warning(
     assert note.endswith("; it hears no more, everything else goes on")
 
 
-def test_nothing_says_who_or_what_is_forgotten(tracked: Any) -> None:
+def test_nothing_says_who_or_what_is_forgotten(tracked: Any, tmp_path: Path) -> None:
     path, _ = tracked
     directory = load_run(path)
     subject = subject_of(path, directory.config)
@@ -110,6 +112,11 @@ def test_nothing_says_who_or_what_is_forgotten(tracked: Any) -> None:
     assert subject.settings["federation.clients"] == 3
     assert subject.settings["unlearn.layers"] == '["fc3"]'
     assert not {"forget.clients", "forget.owner", "forget.examples"} & set(subject.settings)
+    other = shutil.copytree(path, tmp_path / "other")
+    values = yaml.safe_load((other / "config.yaml").read_text())
+    values["forget"]["clients"] = [client for client in range(3) if [client] != values["forget"]["clients"]][:1]
+    (other / "config.yaml").write_text(yaml.safe_dump(values))
+    assert subject_of(other, directory.config).key == subject.key  # so that no key tells which client it was
     tags = {value.tag for event in events(path) for value in event.summary.value}
     assert {tag.split("/")[0] for tag in tags} == {"pretrain", "unlearn", "result", "_hparams_"}
     assert not any("class" in tag or "confusion" in tag for tag in tags)

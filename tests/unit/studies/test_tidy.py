@@ -225,7 +225,10 @@ def test_a_model_that_studies_share_keeps_its_history(tmp_path: Path) -> None:
     shared = Path(pretraining(sweep.path / "store", config).output.dir)
     shutil.copytree(tmp_path / "run", shared)
     inside = f"store/models/{shared.name}"
-    for found in (look(sweep.path), look(shared)):
+    (tmp_path / "link").symlink_to(shared)
+    # neither its place by a link, nor a field that was changed since, makes it another model
+    (shared / "config.yaml").write_text((shared / "config.yaml").read_text().replace("alpha: 1.0", "alpha: 2.0"))
+    for found in (look(sweep.path), look(shared), look(tmp_path / "link")):
         assert {each.kind for each in found.files} == {"checkpoints", "models of audits"}
     clear(sweep.path)
     assert (sweep.path / inside / "history" / "000000.safetensors").exists()
