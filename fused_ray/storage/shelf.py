@@ -88,7 +88,7 @@ def found(where: str | Path, inside: bool = False) -> list[Found]:
     Links are not followed, but for one that stands for a folder of results.
     """
     if uri := remote(where):
-        return sorted(_there(uri, inside), key=lambda each: each.place)
+        return sorted(_there(uri, inside), key=lambda each: each.place.split("/"))
     root = expanded(where)
     if not root.is_dir():
         raise RunDirectoryError(f"{where}: there is no such folder; name another one")

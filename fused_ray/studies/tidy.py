@@ -45,7 +45,7 @@ def look(path: str | Path) -> Tidied:
     """What a run or a study no longer needs. Raises RunDirectoryError if it is neither."""
     folder = opened(path)
     place = in_words(str(folder.path))
-    if owner := lock.holder(folder.path):
+    if owner := folder.worker:
         return Tidied(place, [], [in_words(lock.in_use(folder.path, owner))])
     files: list[Spare] = []
     left: list[str] = []
