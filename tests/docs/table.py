@@ -139,7 +139,6 @@ ROWS = (
     Row("docs/scaling.md", "# mine.yaml", "runs"),
     Row("docs/scaling.md", "fused-ray scale mine.yaml", "runs"),
     Row("docs/live.md", "fused-ray watch runs/demo", "checked", "README.md has the run"),
-    Row("docs/live.md", "unlearn ", "printed", "by a run on a terminal"),
     Row("docs/live.md", "pip install", "checked", "tests/end_to_end/test_trackers.py"),
     Row("docs/first-run.md", "fused-ray run examples/demo.yaml", "checked", "README.md has it, too"),
     Row("docs/first-run.md", "forget:", "printed", "a part of examples/demo.yaml; test_first_contact.py compares"),

@@ -97,7 +97,7 @@ def test_tensorboard_reads_it(tmp_path: Path, undisturbed: dict[str, Any]) -> No
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an MLflow server."""
-    pytest.importorskip("mlflow.server", reason="an MLflow server is asked: pip install 'fused-ray[trackers]'")
+    pytest.importorskip("mlflow.server", reason="an MLflow server is asked: pip install mlflow")
     place = tmp_path_factory.mktemp("mlflow")
     process, address = serve(place)
     yield address
@@ -170,7 +170,7 @@ def test_trials_of_a_sweep_are_runs_of_one_group(client: Any, tmp_path: Path, mo
 def test_a_server_that_goes_away_is_one_warning(
     tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("mlflow.server", reason="an MLflow server is ended: pip install 'fused-ray[trackers]'")
+    pytest.importorskip("mlflow.server", reason="an MLflow server is ended: pip install mlflow")
     process, address = serve(tmp_path)
 
     class End(Callback):
